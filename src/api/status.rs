@@ -1,0 +1,114 @@
+//! What the controller answers: conditions with stable types and reasons.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One condition, in the shape all of Kubernetes uses (`metav1.Condition`).
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+/// What became of a route.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WebSocketRouteStatus {
+    /// The generation of the spec that the conditions speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Accepted, ResolvedRefs and Programmed; PartiallyInvalid where parts of the route are not served.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// The types of our conditions, named as in Gateway API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ConditionType {
+    /// The route makes sense and has a place in the table.
+    Accepted,
+    /// All that the route refers to exists, is sound and may be referred to.
+    ResolvedRefs,
+    /// The route is served as written.
+    Programmed,
+    /// Some of the route is not served; the rest is. Present only where true.
+    PartiallyInvalid,
+}
+
+/// Why a condition is as it is. Names are Gateway API's where it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// Accepted: True.
+    Accepted,
+    /// Accepted: False. The spec cannot be read or contradicts itself.
+    Invalid,
+    /// Accepted or PartiallyInvalid: older routes hold the hostname's certificate or every match.
+    Conflicted,
+    /// ResolvedRefs: True.
+    ResolvedRefs,
+    /// ResolvedRefs: False. The Secret is missing, of another type, or its content is no key pair.
+    InvalidCertificateRef,
+    /// ResolvedRefs: False. No ReferenceGrant permits the reference.
+    RefNotPermitted,
+    /// ResolvedRefs: False. A Service, or the port of it, does not exist.
+    BackendNotFound,
+    /// ResolvedRefs: False. The backend wants TLS, and how to verify it is missing or wrong.
+    InvalidBackendTls,
+    /// ResolvedRefs: False. The backend's protocol cannot carry WebSockets.
+    UnsupportedProtocol,
+    /// Programmed: True.
+    Programmed,
+    /// Programmed: False. Not, or not fully, served: another condition says why.
+    NotProgrammed,
+}
+
+impl ConditionType {
+    /// The name in the condition.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::ResolvedRefs => "ResolvedRefs",
+            Self::Programmed => "Programmed",
+            Self::PartiallyInvalid => "PartiallyInvalid",
+        }
+    }
+}
+
+impl Reason {
+    /// Every reason, for tests and docs.
+    pub const ALL: [Self; 11] = [
+        Self::Accepted,
+        Self::Invalid,
+        Self::Conflicted,
+        Self::ResolvedRefs,
+        Self::InvalidCertificateRef,
+        Self::RefNotPermitted,
+        Self::BackendNotFound,
+        Self::InvalidBackendTls,
+        Self::UnsupportedProtocol,
+        Self::Programmed,
+        Self::NotProgrammed,
+    ];
+
+    /// The name in the condition.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::Invalid => "Invalid",
+            Self::Conflicted => "Conflicted",
+            Self::ResolvedRefs => "ResolvedRefs",
+            Self::InvalidCertificateRef => "InvalidCertificateRef",
+            Self::RefNotPermitted => "RefNotPermitted",
+            Self::BackendNotFound => "BackendNotFound",
+            Self::InvalidBackendTls => "InvalidBackendTLS",
+            Self::UnsupportedProtocol => "UnsupportedProtocol",
+            Self::Programmed => "Programmed",
+            Self::NotProgrammed => "NotProgrammed",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

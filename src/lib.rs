@@ -1,0 +1,21 @@
+//! Tidegate, the WebSocket gateway for Kubernetes.
+//!
+//! ```text
+//!  Kubernetes API, or a folder of YAML
+//!          │ watch
+//!        source ──► Inputs ──► translate (pure) ──► RoutingTable (immutable) ──► gateway ◄── clients
+//!                                   │                                              │
+//!                                   └──► statuses ──► status writer                └──► endpoints
+//! ```
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`api`] | `WebSocketRoute`, its status, durations, condition and reason names |
+//! | [`table`] | the immutable routing table and the cell that it is published in |
+//! | [`translate`] | inputs to table and statuses, pure |
+//!
+//! ARCHITECTURE.md tells the rules that hold between them.
+
+pub mod api;
+pub mod table;
+pub mod translate;

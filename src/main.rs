@@ -1,0 +1,5 @@
+//! The program: see `tidegate --help`.
+
+fn main() {
+    print!("{}", tidegate::api::crd_yaml());
+}

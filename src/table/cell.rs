@@ -1,0 +1,42 @@
+//! The place where the current table is published and read.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+use super::RoutingTable;
+
+/// A table with its number.
+#[derive(Debug)]
+pub struct Published {
+    /// 1 for the first table of the process, one more for each that differs from the one before.
+    pub generation: u64,
+    /// The table.
+    pub table: RoutingTable,
+}
+
+/// Holds the current table. Readers never wait, not even for a writer.
+#[derive(Debug, Default)]
+pub struct TableCell {
+    current: ArcSwapOption<Published>,
+}
+
+impl TableCell {
+    /// The current table, or `None` before the first.
+    pub fn load(&self) -> Option<Arc<Published>> {
+        self.current.load_full()
+    }
+
+    /// Publishes `table` unless it equals the current one. Returns the new generation if published.
+    ///
+    /// Only the control loop calls this; two callers at once could publish one generation twice.
+    pub fn publish(&self, table: RoutingTable) -> Option<u64> {
+        let generation = match self.current.load().as_deref() {
+            Some(current) if current.table == table => return None,
+            Some(current) => current.generation + 1,
+            None => 1,
+        };
+        self.current.store(Some(Arc::new(Published { generation, table })));
+        Some(generation)
+    }
+}

@@ -1,0 +1,154 @@
+//! One hostname: its certificate, and which rule takes a request.
+
+use std::{cmp::Reverse, collections::HashMap, sync::Arc};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header::SEC_WEBSOCKET_PROTOCOL};
+use percent_encoding::percent_decode_str;
+
+use super::{Rule, TlsIdentity};
+
+/// A hostname, or a wildcard pattern, with all that is served under it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VirtualHost {
+    /// `chat.example.com` or `*.example.com`, lower case.
+    pub pattern: Box<str>,
+    /// Its certificate; `None` serves the self-made one.
+    pub tls: Option<Arc<TlsIdentity>>,
+    /// By the whole path.
+    exact: HashMap<Box<str>, Vec<RouteEntry>>,
+    /// By leading path elements, without a trailing slash: `""` takes every path.
+    prefix: HashMap<Box<str>, Vec<RouteEntry>>,
+}
+
+/// A match with the rule that it leads to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteEntry {
+    /// What a request must look like.
+    pub key: MatchKey,
+    /// Who takes it.
+    pub rule: Arc<Rule>,
+}
+
+/// A match of a rule, normalised. Two equal keys under one hostname are a conflict.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MatchKey {
+    /// How `path` is compared.
+    pub kind: PathKind,
+    /// The path; of a prefix without its trailing slash.
+    pub path: Box<str>,
+    /// Headers and their whole values, sorted by name.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Query parameters and their whole values, decoded, sorted by name.
+    pub query: Vec<(String, String)>,
+    /// One of these is offered by the client; empty: any request. Sorted.
+    pub subprotocols: Vec<String>,
+}
+
+/// How a path is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PathKind {
+    /// By whole path elements from the start.
+    Prefix,
+    /// The whole path.
+    Exact,
+}
+
+/// What a match looks at in a request.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestFacts<'a> {
+    /// The path as sent, without the query.
+    pub path: &'a str,
+    /// The query as sent, without its `?`.
+    pub query: Option<&'a str>,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+}
+
+impl VirtualHost {
+    /// A host of these entries. Among entries that fit a request an exact path beats a prefix, a longer
+    /// prefix a shorter one, then more headers, more query parameters, subprotocols over none; among
+    /// equals the one that stands first in `entries` wins.
+    pub fn new(
+        pattern: &str,
+        tls: Option<Arc<TlsIdentity>>,
+        entries: impl IntoIterator<Item = RouteEntry>,
+    ) -> Self {
+        let (mut exact, mut prefix) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
+        for entry in entries {
+            let index = match entry.key.kind {
+                PathKind::Exact => &mut exact,
+                PathKind::Prefix => &mut prefix,
+            };
+            index.entry(entry.key.path.clone()).or_default().push(entry);
+        }
+        for list in exact.values_mut().chain(prefix.values_mut()) {
+            // Stable: the order of `entries` decides among equals.
+            list.sort_by_key(|entry| Reverse(entry.key.specificity()));
+        }
+        Self { pattern: pattern.to_ascii_lowercase().into(), tls, exact, prefix }
+    }
+
+    /// The rule that takes the request.
+    pub fn find(&self, request: &RequestFacts<'_>) -> Option<&Arc<Rule>> {
+        if let Some(entry) = first_fit(self.exact.get(request.path), request) {
+            return Some(&entry.rule);
+        }
+        let mut path = request.path;
+        loop {
+            if let Some(entry) = first_fit(self.prefix.get(path), request) {
+                return Some(&entry.rule);
+            }
+            path = &path[..path.rfind('/')?];
+        }
+    }
+
+    /// All entries, in no particular order.
+    pub fn entries(&self) -> impl Iterator<Item = &RouteEntry> {
+        self.exact.values().chain(self.prefix.values()).flatten()
+    }
+}
+
+fn first_fit<'a>(
+    list: Option<&'a Vec<RouteEntry>>,
+    request: &RequestFacts<'_>,
+) -> Option<&'a RouteEntry> {
+    list?.iter().find(|entry| entry.key.fits(request))
+}
+
+impl MatchKey {
+    /// Whether headers, query and subprotocols fit; the path was looked up before.
+    fn fits(&self, request: &RequestFacts<'_>) -> bool {
+        self.headers.iter().all(|(name, value)| request.headers.get(name) == Some(value))
+            && self.query.iter().all(|(name, value)| query_has(request.query, name, value))
+            && (self.subprotocols.is_empty()
+                || offered_subprotocols(request.headers)
+                    .any(|offer| self.subprotocols.iter().any(|wanted| wanted == offer)))
+    }
+
+    fn specificity(&self) -> (usize, usize, bool) {
+        (self.headers.len(), self.query.len(), !self.subprotocols.is_empty())
+    }
+}
+
+/// The subprotocols that a client offers, in its order (RFC 6455 §4.1: one list, or several headers).
+fn offered_subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(',').map(str::trim))
+}
+
+/// Whether the first parameter called `name` has exactly `value`, both decoded as forms are.
+fn query_has(query: Option<&str>, name: &str, value: &str) -> bool {
+    let decoded = |text: &str| {
+        let spaced = text.replace('+', " ");
+        percent_decode_str(&spaced).decode_utf8().map(|text| text.into_owned()).ok()
+    };
+    query
+        .into_iter()
+        .flat_map(|query| query.split('&'))
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .find(|(key, _)| decoded(key).as_deref() == Some(name))
+        .is_some_and(|(_, found)| decoded(found).as_deref() == Some(value))
+}

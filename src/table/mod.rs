@@ -1,0 +1,67 @@
+//! What the gateway serves by: one immutable value with every default resolved.
+//!
+//! A table is built whole by `translate`, published whole through [`TableCell`] and never changed
+//! afterwards. Nothing here knows of Kubernetes, and nothing here holds state of a connection:
+//! counters and live sockets are the gateway's.
+
+mod cell;
+mod host;
+mod rule;
+mod tls;
+
+use std::{collections::HashMap, sync::Arc};
+
+pub use cell::{Published, TableCell};
+pub use host::{MatchKey, PathKind, RequestFacts, RouteEntry, VirtualHost};
+pub use rule::{Backend, Endpoint, HttpMode, ObjectRef, Plaintext, Rule, Timeouts};
+pub use tls::{BackendTls, IdentityError, TlsIdentity, Verification};
+
+/// Every hostname served. Equal by content: an equal table need not be published.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RoutingTable {
+    /// By exact hostname, lower case.
+    exact: HashMap<Box<str>, Arc<VirtualHost>>,
+    /// By what follows `*.`, lower case.
+    wildcard: HashMap<Box<str>, Arc<VirtualHost>>,
+}
+
+impl RoutingTable {
+    /// A table of these hosts, keyed by their hostname or wildcard pattern in lower case.
+    pub fn new(hosts: impl IntoIterator<Item = VirtualHost>) -> Self {
+        let mut table = Self::default();
+        for host in hosts {
+            let host = Arc::new(host);
+            match host.pattern.strip_prefix("*.") {
+                Some(parent) => table.wildcard.insert(parent.into(), Arc::clone(&host)),
+                None => table.exact.insert(host.pattern.as_ref().into(), Arc::clone(&host)),
+            };
+        }
+        table
+    }
+
+    /// The host that serves `name` (lower case, no port): the exact one, else the wildcard with
+    /// exactly one label in the place of its star.
+    pub fn host(&self, name: &str) -> Option<&Arc<VirtualHost>> {
+        self.exact.get(name).or_else(|| {
+            let (label, parent) = name.split_once('.')?;
+            if label.is_empty() { None } else { self.wildcard.get(parent) }
+        })
+    }
+
+    /// All hosts, exact ones first, by name.
+    pub fn hosts(&self) -> Vec<&Arc<VirtualHost>> {
+        let mut hosts: Vec<_> = self.exact.values().chain(self.wildcard.values()).collect();
+        hosts.sort_by(|a, b| {
+            (a.pattern.starts_with('*'), &a.pattern).cmp(&(b.pattern.starts_with('*'), &b.pattern))
+        });
+        hosts
+    }
+
+    /// Whether no hostname is served.
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.wildcard.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests;

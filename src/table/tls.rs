@@ -1,0 +1,242 @@
+//! Certificates and trust, parsed and checked once, when a table is built.
+
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+};
+
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    sign::CertifiedKey,
+};
+use sha2::{Digest, Sha256};
+
+use super::ObjectRef;
+
+/// The one provider of cryptography.
+static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+    LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+
+const FROM_1_2: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+const FROM_1_3: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+
+/// A certificate with its key, ready to serve. Equal if chain, key and settings are.
+pub struct TlsIdentity {
+    /// The Secret that it came from.
+    pub secret: ObjectRef,
+    /// End of the leaf's validity, seconds since 1970.
+    pub not_after: i64,
+    /// What handshakes are done with.
+    pub config: Arc<ServerConfig>,
+    fingerprint: [u8; 32],
+}
+
+/// Why a pair of PEM texts is no identity.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// No certificate, or a broken one.
+    #[error("tls.crt {0}")]
+    Certificate(String),
+    /// No key, or a broken one.
+    #[error("tls.key {0}")]
+    Key(String),
+    /// Both are sound, but not of one another.
+    #[error("tls.key does not belong to the first certificate of tls.crt")]
+    Mismatch,
+}
+
+impl TlsIdentity {
+    /// Parses `tls.crt` (PEM, leaf first) and `tls.key` (PEM: PKCS#8, PKCS#1 or SEC1).
+    pub fn from_pem(
+        secret: ObjectRef,
+        chain: &[u8],
+        key: &[u8],
+        only_tls13: bool,
+    ) -> Result<Self, IdentityError> {
+        let certificates = CertificateDer::pem_slice_iter(chain)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| IdentityError::Certificate(format!("is not PEM: {error}")))?;
+        let leaf = certificates.first().ok_or_else(|| {
+            IdentityError::Certificate("holds no PEM block \"CERTIFICATE\"".into())
+        })?;
+        let not_after = x509_parser::parse_x509_certificate(leaf)
+            .map_err(|error| IdentityError::Certificate(format!("is not X.509: {error}")))?
+            .1
+            .validity()
+            .not_after
+            .timestamp();
+        let key = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|error| IdentityError::Key(format!("holds no private key in PEM: {error}")))?;
+        let fingerprint = certificates
+            .iter()
+            .fold(Sha256::new(), |hash, part| hash.chain_update(part))
+            .chain_update(key.secret_der())
+            .chain_update([u8::from(only_tls13)])
+            .finalize()
+            .into();
+        let certified = CertifiedKey::from_der(certificates, key, &PROVIDER).map_err(|error| {
+            match error {
+                rustls::Error::InconsistentKeys(_) => IdentityError::Mismatch,
+                rustls::Error::InvalidCertificate(error) => {
+                    IdentityError::Certificate(format!("is not usable: {error:?}"))
+                }
+                error => IdentityError::Key(format!("is not usable: {error}")),
+            }
+        })?;
+        let config = server_config(certified, only_tls13);
+        Ok(Self { secret, not_after, config: Arc::new(config), fingerprint })
+    }
+}
+
+/// A server's settings around one certificate. HTTP/1.1 is all that ALPN offers.
+fn server_config(certified: CertifiedKey, only_tls13: bool) -> ServerConfig {
+    let versions = if only_tls13 { FROM_1_3 } else { FROM_1_2 };
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(&PROVIDER))
+        .with_protocol_versions(versions)
+        .expect("the provider supports TLS 1.2 and 1.3")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config
+}
+
+impl PartialEq for TlsIdentity {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint && self.secret == other.secret
+    }
+}
+
+impl fmt::Debug for TlsIdentity {
+    /// Names the Secret; no part of the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsIdentity")
+            .field("secret", &self.secret)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How TLS is done with the pods of a backend. Equal if name and trust are.
+pub struct BackendTls {
+    /// The name sent as SNI and looked for in the certificate.
+    pub server_name: ServerName<'static>,
+    /// Whom to trust.
+    pub verification: Verification,
+    /// What handshakes are done with.
+    pub config: Arc<ClientConfig>,
+}
+
+/// Whose certificates a backend may show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verification {
+    /// Those signed by these authorities (DER), for the backend's name.
+    Authorities(Vec<CertificateDer<'static>>),
+    /// Any at all, as the route's author explicitly chose.
+    Skip,
+}
+
+impl BackendTls {
+    /// TLS to a backend called `server_name` whose certificate is signed by an authority of `ca` (PEM).
+    pub fn verified(server_name: &str, ca: &[u8]) -> Result<Self, String> {
+        let authorities = CertificateDer::pem_slice_iter(ca)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| format!("ca.crt is not PEM: {error}"))?;
+        let mut roots = RootCertStore::empty();
+        for authority in &authorities {
+            roots
+                .add(authority.clone())
+                .map_err(|error| format!("ca.crt holds an unusable certificate: {error}"))?;
+        }
+        if roots.is_empty() {
+            return Err("ca.crt holds no PEM block \"CERTIFICATE\"".into());
+        }
+        let config = client_builder().with_root_certificates(roots).with_no_client_auth();
+        Self::new(server_name, Verification::Authorities(authorities), config)
+    }
+
+    /// TLS to a backend whose certificate is not looked at.
+    pub fn unverified(server_name: &str) -> Result<Self, String> {
+        let config = client_builder()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AcceptAny))
+            .with_no_client_auth();
+        Self::new(server_name, Verification::Skip, config)
+    }
+
+    fn new(
+        server_name: &str,
+        verification: Verification,
+        mut config: ClientConfig,
+    ) -> Result<Self, String> {
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let server_name = ServerName::try_from(server_name.to_owned())
+            .map_err(|_| format!("{server_name:?} is neither a DNS name nor an IP address"))?;
+        Ok(Self { server_name, verification, config: Arc::new(config) })
+    }
+}
+
+fn client_builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
+    ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
+        .with_protocol_versions(FROM_1_2)
+        .expect("the provider supports TLS 1.2 and 1.3")
+}
+
+impl PartialEq for BackendTls {
+    fn eq(&self, other: &Self) -> bool {
+        self.server_name == other.server_name && self.verification == other.verification
+    }
+}
+
+impl fmt::Debug for BackendTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackendTls")
+            .field("server_name", &self.server_name)
+            .field("skip_verify", &(self.verification == Verification::Skip))
+            .finish_non_exhaustive()
+    }
+}
+
+/// Accepts any certificate, but still checks that the peer holds its key.
+#[derive(Debug)]
+struct AcceptAny;
+
+impl ServerCertVerifier for AcceptAny {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &PROVIDER.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &PROVIDER.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        PROVIDER.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,47 @@
+//! What the world looks like: all that a source has read, at one moment.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::{
+    api::{
+        core::v1::{ConfigMap, Secret, Service},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+
+use crate::{
+    api::{ReferenceGrant, WebSocketRoute},
+    table::ObjectRef,
+};
+
+/// All objects that concern us. Sources build it; `translate` only reads it.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs {
+    /// WebSocketRoutes of every class.
+    pub routes: Vec<RouteInput>,
+    /// Secrets of type kubernetes.io/tls.
+    pub secrets: BTreeMap<ObjectRef, Arc<Secret>>,
+    /// ConfigMaps that hold `ca.crt`.
+    pub config_maps: BTreeMap<ObjectRef, Arc<ConfigMap>>,
+    /// Services.
+    pub services: BTreeMap<ObjectRef, Arc<Service>>,
+    /// EndpointSlices.
+    pub endpoint_slices: Vec<Arc<EndpointSlice>>,
+    /// ReferenceGrants; `None` where their kind is not installed.
+    pub reference_grants: Option<Vec<Arc<ReferenceGrant>>>,
+}
+
+/// A WebSocketRoute, or what could be read of it.
+#[derive(Clone, Debug)]
+pub enum RouteInput {
+    /// A sound one.
+    Valid(Arc<WebSocketRoute>),
+    /// One whose spec the types of this version cannot hold (it was stored under another schema).
+    Unreadable {
+        /// Its metadata.
+        metadata: Arc<ObjectMeta>,
+        /// What is wrong and where.
+        error: String,
+    },
+}

@@ -1,0 +1,58 @@
+//! What translation yields beside the table.
+
+use std::{collections::BTreeMap, fmt};
+
+use crate::{
+    api::{ConditionType, Reason},
+    table::{ObjectRef, RoutingTable},
+};
+
+/// The result of one translation.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Output {
+    /// What to serve.
+    pub table: RoutingTable,
+    /// What to tell each route of our class.
+    pub statuses: BTreeMap<ObjectRef, RouteStatus>,
+    /// What is wrong, for the log: one line each, in the order of the objects.
+    pub problems: Vec<Problem>,
+}
+
+/// The conditions of one route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteStatus {
+    /// The generation of the spec that was translated; absent for files.
+    pub observed_generation: Option<i64>,
+    /// In the order Accepted, ResolvedRefs, Programmed, PartiallyInvalid.
+    pub conditions: Vec<ConditionOutput>,
+}
+
+/// One condition, without its time: when it changed is the status writer's to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConditionOutput {
+    /// Its type.
+    pub kind: ConditionType,
+    /// `True` or `False`.
+    pub status: bool,
+    /// Why.
+    pub reason: Reason,
+    /// What is wrong, where, and what to do about it; one or more sentences.
+    pub message: String,
+}
+
+/// Something wrong with an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The route that it concerns.
+    pub route: ObjectRef,
+    /// Why.
+    pub reason: Reason,
+    /// A sentence.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WebSocketRoute {}: {}: {}", self.route, self.reason, self.message)
+    }
+}
