@@ -1,6 +1,7 @@
 //! `WebSocketRoute`, field by field. The doc comments here are what `kubectl explain` prints.
 
 #![allow(unreachable_pub, reason = "the derive of KubeSchema repeats each type where it cannot be reached")]
+#![allow(clippy::duplicated_attributes, reason = "printer columns share their type")]
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
