@@ -1,0 +1,49 @@
+# The image of Tidegate: `docker build -t tidegate .`, for several platforms with `docker buildx build --platform …`.
+# It is built natively on each platform (a C compiler is all that aws-lc and jemalloc need).
+
+FROM rust:1.95-bookworm AS build
+WORKDIR /build
+ENV CARGO_TERM_COLOR=never
+# jemalloc takes the page size at build time, and arm64 kernels come with pages of up to 64 KiB.
+RUN mkdir .cargo \
+    && if [ "$(uname -m)" = aarch64 ]; then \
+        printf '[env]\nJEMALLOC_SYS_WITH_LG_PAGE = "16"\n' > .cargo/config.toml; \
+    fi
+
+# The dependencies, in a layer of their own that stays valid until Cargo.toml or Cargo.lock change: the real manifest
+# (less its test and bench targets, whose files are not here) around an empty program.
+COPY Cargo.toml Cargo.lock ./
+RUN awk '/^\[/ { drop = /^\[\[(test|bench|example)\]\]/ } !drop' Cargo.toml > Cargo.toml.image \
+    && mv Cargo.toml.image Cargo.toml \
+    && mkdir src \
+    && echo 'fn main() {}' > src/main.rs \
+    && touch src/lib.rs \
+    && cargo build --release --locked \
+    && rm -r src target/release/tidegate target/release/deps/*tidegate-* \
+        target/release/.fingerprint/tidegate-*
+
+# Tidegate itself.
+COPY src ./src
+RUN cargo build --release --locked --bin tidegate
+
+# Nothing but glibc, libgcc, the CA certificates and an unprivileged user: no shell, no package manager.
+FROM gcr.io/distroless/cc-debian12:nonroot
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="tidegate" \
+      org.opencontainers.image.description="The WebSocket gateway for Kubernetes" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/tidegate/tidegate" \
+      org.opencontainers.image.documentation="https://github.com/tidegate/tidegate#readme" \
+      org.opencontainers.image.base.name="gcr.io/distroless/cc-debian12:nonroot" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /build/target/release/tidegate /tidegate
+# The ports of 443, 80 and the admin listener that need no privilege.
+ENV TIDEGATE_HTTPS_LISTEN="[::]:8443" \
+    TIDEGATE_HTTP_LISTEN="[::]:8080" \
+    TIDEGATE_ADMIN_LISTEN="[::]:9090"
+EXPOSE 8443 8080 9090
+USER 65532:65532
+ENTRYPOINT ["/tidegate"]
+CMD ["serve"]

@@ -1,0 +1,714 @@
+"""What must hold for the chart, the plain manifests, the dashboard, the alerts and the Dockerfile."""
+
+import functools
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import jsonschema
+import yaml
+
+import values_docs
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HERE = ROOT / "tests/chart"
+CHART = ROOT / "charts/tidegate"
+CRD_NAME = "websocketroutes.tidegate.io"
+CRD = ROOT / f"crds/{CRD_NAME}.yaml"
+NAMES = ROOT / "src/telemetry/names.rs"
+
+# Each set of values with its golden file. The CRD and the dashboard are left out: they are compared with their sources.
+VALUES = {"default": None, "full": HERE / "values-full.yaml", "minimal": HERE / "values-minimal.yaml"}
+
+
+def command(*arguments, **options):
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False, **options)
+
+
+def output(*arguments):
+    result = command(*arguments)
+    if result.returncode:
+        raise AssertionError(f"{' '.join(map(str, arguments))} failed:\n{result.stdout}{result.stderr}")
+    return result.stdout
+
+
+@functools.cache
+def template(values=None, *more, name="tidegate"):
+    values = ("--values", VALUES[values]) if values and VALUES[values] else ()
+    return output("helm", "template", name, CHART, "--namespace", "tidegate-system", *values, *more)
+
+
+def objects(text):
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def rendered(values=None, *more, **options):
+    return objects(template(values, *more, **options))
+
+
+def one(documents, kind, suffix=""):
+    found = [d for d in documents if d["kind"] == kind and d["metadata"]["name"].endswith(suffix)]
+    assert len(found) == 1, f"{len(found)} objects of the kind {kind} and a name that ends with {suffix!r}, not 1"
+    return found[0]
+
+
+def pod_of(documents):
+    return one(documents, "Deployment")["spec"]["template"]
+
+
+def client_service(documents):
+    return next(d for d in documents if d["kind"] == "Service" and not d["metadata"]["name"].endswith("-admin"))
+
+
+def golden(values):
+    return template(values, "--set", "crds.install=false,metrics.dashboard.enabled=false")
+
+
+def fits(selector, labels):
+    return selector.items() <= labels.items()
+
+
+class Golden(unittest.TestCase):
+    maxDiff = None
+
+    def test_rendered_is_as_committed(self):
+        for values in VALUES:
+            with self.subTest(values):
+                committed = (HERE / f"golden/{values}.yaml").read_text()
+                self.assertEqual(golden(values), committed, "if this is meant, run tests/chart/run --update")
+
+    def test_full_values_differ_from_the_defaults_in_nearly_everything(self):
+        defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+        full = yaml.safe_load(VALUES["full"].read_text())
+        minimal = yaml.safe_load(VALUES["minimal"].read_text())
+
+        def get(values, path):
+            for key in path:
+                if not isinstance(values, dict) or key not in values:
+                    return None
+                values = values[key]
+            return values
+
+        paths = values_docs.comments((CHART / "values.yaml").read_text())
+        same = [
+            ".".join(p)
+            for p in paths
+            if all(get(v, p) in (None, get(defaults, p)) for v in (full, minimal))
+            # The PodMonitor's other values are the ServiceMonitor's, through the same helper.
+            and p[:2] != ("metrics", "podMonitor")
+        ]
+        self.assertEqual(same, UNTRIED, "values that neither values-full.yaml nor values-minimal.yaml changes")
+
+
+# Values that stay at their defaults in both files, each for a reason.
+UNTRIED = [
+    "podDisruptionBudget.maxUnavailable",  # not used beside minAvailable
+    "autoscaling.behavior",
+    "metrics.serviceMonitor.honorLabels",  # the dashboard and the alerts need the default
+    "metrics.dashboard.labels",
+]
+
+
+class Notes(unittest.TestCase):
+    def notes(self, *more):
+        text = output("helm", "install", "tidegate", CHART, "--namespace", "edge", "--dry-run=client", *more)
+        return text[text.index("\nNOTES:\n") :]
+
+    def test_they_lead_to_a_served_route(self):
+        notes = self.notes()
+        for words in (
+            "-n edge get service tidegate -o jsonpath='{.status.loadBalancer",
+            "wait --for=condition=Programmed",
+            "port-forward service/tidegate-admin 9090:9090",
+        ):
+            self.assertIn(words, notes)
+
+    def test_their_route_fits_the_crd(self):
+        for more in ((), ("--set", "class=edge")):
+            text = re.search(r"<<'YAML'\n(.*?)\n *YAML\n", self.notes(*more), re.S)[1]
+            route = yaml.safe_load(re.sub(r"(?m)^     ", "", text))
+            validate_route(route)
+            self.assertEqual(route["spec"].get("className"), "edge" if more else None)
+
+    def test_they_follow_the_type_of_service(self):
+        self.assertIn(".spec.clusterIP", self.notes("--set", "service.type=ClusterIP"))
+        self.assertIn(".nodePort", self.notes("--set", "service.type=NodePort"))
+
+
+class BadValues(unittest.TestCase):
+    def test_each_is_refused_with_its_sentence(self):
+        files = sorted((HERE / "bad-values").glob("*.yaml"))
+        self.assertGreater(len(files), 10)
+        for file in files:
+            with self.subTest(file.name):
+                expected = re.findall(r"(?m)^# expect: (.*)$", file.read_text())
+                self.assertTrue(expected, f"{file.name} has no line `# expect: …`")
+                result = command("helm", "template", "tidegate", CHART, "--values", file)
+                self.assertNotEqual(result.returncode, 0, "these values were taken")
+                for words in expected:
+                    self.assertIn(words, result.stderr)
+
+    def test_every_part_of_the_schema_is_closed_and_described(self):
+        def walk(node, path):
+            if node.get("type") == "object" and "properties" in node:
+                self.assertIs(node.get("additionalProperties"), False, f"{path} takes unknown keys")
+            for key, sub in node.get("properties", {}).items():
+                if path in described and f"{path}.{key}" not in described:
+                    continue
+                walk(sub, f"{path}.{key}" if path else key)
+                self.assertTrue(sub.get("description"), f"{path}.{key} has no description")
+
+        described = {".".join(p) for p in values_docs.comments((CHART / "values.yaml").read_text())}
+        walk(json.loads((CHART / "values.schema.json").read_text()), "")
+
+    def test_a_parent_chart_may_pass_global_values(self):
+        output("helm", "template", "tidegate", CHART, "--set", "global.imageRegistry=example.com")
+
+
+class InStep(unittest.TestCase):
+    """Copies and generated files are equal to what they come from."""
+
+    maxDiff = None
+
+    def test_crd(self):
+        self.assertEqual((CHART / f"files/{CRD_NAME}.yaml").read_text(), CRD.read_text(), "run tests/chart/run --update")
+
+    def test_crd_is_rendered_whole(self):
+        crd = one(rendered(), "CustomResourceDefinition")
+        metadata = crd["metadata"]
+        self.assertEqual(metadata["annotations"].pop("helm.sh/resource-policy"), "keep")
+        for label in ("helm.sh/chart", "app.kubernetes.io/name", "app.kubernetes.io/managed-by"):
+            self.assertIn(label, metadata["labels"])
+        source = yaml.safe_load(CRD.read_text())
+        self.assertEqual(crd["spec"], source["spec"])
+        self.assertEqual(metadata["name"], source["metadata"]["name"])
+        for key, value in source["metadata"].get("annotations", {}).items():
+            self.assertEqual(metadata["annotations"][key], value)
+
+    def test_crd_is_kept_whatever_its_annotations(self):
+        crd = one(rendered(None, "--set", r"crds.annotations.helm\.sh/resource-policy=delete"), "CustomResourceDefinition")
+        self.assertEqual(crd["metadata"]["annotations"]["helm.sh/resource-policy"], "keep")
+
+    def test_dashboard(self):
+        source = (ROOT / "dashboards/tidegate.json").read_text()
+        self.assertEqual((CHART / "files/tidegate-dashboard.json").read_text(), source, "run tests/chart/run --update")
+        configmap = one(rendered("full"), "ConfigMap")
+        self.assertEqual(json.loads(configmap["data"]["tidegate.json"]), json.loads(source))
+        self.assertEqual(configmap["metadata"]["labels"]["grafana_dashboard"], "1")
+
+    def test_values_docs(self):
+        self.assertEqual(values_docs.problems(CHART), [])
+
+    def test_install_yaml(self):
+        committed = (ROOT / "manifests/install.yaml").read_text()
+        self.assertEqual(output(ROOT / "manifests/generate", "--print"), committed, "run manifests/generate")
+
+    def test_install_yaml_holds_what_the_chart_does(self):
+        plain = objects((ROOT / "manifests/install.yaml").read_text())
+        self.assertEqual(plain[0]["kind"], "Namespace")
+
+        def names(documents):
+            return sorted((d["kind"], d["metadata"].get("namespace", ""), d["metadata"]["name"]) for d in documents)
+
+        self.assertEqual(names(plain[1:]), names(rendered()))
+        self.assertNotIn("helm", json.dumps(plain).lower())
+
+    def test_versions(self):
+        cargo = re.search(r'(?m)^version = "(.*)"', (ROOT / "Cargo.toml").read_text())[1]
+        chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+        self.assertEqual(chart["appVersion"], cargo)
+        self.assertEqual(chart["version"], cargo)
+        self.assertIn(f"ARG VERSION={cargo}\n", (ROOT / "Dockerfile").read_text())
+        for sample in (ROOT / "manifests/samples").glob("*.yaml"):
+            for tag in re.findall(r"ghcr\.io/tidegate/tidegate:(\S+)", sample.read_text()):
+                self.assertEqual(tag, cargo, sample.name)
+
+
+class Pods(unittest.TestCase):
+    def test_they_meet_the_restricted_pod_security_standard(self):
+        for values in VALUES:
+            with self.subTest(values):
+                spec = pod_of(rendered(values))["spec"]
+                (container,) = spec["containers"]
+                context = {**spec["securityContext"], **container["securityContext"]}
+                self.assertIs(context["runAsNonRoot"], True)
+                self.assertEqual(context["runAsUser"], 65532)
+                self.assertIs(context["readOnlyRootFilesystem"], True)
+                self.assertIs(context["allowPrivilegeEscalation"], False)
+                self.assertEqual(context["capabilities"], {"drop": ["ALL"]})
+                self.assertEqual(context["seccompProfile"], {"type": "RuntimeDefault"})
+                for key in ("hostNetwork", "hostPID", "hostIPC", "volumes", "initContainers"):
+                    self.assertNotIn(key, spec)
+
+    def test_service_variables_cannot_become_flags(self):
+        self.assertIs(pod_of(rendered())["spec"]["enableServiceLinks"], False)
+
+    def test_the_default_replaces_pods_without_a_gap(self):
+        deployment = one(rendered(), "Deployment")["spec"]
+        self.assertEqual(deployment["replicas"], 2)
+        self.assertEqual(deployment["strategy"]["rollingUpdate"]["maxUnavailable"], 0)
+
+    def test_a_change_of_version_alone_restarts_nothing(self):
+        labels = pod_of(rendered())["metadata"]["labels"]
+        self.assertNotIn("helm.sh/chart", labels)
+        self.assertNotIn("app.kubernetes.io/version", labels)
+
+    def test_replicas_are_left_to_the_autoscaler(self):
+        deployment = one(rendered("full"), "Deployment")
+        self.assertNotIn("replicas", deployment["spec"])
+        target = one(rendered("full"), "HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]
+        self.assertEqual(target, {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment["metadata"]["name"]})
+
+    def test_the_image_is_named_by_tag_or_digest(self):
+        def image(*more):
+            return pod_of(rendered(None, *more))["spec"]["containers"][0]["image"]
+
+        digest = "sha256:" + "0" * 64
+        self.assertEqual(image(), "ghcr.io/tidegate/tidegate:0.1.0")
+        self.assertEqual(image("--set", "image.tag=test"), "ghcr.io/tidegate/tidegate:test")
+        self.assertEqual(image("--set", f"image.tag=test,image.digest={digest}"), f"ghcr.io/tidegate/tidegate@{digest}")
+
+    def test_ports_listeners_and_probes_agree(self):
+        for values in VALUES:
+            with self.subTest(values):
+                (container,) = pod_of(rendered(values))["spec"]["containers"]
+                ports = {p["name"]: p["containerPort"] for p in container["ports"]}
+                for name in ("https", "http", "admin"):
+                    (listen,) = [a.split("=", 1)[1] for a in container["args"] if a.startswith(f"--{name}-listen=")]
+                    self.assertEqual("off" if name not in ports else str(ports[name]), listen.rsplit(":", 1)[-1])
+                for probe, path in (("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
+                    self.assertEqual(container[probe]["httpGet"], {"path": path, "port": "admin"})
+
+    def test_each_argument_is_a_flag_of_serve(self):
+        source = "".join(p.read_text() for p in sorted((ROOT / "src/cli").rglob("*.rs")))
+        arguments = pod_of(rendered("full"))["spec"]["containers"][0]["args"][1:]
+        flags = [argument.split("=")[0] for argument in arguments]
+        twins = {flag: f'"TIDEGATE_{flag[2:].replace("-", "_").upper()}"' for flag in flags}
+        self.assertEqual([flag for flag, twin in twins.items() if twin not in source], [], "src/cli has no such flags")
+
+
+class Wiring(unittest.TestCase):
+    """What refers to something else by label or name finds it."""
+
+    def test_selectors_find_the_pods(self):
+        for values in VALUES:
+            documents = rendered(values)
+            labels = pod_of(documents)["metadata"]["labels"]
+            for d in documents:
+                selector = {
+                    "Service": lambda s: s["selector"],
+                    "Deployment": lambda s: s["selector"]["matchLabels"],
+                    "PodDisruptionBudget": lambda s: s["selector"]["matchLabels"],
+                    "NetworkPolicy": lambda s: s["podSelector"]["matchLabels"],
+                    "PodMonitor": lambda s: s["selector"]["matchLabels"],
+                }.get(d["kind"])
+                if selector:
+                    with self.subTest(values=values, kind=d["kind"], name=d["metadata"]["name"]):
+                        self.assertTrue(fits(selector(d["spec"]), labels))
+            for constraint in pod_of(documents)["spec"].get("topologySpreadConstraints", []):
+                self.assertTrue(fits(constraint["labelSelector"]["matchLabels"], labels))
+
+    def test_the_service_monitor_finds_the_admin_service_alone(self):
+        documents = rendered("full")
+        selector = one(documents, "ServiceMonitor")["spec"]["selector"]["matchLabels"]
+        found = [d["metadata"]["name"] for d in documents if d["kind"] == "Service" and fits(selector, d["metadata"]["labels"])]
+        self.assertEqual(found, ["edge-gate-admin"])
+
+    def test_named_ports_exist(self):
+        for values in VALUES:
+            documents = rendered(values)
+            names = {p["name"] for p in pod_of(documents)["spec"]["containers"][0]["ports"]}
+            for service in (d for d in documents if d["kind"] == "Service"):
+                for port in service["spec"]["ports"]:
+                    self.assertIn(port["targetPort"], names)
+            for policy in (d for d in documents if d["kind"] == "NetworkPolicy"):
+                for rule in policy["spec"]["ingress"]:
+                    self.assertLessEqual({p["port"] for p in rule["ports"]}, names)
+
+    def test_clients_never_reach_the_admin_port(self):
+        for values in VALUES:
+            documents = rendered(values)
+            ports = client_service(documents)["spec"]["ports"]
+            self.assertNotIn("admin", {p["targetPort"] for p in ports})
+
+    def test_the_default_service(self):
+        spec = client_service(rendered())["spec"]
+        self.assertEqual((spec["type"], spec["externalTrafficPolicy"]), ("LoadBalancer", "Local"))
+        self.assertEqual({p["port"]: p["targetPort"] for p in spec["ports"]}, {443: "https", 80: "http"})
+
+    def test_a_cluster_ip_has_nothing_of_a_load_balancer(self):
+        spec = client_service(rendered("full", "--set", "service.type=ClusterIP"))["spec"]
+        for key in ("externalTrafficPolicy", "loadBalancerClass", "loadBalancerSourceRanges", "allocateLoadBalancerNodePorts"):
+            self.assertNotIn(key, spec)
+        self.assertTrue(all("nodePort" not in p for p in spec["ports"]))
+
+    def test_names_fit_however_long_the_release_name(self):
+        for d in rendered("full", "--set", "fullnameOverride=,nameOverride=", name="r" * 53):
+            self.assertLessEqual(len(d["metadata"]["name"]), 63)
+            for value in d["metadata"]["labels"].values():
+                self.assertLessEqual(len(value), 63)
+
+    def test_the_default_installs_nothing_optional(self):
+        kinds = {d["kind"] for d in rendered()}
+        self.assertEqual(
+            kinds,
+            {
+                "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "Deployment", "PodDisruptionBudget", "Role",
+                "RoleBinding", "Service", "ServiceAccount",
+            },
+        )  # fmt: skip
+
+
+class Rbac(unittest.TestCase):
+    READ = ["get", "list", "watch"]
+
+    def rules(self, kind, values=None):
+        return {
+            (group, resource): (sorted(rule["verbs"]), rule.get("resourceNames"))
+            for rule in one(rendered(values), kind)["rules"]
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+            if not (resource == "leases" and rule["verbs"] == ["create"])
+        }
+
+    def test_the_cluster_role_is_exactly_this(self):
+        self.assertEqual(
+            self.rules("ClusterRole"),
+            {
+                ("tidegate.io", "websocketroutes"): (self.READ, None),
+                ("tidegate.io", "websocketroutes/status"): (["get", "patch", "update"], None),
+                ("", "secrets"): (self.READ, None),
+                ("", "services"): (self.READ, None),
+                ("", "configmaps"): (self.READ, None),
+                ("discovery.k8s.io", "endpointslices"): (self.READ, None),
+                ("gateway.networking.k8s.io", "referencegrants"): (self.READ, None),
+                ("events.k8s.io", "events"): (["create", "patch"], None),
+            },
+        )
+
+    def test_the_role_is_for_the_one_lease(self):
+        for values, lease, namespace in (("default", "tidegate-tidegate", "tidegate-system"), ("full", "edge-writer", "edge-leases")):
+            self.assertEqual(self.rules("Role", values), {("coordination.k8s.io", "leases"): (["get", "patch", "update"], [lease])})
+            for kind in ("Role", "RoleBinding"):
+                self.assertEqual(one(rendered(values), kind)["metadata"]["namespace"], namespace)
+            arguments = pod_of(rendered(values))["spec"]["containers"][0]["args"]
+            self.assertIn(f"--lease-name={lease}", arguments)
+            self.assertIn(f"--lease-namespace={namespace}", arguments)
+
+    def test_the_bindings_are_for_the_pods_account(self):
+        for values in ("default", "full"):
+            documents = rendered(values)
+            account = pod_of(documents)["spec"]["serviceAccountName"]
+            self.assertEqual(one(documents, "ServiceAccount")["metadata"]["name"], account)
+            for kind in ("ClusterRoleBinding", "RoleBinding"):
+                (subject,) = one(documents, kind)["subjects"]
+                self.assertEqual((subject["name"], subject["namespace"]), (account, "tidegate-system"))
+
+    def test_none_is_made_when_told_so(self):
+        documents = rendered("minimal")
+        self.assertFalse({"ServiceAccount", "ClusterRole", "Role"} & {d["kind"] for d in documents})
+        self.assertEqual(pod_of(documents)["spec"]["serviceAccountName"], "mine")
+
+
+def closed(schema):
+    """The CRD's schema as the API server applies it with strict field validation: no unknown fields."""
+    if isinstance(schema, list):
+        return [closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = {key: closed(value) for key, value in schema.items()}
+    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
+        schema.setdefault("additionalProperties", False)
+    return schema
+
+
+@functools.cache
+def route_schema():
+    (version,) = yaml.safe_load(CRD.read_text())["spec"]["versions"]
+    schema = closed(version["schema"]["openAPIV3Schema"])
+    schema["properties"].update({key: True for key in ("apiVersion", "kind", "metadata")})
+    return schema
+
+
+def validate_route(route):
+    jsonschema.validate(route, route_schema())
+
+
+class Samples(unittest.TestCase):
+    def files(self):
+        files = sorted((ROOT / "manifests/samples").glob("*.yaml"))
+        self.assertGreaterEqual(len(files), 5)
+        return {file.name: objects(file.read_text()) for file in files}
+
+    def test_their_routes_fit_the_crd(self):
+        for name, documents in self.files().items():
+            with self.subTest(name):
+                routes = [d for d in documents if d["kind"] == "WebSocketRoute"]
+                self.assertTrue(routes)
+                for route in routes:
+                    validate_route(route)
+
+    def test_the_crd_would_catch_a_misspelt_field(self):
+        route = next(d for d in self.files()["minimal.yaml"] if d["kind"] == "WebSocketRoute")
+        route["spec"]["hostname"] = "chat.example.com"
+        with self.assertRaises(jsonschema.ValidationError):
+            validate_route(route)
+
+    def test_their_references_lead_somewhere(self):
+        for name, documents in self.files().items():
+            text = (ROOT / "manifests/samples" / name).read_text()
+            there = {(d["kind"], d["metadata"].get("namespace"), d["metadata"]["name"]) for d in documents}
+            for route in (d for d in documents if d["kind"] == "WebSocketRoute"):
+                namespace = route["metadata"]["namespace"]
+                with self.subTest(name):
+                    self.assertIn(("Namespace", None, namespace), there)
+                    for rule in route["spec"]["rules"]:
+                        for ref in rule["backendRefs"]:
+                            service = ("Service", namespace, ref["name"])
+                            if service in there:
+                                (ports,) = [d["spec"]["ports"] for d in documents if d["kind"] == "Service" and d["metadata"]["name"] == ref["name"]]
+                                self.assertIn(ref["port"], [p["port"] for p in ports])
+                            else:
+                                self.assertIn(f"a Service `{ref['name']}`", text)
+                    tls = route["spec"]["tls"]
+                    self.assertIn(tls.get("secretName") or tls["secretRef"]["name"], text.split("apiVersion:")[0])
+
+    def test_the_manifests_readme_lists_them(self):
+        readme = (ROOT / "manifests/README.md").read_text()
+        for name in self.files():
+            self.assertIn(f"`{name}`", readme)
+
+
+# Labels that Prometheus adds to what it scrapes, and those of histograms.
+TARGET_LABELS = {"job", "instance", "pod", "le"}
+
+
+@functools.cache
+def metrics():
+    """Series name -> its labels, out of the constants of names.rs and their comments ("Labels: a, b.")."""
+    if not NAMES.exists():
+        raise AssertionError(f"{NAMES.relative_to(ROOT)} is missing: without it nobody knows which metrics there are")
+    text = NAMES.read_text()
+    labels = dict.fromkeys(re.findall(r'"(tidegate_[a-z0-9_]+)"', text), frozenset())
+    for comment, name in re.findall(r'((?:///.*\n)+)pub const \w+: &str =\s*"(tidegate_[a-z0-9_]+)"', text):
+        if listed := re.search(r"\bLabels: ([a-z_, ]+)\.", comment.replace("\n/// ", " ")):
+            labels[name] = frozenset(listed[1].split(", "))
+    if len(labels) < 10 or not any(labels.values()):
+        raise AssertionError(f"{NAMES.relative_to(ROOT)} names {len(labels)} metrics; has the form of its lines changed?")
+    for name in list(labels):
+        if name.endswith("_seconds") and not name.endswith("_timestamp_seconds"):
+            labels |= {f"{name}{suffix}": labels[name] for suffix in ("_bucket", "_sum", "_count")}
+    return labels
+
+
+def label_names(expression):
+    """Labels that a PromQL expression names, in its selectors and in its by, without, on, ignoring and group_ clauses."""
+    bare = re.sub(r'"(?:[^"\\]|\\.)*"', '""', expression)
+    matchers = re.findall(r"\{([^}]*)\}", bare)
+    lists = re.findall(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)", bare)
+    found = {m for text in matchers for m in re.findall(r"([A-Za-z_]\w*)\s*(?:=~|!~|!=|=)", text)}
+    return found | {label.strip() for text in lists for label in text.split(",") if label.strip()}
+
+
+def grouped_labels(expression):
+    return {label.strip() for text in re.findall(r"\bby\s*\(([^)]*)\)", expression) for label in text.split(",")}
+
+
+def not_in_the_program(words):
+    """Those of the words that are no string literal of the sources."""
+    source = "".join(p.read_text() for p in sorted((ROOT / "src").rglob("*.rs")))
+    return [word for word in sorted(words) if f'"{word}"' not in source]
+
+
+def dashboard():
+    return json.loads((ROOT / "dashboards/tidegate.json").read_text())
+
+
+def dashboard_targets():
+    for panel in dashboard()["panels"]:
+        for target in panel.get("targets", []):
+            yield panel["title"], target
+
+
+def alert_rules():
+    return [rule for group in yaml.safe_load((CHART / "files/alerts.yaml").read_text())["groups"] for rule in group["rules"]]
+
+
+def expressions():
+    for title, target in dashboard_targets():
+        yield f"panel {title}", target["expr"]
+    for variable in dashboard()["templating"]["list"]:
+        if variable["type"] == "query":
+            yield f"variable {variable['name']}", variable["definition"]
+    for rule in alert_rules():
+        yield f"alert {rule['alert']}", rule["expr"]
+
+
+class MetricNames(unittest.TestCase):
+    def test_dashboard_and_alerts_name_only_what_there_is(self):
+        there, seen = metrics(), 0
+        for where, expression in expressions():
+            with self.subTest(where):
+                used = set(re.findall(r"\btidegate_\w+", expression))
+                self.assertTrue(used, expression)
+                self.assertEqual(used - there.keys(), set(), "metrics that src/telemetry/names.rs does not have")
+                labels = TARGET_LABELS.union(*(there.get(name, ()) for name in used))
+                self.assertEqual(label_names(expression) - labels, set(), "labels that these metrics do not have")
+                seen += 1
+        self.assertGreater(seen, 30)
+
+    def test_labels_are_those_of_the_program(self):
+        self.assertEqual(not_in_the_program(set().union(*metrics().values())), [])
+
+    def test_reasons_and_causes_are_those_of_the_program(self):
+        values = {
+            value
+            for _, expression in expressions()
+            for matched in re.findall(r'\b(?:reason|cause)(?:=~|!~|!=|=)"([^"$]+)"', expression)
+            for value in matched.split("|")
+        }
+        self.assertTrue(values)
+        self.assertEqual(not_in_the_program(values), [], "no metric has a label with these values")
+
+    def test_texts_use_labels_that_are_left(self):
+        for title, target in dashboard_targets():
+            with self.subTest(title):
+                self.assertLessEqual(set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])), grouped_labels(target["expr"]))
+        for rule in alert_rules():
+            text = " ".join(rule["annotations"].values())
+            self.assertLessEqual(set(re.findall(r"\$labels\.(\w+)", text)), grouped_labels(rule["expr"]), rule["alert"])
+
+    def test_label_names_are_found(self):
+        found = label_names('sum by (a, b) (x{c="d=e", f=~"g"}) / on (h) group_left (i) y{j!=""}')
+        self.assertEqual(found, {"a", "b", "c", "f", "h", "i", "j"})
+
+
+class Dashboard(unittest.TestCase):
+    def test_its_form(self):
+        board = dashboard()
+        self.assertGreaterEqual(board["schemaVersion"], 41)
+        self.assertIsNone(board["id"])
+        ids = [panel["id"] for panel in board["panels"]]
+        self.assertEqual(len(ids), len(set(ids)))
+        self.assertEqual([v["name"] for v in board["templating"]["list"]], ["datasource", "namespace", "route"])
+        for panel in board["panels"]:
+            if panel["type"] != "row":
+                self.assertEqual(panel["datasource"]["uid"], "${datasource}", panel["title"])
+                for target in panel["targets"]:
+                    self.assertEqual(target["datasource"]["uid"], "${datasource}", panel["title"])
+
+    def test_panels_do_not_overlap(self):
+        taken = {}
+        for panel in dashboard()["panels"]:
+            place = panel["gridPos"]
+            self.assertLessEqual(place["x"] + place["w"], 24, panel["title"])
+            for x in range(place["x"], place["x"] + place["w"]):
+                for y in range(place["y"], place["y"] + place["h"]):
+                    self.assertNotIn((x, y), taken, f"{panel['title']} lies on {taken.get((x, y))}")
+                    taken[x, y] = panel["title"]
+
+    def test_its_queries_are_promql(self):
+        substitutes = {"$__rate_interval": "5m", "$namespace": ".*", "$route": ".*"}
+        rules = []
+        for title, target in dashboard_targets():
+            expression = target["expr"]
+            for variable, value in substitutes.items():
+                expression = expression.replace(variable, value)
+            rules.append({"record": f"panel:{len(rules)}", "expr": expression, "labels": {"panel": title}})
+        check_rules(self, {"groups": [{"name": "dashboard", "rules": rules}]})
+
+
+def check_rules(test, rules):
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(rules, file)
+        file.flush()
+        result = command("promtool", "check", "rules", file.name)
+    test.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+    test.assertIn(f"{sum(len(g['rules']) for g in rules['groups'])} rules found", result.stdout + result.stderr)
+
+
+class Alerts(unittest.TestCase):
+    def test_promtool_takes_them(self):
+        check_rules(self, yaml.safe_load((CHART / "files/alerts.yaml").read_text()))
+
+    def test_promtool_takes_the_rendered_rule(self):
+        spec = one(rendered("full"), "PrometheusRule")["spec"]
+        check_rules(self, spec)
+        names = [rule.get("alert") for rule in spec["groups"][0]["rules"]]
+        self.assertEqual(len(names), len(alert_rules()), "one alert left out, one rule added")
+        self.assertNotIn("TidegateConnectionsReset", names)
+        self.assertTrue(all(rule["labels"]["team"] == "edge" for rule in spec["groups"][0]["rules"] if "alert" in rule))
+
+    def test_the_rendered_alerts_are_those_of_the_file(self):
+        spec = one(rendered(None, "--set", "metrics.prometheusRule.enabled=true"), "PrometheusRule")["spec"]
+        self.assertEqual(spec["groups"][0]["rules"], alert_rules())
+
+    def test_they_fire_when_they_should_and_only_then(self):
+        result = command("promtool", "test", "rules", HERE / "alerts_test.yaml")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+
+    def test_each_is_tried(self):
+        tried = yaml.safe_load((HERE / "alerts_test.yaml").read_text())["tests"]
+        fired = {t["alertname"] for test in tried for t in test["alert_rule_test"] if t.get("exp_alerts")}
+        quiet = {t["alertname"] for test in tried for t in test["alert_rule_test"] if not t.get("exp_alerts")}
+        names = {rule["alert"] for rule in alert_rules()}
+        self.assertEqual(fired, names)
+        self.assertEqual(quiet, names)
+
+    def test_each_says_how_bad_it_is_and_what_to_do(self):
+        for rule in alert_rules():
+            self.assertIn(rule["labels"]["severity"], {"critical", "warning", "info"}, rule["alert"])
+            self.assertEqual(set(rule["annotations"]), {"summary", "description"}, rule["alert"])
+
+
+class Dockerfile(unittest.TestCase):
+    TEXT = (ROOT / "Dockerfile").read_text()
+
+    def test_hadolint(self):
+        hadolint = shutil.which("hadolint", path=f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}")
+        result = command(hadolint, ROOT / "Dockerfile")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+
+    def test_its_ports_and_user_are_those_of_the_chart(self):
+        values = yaml.safe_load((CHART / "values.yaml").read_text())
+        ports = []
+        for name in ("https", "http", "admin"):
+            self.assertIn(f'TIDEGATE_{name.upper()}_LISTEN="{values[f"{name}Listen"]}"', self.TEXT)
+            ports.append(values[f"{name}Listen"].rsplit(":", 1)[1])
+        self.assertIn(f"\nEXPOSE {' '.join(ports)}\n", self.TEXT)
+        self.assertIn("\nUSER {runAsUser}:{runAsGroup}\n".format(**values["podSecurityContext"]), self.TEXT)
+        self.assertIn('\nENTRYPOINT ["/tidegate"]\nCMD ["serve"]\n', self.TEXT)
+
+    def test_the_build_context_holds_what_is_copied_and_no_more(self):
+        copied = {name for line in re.findall(r"(?m)^COPY (?!--)(.*) \S+$", self.TEXT) for name in line.split()}
+        ignore = (ROOT / ".dockerignore").read_text().splitlines()
+        self.assertIn("*", ignore)
+        self.assertEqual(copied, {line[1:] for line in ignore if line.startswith("!")})
+        for name in copied:
+            self.assertTrue((ROOT / name).exists(), name)
+
+    def test_the_sources_include_nothing_that_is_not_copied(self):
+        for file in (ROOT / "src").rglob("*.rs"):
+            for name in re.findall(r'include_(?:str|bytes)!\(\s*"([^"]+)"', file.read_text()):
+                included = (file.parent / name).resolve()
+                if "tests" in file.stem or "tests" in file.parts:
+                    continue
+                self.assertTrue(included.is_relative_to(ROOT / "src"), f"{file.relative_to(ROOT)} includes {name}: copy it in the Dockerfile too")
+
+    def test_its_rust_is_the_projects(self):
+        version = re.search(r'(?m)^rust-version = "([0-9.]+)"', (ROOT / "Cargo.toml").read_text())[1]
+        self.assertIn(f"FROM rust:{version}-bookworm AS build\n", self.TEXT)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--update-golden"]:
+        sys.exit("usage: test_chart.py --update-golden; to run the tests: tests/chart/run")
+    (HERE / "golden").mkdir(exist_ok=True)
+    for each in VALUES:
+        (HERE / f"golden/{each}.yaml").write_text(golden(each))
