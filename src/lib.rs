@@ -12,10 +12,14 @@
 //! |---|---|
 //! | [`api`] | `WebSocketRoute`, its status, durations, condition and reason names |
 //! | [`table`] | the immutable routing table and the cell that it is published in |
+//! | [`gateway`] | listeners, TLS, handshake, balancing, relay |
+//! | [`telemetry`] | metrics, log, and the names used in them |
 //! | [`translate`] | inputs to table and statuses, pure |
 //!
 //! ARCHITECTURE.md tells the rules that hold between them.
 
 pub mod api;
+pub mod gateway;
 pub mod table;
+pub mod telemetry;
 pub mod translate;
