@@ -17,5 +17,8 @@
 //! ARCHITECTURE.md tells the rules that hold between them.
 
 pub mod api;
+pub mod control;
+pub mod source;
 pub mod table;
+pub mod telemetry;
 pub mod translate;

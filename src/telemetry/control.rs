@@ -1,0 +1,106 @@
+//! The control plane's metrics.
+
+use prometheus::{
+    Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
+};
+
+/// Number of the table in service; 0 before the first.
+pub(super) const TABLE_GENERATION: &str = "tidegate_table_generation";
+/// From inputs to a published table, seconds.
+pub(super) const TABLE_BUILD_DURATION_SECONDS: &str = "tidegate_table_build_duration_seconds";
+/// 1 while what is known of a kind is up to date. Labels: kind.
+pub(super) const SOURCE_SYNCED: &str = "tidegate_source_synced";
+/// 1 while this process holds the lease and writes statuses.
+pub(super) const LEADER: &str = "tidegate_leader";
+/// End of validity of the certificates in the table, seconds since 1970. Labels: namespace, secret.
+pub(super) const CERTIFICATE_EXPIRY_TIMESTAMP_SECONDS: &str =
+    "tidegate_certificate_expiry_timestamp_seconds";
+/// Statuses written. Labels: result (`success`, `error`).
+pub(super) const STATUS_WRITES_TOTAL: &str = "tidegate_status_writes_total";
+
+/// What the control plane counts. Cheap to clone: all clones count in the same place.
+#[derive(Clone, Debug)]
+pub struct ControlMetrics {
+    /// Number of the table in service.
+    pub table_generation: IntGauge,
+    /// Seconds from inputs to a published table.
+    pub table_build_duration_seconds: Histogram,
+    /// By kind.
+    pub source_synced: IntGaugeVec,
+    /// Whether this process writes statuses.
+    pub leader: IntGauge,
+    /// By namespace and name of the Secret, seconds since 1970.
+    pub certificate_expiry: IntGaugeVec,
+    /// By result: `success` or `error`.
+    pub status_writes_total: IntCounterVec,
+}
+
+impl ControlMetrics {
+    /// Makes them known to `registry`, which must not have them yet.
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let buckets = vec![
+            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+        ];
+        Ok(Self {
+            table_generation: known(
+                registry,
+                IntGauge::new(
+                    TABLE_GENERATION,
+                    "Number of the table in service; 0 before the first.",
+                )?,
+            )?,
+            table_build_duration_seconds: known(
+                registry,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        TABLE_BUILD_DURATION_SECONDS,
+                        "Time from the objects as read to a published table.",
+                    )
+                    .buckets(buckets),
+                )?,
+            )?,
+            source_synced: known(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        SOURCE_SYNCED,
+                        "1 while what is known of a kind of object is up to date.",
+                    ),
+                    &["kind"],
+                )?,
+            )?,
+            leader: known(
+                registry,
+                IntGauge::new(
+                    LEADER,
+                    "1 while this process holds the lease and writes statuses.",
+                )?,
+            )?,
+            certificate_expiry: known(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        CERTIFICATE_EXPIRY_TIMESTAMP_SECONDS,
+                        "End of validity of the certificates in the table, seconds since 1970.",
+                    ),
+                    &["namespace", "secret"],
+                )?,
+            )?,
+            status_writes_total: known(
+                registry,
+                IntCounterVec::new(
+                    Opts::new(STATUS_WRITES_TOTAL, "Statuses written."),
+                    &["result"],
+                )?,
+            )?,
+        })
+    }
+}
+
+fn known<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> prometheus::Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
