@@ -16,8 +16,8 @@ COPY Cargo.toml Cargo.lock ./
 RUN awk '/^\[/ { drop = /^\[\[(test|bench|example)\]\]/ } !drop' Cargo.toml > Cargo.toml.image \
     && mv Cargo.toml.image Cargo.toml \
     && mkdir src \
-    && echo 'fn main() {}' > src/main.rs \
-    && touch src/lib.rs \
+    && printf '//! Empty.\nfn main() {}\n' > src/main.rs \
+    && echo '//! Empty.' > src/lib.rs \
     && cargo build --release --locked \
     && rm -r src target/release/tidegate target/release/deps/*tidegate-* \
         target/release/.fingerprint/tidegate-*

@@ -12,12 +12,17 @@
 //! |---|---|
 //! | [`api`] | `WebSocketRoute`, its status, durations, condition and reason names |
 //! | [`table`] | the immutable routing table and the cell that it is published in |
+//! | [`gateway`] | listeners, TLS, handshake, balancing, relay |
+//! | [`telemetry`] | metrics, log, and the names used in them |
+//! | [`source`] | where inputs come from: the Kubernetes API, or a folder of YAML |
+//! | [`control`] | builds and publishes tables, writes statuses, holds the lease |
 //! | [`translate`] | inputs to table and statuses, pure |
 //!
 //! ARCHITECTURE.md tells the rules that hold between them.
 
 pub mod api;
 pub mod control;
+pub mod gateway;
 pub mod source;
 pub mod table;
 pub mod telemetry;

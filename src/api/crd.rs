@@ -8,7 +8,8 @@ use super::WebSocketRoute;
 /// Name of the CustomResourceDefinition.
 pub const CRD_NAME: &str = "websocketroutes.tidegate.io";
 
-const HEADER: &str = "# Printed by `tidegate crd`. Do not edit: change src/api and run `make crd`.\n";
+const HEADER: &str =
+    "# Printed by `tidegate crd`. Do not edit: change src/api and run `make crd`.\n";
 
 /// The CustomResourceDefinition of WebSocketRoute.
 pub fn crd() -> CustomResourceDefinition {

@@ -15,7 +15,9 @@ pub struct Duration(std::time::Duration);
 
 /// Why a text is no duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a duration: write one to four groups of digits and unit (h, m, s, ms), such as 1h30m, 10s or 500ms")]
+#[error(
+    "{text:?} is not a duration: write one to four groups of digits and unit (h, m, s, ms), such as 1h30m, 10s or 500ms"
+)]
 pub struct DurationError {
     text: String,
 }

@@ -11,11 +11,13 @@ mod status;
 
 pub use crd::{CRD_NAME, crd, crd_yaml};
 pub use duration::{Duration, DurationError};
-pub use reference_grant::{ReferenceGrant, ReferenceGrantFrom, ReferenceGrantSpec, ReferenceGrantTo};
+pub use reference_grant::{
+    ReferenceGrant, ReferenceGrantFrom, ReferenceGrantSpec, ReferenceGrantTo,
+};
 pub use route::{
     BackendRef, BackendTls, CaCertificateKind, CaCertificateRef, HeaderMatch, HttpMode, PathMatch,
-    PathMatchType, Plaintext, QueryParamMatch, RouteMatch, RouteRule, RouteTls, SecretRef, Timeouts,
-    TlsVersion, WebSocketRoute, WebSocketRouteSpec,
+    PathMatchType, Plaintext, QueryParamMatch, RouteMatch, RouteRule, RouteTls, SecretRef,
+    Timeouts, TlsVersion, WebSocketRoute, WebSocketRouteSpec,
 };
 pub use status::{Condition, ConditionType, Reason, WebSocketRouteStatus};
 

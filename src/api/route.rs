@@ -1,7 +1,5 @@
 //! `WebSocketRoute`, field by field. The doc comments here are what `kubectl explain` prints.
 
-#![allow(unreachable_pub, reason = "the derive of KubeSchema repeats each type where it cannot be reached")]
-
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -177,7 +175,10 @@ pub struct RouteMatch {
     pub query_params: Vec<QueryParamMatch>,
     /// Subprotocols (Sec-WebSocket-Protocol), one of which the client must offer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 128), regex(pattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")))]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 128), regex(pattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"))
+    )]
     pub subprotocols: Vec<String>,
 }
 

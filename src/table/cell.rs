@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
 
 use super::RoutingTable;
 
@@ -19,12 +20,18 @@ pub struct Published {
 #[derive(Debug, Default)]
 pub struct TableCell {
     current: ArcSwapOption<Published>,
+    generation: watch::Sender<u64>,
 }
 
 impl TableCell {
     /// The current table, or `None` before the first.
     pub fn load(&self) -> Option<Arc<Published>> {
         self.current.load_full()
+    }
+
+    /// Follows the generation of the current table; 0 before the first.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
     }
 
     /// Publishes `table` unless it equals the current one. Returns the new generation if published.
@@ -37,6 +44,7 @@ impl TableCell {
             None => 1,
         };
         self.current.store(Some(Arc::new(Published { generation, table })));
+        self.generation.send_replace(generation);
         Some(generation)
     }
 }

@@ -78,15 +78,14 @@ impl TlsIdentity {
             .chain_update([u8::from(only_tls13)])
             .finalize()
             .into();
-        let certified = CertifiedKey::from_der(certificates, key, &PROVIDER).map_err(|error| {
-            match error {
+        let certified =
+            CertifiedKey::from_der(certificates, key, &PROVIDER).map_err(|error| match error {
                 rustls::Error::InconsistentKeys(_) => IdentityError::Mismatch,
                 rustls::Error::InvalidCertificate(error) => {
                     IdentityError::Certificate(format!("is not usable: {error:?}"))
                 }
                 error => IdentityError::Key(format!("is not usable: {error}")),
-            }
-        })?;
+            })?;
         let config = server_config(certified, only_tls13);
         Ok(Self { secret, not_after, config: Arc::new(config), fingerprint })
     }

@@ -4,20 +4,6 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
 };
 
-/// Number of the table in service; 0 before the first.
-pub(super) const TABLE_GENERATION: &str = "tidegate_table_generation";
-/// From inputs to a published table, seconds.
-pub(super) const TABLE_BUILD_DURATION_SECONDS: &str = "tidegate_table_build_duration_seconds";
-/// 1 while what is known of a kind is up to date. Labels: kind.
-pub(super) const SOURCE_SYNCED: &str = "tidegate_source_synced";
-/// 1 while this process holds the lease and writes statuses.
-pub(super) const LEADER: &str = "tidegate_leader";
-/// End of validity of the certificates in the table, seconds since 1970. Labels: namespace, secret.
-pub(super) const CERTIFICATE_EXPIRY_TIMESTAMP_SECONDS: &str =
-    "tidegate_certificate_expiry_timestamp_seconds";
-/// Statuses written. Labels: result (`success`, `error`).
-pub(super) const STATUS_WRITES_TOTAL: &str = "tidegate_status_writes_total";
-
 /// What the control plane counts. Cheap to clone: all clones count in the same place.
 #[derive(Clone, Debug)]
 pub struct ControlMetrics {
@@ -45,7 +31,7 @@ impl ControlMetrics {
             table_generation: known(
                 registry,
                 IntGauge::new(
-                    TABLE_GENERATION,
+                    names::TABLE_GENERATION,
                     "Number of the table in service; 0 before the first.",
                 )?,
             )?,
@@ -53,7 +39,7 @@ impl ControlMetrics {
                 registry,
                 Histogram::with_opts(
                     HistogramOpts::new(
-                        TABLE_BUILD_DURATION_SECONDS,
+                        names::TABLE_BUILD_DURATION_SECONDS,
                         "Time from the objects as read to a published table.",
                     )
                     .buckets(buckets),
@@ -63,16 +49,16 @@ impl ControlMetrics {
                 registry,
                 IntGaugeVec::new(
                     Opts::new(
-                        SOURCE_SYNCED,
+                        names::SOURCE_SYNCED,
                         "1 while what is known of a kind of object is up to date.",
                     ),
-                    &["kind"],
+                    &[names::KIND],
                 )?,
             )?,
             leader: known(
                 registry,
                 IntGauge::new(
-                    LEADER,
+                    names::LEADER,
                     "1 while this process holds the lease and writes statuses.",
                 )?,
             )?,
@@ -80,17 +66,17 @@ impl ControlMetrics {
                 registry,
                 IntGaugeVec::new(
                     Opts::new(
-                        CERTIFICATE_EXPIRY_TIMESTAMP_SECONDS,
+                        names::CERTIFICATE_EXPIRY_TIMESTAMP_SECONDS,
                         "End of validity of the certificates in the table, seconds since 1970.",
                     ),
-                    &["namespace", "secret"],
+                    &[names::NAMESPACE, names::SECRET],
                 )?,
             )?,
             status_writes_total: known(
                 registry,
                 IntCounterVec::new(
-                    Opts::new(STATUS_WRITES_TOTAL, "Statuses written."),
-                    &["result"],
+                    Opts::new(names::STATUS_WRITES_TOTAL, "Statuses written."),
+                    &[names::RESULT],
                 )?,
             )?,
         })

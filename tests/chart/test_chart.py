@@ -286,11 +286,25 @@ class Pods(unittest.TestCase):
                     self.assertEqual(container[probe]["httpGet"], {"path": path, "port": "admin"})
 
     def test_each_argument_is_a_flag_of_serve(self):
-        source = "".join(p.read_text() for p in sorted((ROOT / "src/cli").rglob("*.rs")))
-        arguments = pod_of(rendered("full"))["spec"]["containers"][0]["args"][1:]
-        flags = [argument.split("=")[0] for argument in arguments]
-        twins = {flag: f'"TIDEGATE_{flag[2:].replace("-", "_").upper()}"' for flag in flags}
-        self.assertEqual([flag for flag, twin in twins.items() if twin not in source], [], "src/cli has no such flags")
+        arguments = pod_of(rendered("full"))["spec"]["containers"][0]["args"]
+        self.assertEqual(arguments[0], "serve")
+        self.assertEqual({argument.split("=")[0] for argument in arguments[1:]} - serve_flags(), set())
+
+    def test_each_flag_of_serve_has_a_value_of_its_name(self):
+        # In a pod these are known: the cluster's API, the ServiceAccount, the pod's name.
+        flags = serve_flags() - {"--source", "--kubeconfig", "--identity"}
+        values = yaml.safe_load((CHART / "values.yaml").read_text())
+        names = {re.sub("-(.)", lambda m: m[1].upper(), flag[2:]) for flag in flags}
+        self.assertEqual(names - values.keys(), set())
+
+
+@functools.cache
+def serve_flags():
+    """The flags that have an environment twin, which are those of `serve`."""
+    twins = set(re.findall(r'env = "TIDEGATE_([A-Z_]+)"', (ROOT / "src/cli/args.rs").read_text()))
+    if "HTTPS_LISTEN" not in twins:
+        raise AssertionError("src/cli/args.rs no longer names the flags' variables as env = \"TIDEGATE_…\"")
+    return {f"--{twin.lower().replace('_', '-')}" for twin in twins}
 
 
 class Wiring(unittest.TestCase):
@@ -487,22 +501,24 @@ class Samples(unittest.TestCase):
 
 # Labels that Prometheus adds to what it scrapes, and those of histograms.
 TARGET_LABELS = {"job", "instance", "pod", "le"}
-# Labels of the metrics, besides those that names.rs has as string literals.
-METRIC_LABELS = {"namespace", "route", "listener", "cause", "reason", "direction", "secret"}
 
 
 @functools.cache
-def metric_names():
+def metrics():
+    """Series name -> its labels, out of the constants of names.rs and their comments ("Labels: a, b.")."""
     if not NAMES.exists():
         raise AssertionError(f"{NAMES.relative_to(ROOT)} is missing: without it nobody knows which metrics there are")
-    names = set(re.findall(r'"(tidegate_[a-z0-9_]+)"', NAMES.read_text()))
-    if len(names) < 10:
-        raise AssertionError(f"only {len(names)} metric names found in {NAMES.relative_to(ROOT)}; has their form changed?")
-    series = set(names)
-    for name in names:
+    text = NAMES.read_text()
+    labels = dict.fromkeys(re.findall(r'"(tidegate_[a-z0-9_]+)"', text), frozenset())
+    for comment, name in re.findall(r'((?:///.*\n)+)pub const \w+: &str =\s*"(tidegate_[a-z0-9_]+)"', text):
+        if listed := re.search(r"\bLabels: ([a-z_, ]+)\.", comment.replace("\n/// ", " ")):
+            labels[name] = frozenset(listed[1].split(", "))
+    if len(labels) < 10 or not any(labels.values()):
+        raise AssertionError(f"{NAMES.relative_to(ROOT)} names {len(labels)} metrics; has the form of its lines changed?")
+    for name in list(labels):
         if name.endswith("_seconds") and not name.endswith("_timestamp_seconds"):
-            series |= {f"{name}_bucket", f"{name}_sum", f"{name}_count"}
-    return series
+            labels |= {f"{name}{suffix}": labels[name] for suffix in ("_bucket", "_sum", "_count")}
+    return labels
 
 
 def label_names(expression):
@@ -550,19 +566,19 @@ def expressions():
 
 class MetricNames(unittest.TestCase):
     def test_dashboard_and_alerts_name_only_what_there_is(self):
-        labels, names = TARGET_LABELS | METRIC_LABELS, metric_names()
-        seen = 0
+        there, seen = metrics(), 0
         for where, expression in expressions():
             with self.subTest(where):
                 used = set(re.findall(r"\btidegate_\w+", expression))
                 self.assertTrue(used, expression)
-                self.assertLessEqual(used, names, "metrics that src/telemetry/names.rs does not have")
-                self.assertLessEqual(label_names(expression), labels, "unknown labels")
+                self.assertEqual(used - there.keys(), set(), "metrics that src/telemetry/names.rs does not have")
+                labels = TARGET_LABELS.union(*(there.get(name, ()) for name in used))
+                self.assertEqual(label_names(expression) - labels, set(), "labels that these metrics do not have")
                 seen += 1
         self.assertGreater(seen, 30)
 
     def test_labels_are_those_of_the_program(self):
-        self.assertEqual(not_in_the_program(METRIC_LABELS), [], "no metric has these labels")
+        self.assertEqual(not_in_the_program(set().union(*metrics().values())), [])
 
     def test_reasons_and_causes_are_those_of_the_program(self):
         values = {

@@ -21,7 +21,10 @@ fn main() -> std::io::Result<()> {
         let from = peer.ip().to_canonical();
         let body = format!("pod={pod} client={from}\n");
         let length = body.len();
-        let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+        let _ = write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
     }
     Ok(())
 }

@@ -1,0 +1,98 @@
+use http::HeaderMap;
+
+use super::*;
+use crate::table::{
+    HttpMode, MatchKey, ObjectRef, PathKind, RouteEntry, Timeouts, TlsIdentity, VirtualHost,
+};
+
+fn rule(plaintext: Plaintext) -> Rule {
+    Rule {
+        route: ObjectRef { namespace: "n".into(), name: "r".into() },
+        name: "0".into(),
+        plaintext,
+        http: HttpMode::Refuse,
+        timeouts: Timeouts {
+            connect: std::time::Duration::from_secs(1),
+            upgrade: std::time::Duration::from_secs(1),
+            idle: None,
+        },
+        backends: Vec::new(),
+    }
+}
+
+fn identity(name: &str) -> Arc<TlsIdentity> {
+    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+    let secret = ObjectRef { namespace: "n".into(), name: name.into() };
+    let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    Arc::new(TlsIdentity::from_pem(secret, chain.as_bytes(), key.as_bytes(), false).unwrap())
+}
+
+fn host(pattern: &str, tls: Option<&Arc<TlsIdentity>>) -> VirtualHost {
+    let key = MatchKey {
+        kind: PathKind::Prefix,
+        path: "".into(),
+        headers: vec![],
+        query: vec![],
+        subprotocols: vec![],
+    };
+    VirtualHost::new(
+        pattern,
+        tls.cloned(),
+        [RouteEntry { key, rule: Arc::new(rule(Plaintext::Refuse)) }],
+    )
+}
+
+#[test]
+fn a_connection_serves_the_hosts_that_its_certificate_is_used_for_and_no_others() {
+    let (one, two) = (identity("one"), identity("two"));
+    let table = RoutingTable::new([
+        host("a.test", Some(&one)),
+        host("*.b.test", Some(&one)),
+        host("c.test", Some(&two)),
+        host("d.test", None),
+        host("e.test", None),
+    ]);
+    let headers = HeaderMap::new();
+    let facts = RequestFacts { path: "/", query: None, headers: &headers };
+    let find = |name: Option<&str>, host| {
+        find_rule(&table, &Arrival::Tls(name.map(str::to_owned)), host, &facts)
+            .map_err(|refusal| refusal.reason)
+    };
+    for (name, host) in [
+        ("a.test", "a.test"),
+        ("a.test", "x.b.test"),
+        ("x.b.test", "y.b.test"),
+        ("d.test", "d.test"),
+    ] {
+        assert!(find(Some(name), host).is_ok(), "{name} {host}");
+    }
+    for (name, host) in [
+        (Some("a.test"), "c.test"),
+        (Some("a.test"), "d.test"),
+        (Some("d.test"), "e.test"),
+        (Some("a.test"), "unknown.test"),
+        (Some("unknown.test"), "a.test"),
+        (None, "a.test"),
+        (None, "d.test"),
+    ] {
+        assert_eq!(find(name, host).unwrap_err(), RefusalReason::Misdirected, "{name:?} {host}");
+    }
+    assert_eq!(find(Some("gone.test"), "gone.test").unwrap_err(), RefusalReason::NoRoute);
+    assert!(find_rule(&table, &Arrival::Plain, "c.test", &facts).is_ok());
+}
+
+#[test]
+fn clear_text_is_served_redirected_or_refused_as_the_route_says() {
+    let uri: Uri = "/ws?room=1".parse().unwrap();
+    let check = |policy, secure, port| check_plaintext(&rule(policy), secure, "a.test", &uri, port);
+    assert!(check(Plaintext::Allow, false, 443).is_ok());
+    assert!(check(Plaintext::Refuse, true, 443).is_ok());
+    let refused = check(Plaintext::Refuse, false, 443).unwrap_err();
+    assert!(
+        refused.location.is_none() && refused.detail.contains("wss://a.test/ws"),
+        "{}",
+        refused.detail
+    );
+    let redirected = check(Plaintext::Redirect, false, 8443).unwrap_err();
+    assert_eq!(redirected.location.unwrap(), "https://a.test:8443/ws?room=1");
+}

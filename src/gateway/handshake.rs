@@ -1,0 +1,199 @@
+//! The opening handshake, both halves (RFC 6455 §4): pure checks of what a client asks and of what a backend answers.
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request, response};
+use sha1::{Digest, Sha1};
+
+use super::{
+    headers::{HopByHop, tokens},
+    refuse::{Refusal, RefusalReason},
+};
+
+/// Appended to the key before hashing (RFC 6455 §1.3).
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// The longest host name that DNS can carry.
+const MAX_HOST: usize = 253;
+
+/// A checked upgrade request.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Upgrade {
+    /// What `Sec-WebSocket-Accept` must be in the answer.
+    pub accept: String,
+}
+
+/// `Sec-WebSocket-Accept` for a key (RFC 6455 §4.2.2).
+pub fn accept_for(key: &[u8]) -> String {
+    BASE64.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
+}
+
+/// The host that a request is for, lower case, without port: from an absolute-form target, else from its one `Host`
+/// (RFC 9112 §3.2).
+pub fn host_of(parts: &request::Parts) -> Result<String, Refusal> {
+    let bad = |detail: &'static str| Refusal::new(RefusalReason::BadHandshake, detail);
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let header = hosts.next().ok_or_else(|| bad("The request has no Host header."))?;
+    if hosts.next().is_some() {
+        return Err(bad("The request has more than one Host header."));
+    }
+    let authority = match parts.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => header.to_str().map_err(|_| bad("The Host header is not a host name."))?,
+    };
+    if authority.len() > MAX_HOST + ":65535".len() {
+        return Err(bad("The Host header is longer than a host name can be."));
+    }
+    let authority: http::uri::Authority =
+        authority.parse().map_err(|_| bad("The Host header is not a host name."))?;
+    if authority.as_str().contains('@') {
+        return Err(bad("The Host header has a user name in it."));
+    }
+    let host = authority.host();
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if host.is_empty() {
+        return Err(bad("The Host header is empty."));
+    }
+    Ok(host.to_ascii_lowercase())
+}
+
+/// Whether a path has `.` or `..` segments, plain or percent-encoded: a prefix match would say one thing
+/// and the backend, once it has resolved them, do another.
+pub fn has_dot_segments(path: &str) -> bool {
+    path.split(['/', '\\']).any(|segment| {
+        let mut dots = 0;
+        let mut rest = segment;
+        while !rest.is_empty() {
+            rest = match rest.strip_prefix('.') {
+                Some(after) => after,
+                None if rest.len() >= 3 && rest.as_bytes()[..3].eq_ignore_ascii_case(b"%2e") => {
+                    &rest[3..]
+                }
+                None => return false,
+            };
+            dots += 1;
+        }
+        (1..=2).contains(&dots)
+    })
+}
+
+/// Checks a request that asks for an upgrade (RFC 6455 §4.2.1). `hop` is what was taken off its headers.
+pub fn check_request(
+    method: &Method,
+    version: Version,
+    headers: &HeaderMap,
+    hop: &HopByHop,
+) -> Result<Upgrade, Refusal> {
+    let bad = |detail: &'static str| Err(Refusal::new(RefusalReason::BadHandshake, detail));
+    if *method != Method::GET {
+        return bad("A WebSocket upgrade is a GET request.");
+    }
+    if version != Version::HTTP_11 {
+        return bad(
+            "A WebSocket upgrade needs HTTP/1.1; a proxy on the way may have made it HTTP/1.0.",
+        );
+    }
+    if !hop.connection_upgrade {
+        return bad(
+            "The Connection header lacks \"Upgrade\"; a proxy on the way may have removed it.",
+        );
+    }
+    if hop.transfer_encoding {
+        return bad("A WebSocket upgrade has no body, so no Transfer-Encoding.");
+    }
+    if headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length != "0") {
+        return bad("A WebSocket upgrade has no body, so no Content-Length.");
+    }
+    let one = |name: &HeaderName| {
+        let mut values = headers.get_all(name).iter();
+        match (values.next(), values.next()) {
+            (Some(value), None) => Ok(value),
+            (None, _) => Err("missing, or named in Connection and so removed"),
+            (Some(_), Some(_)) => Err("there more than once"),
+        }
+    };
+    match one(&header::SEC_WEBSOCKET_VERSION) {
+        Ok(version) if version == "13" => {}
+        Ok(_) => {
+            return Err(Refusal::new(
+                RefusalReason::BadVersion,
+                "Only version 13 of the WebSocket protocol is served (RFC 6455).",
+            ));
+        }
+        Err(why) => {
+            return Err(Refusal::new(
+                RefusalReason::BadHandshake,
+                format!("The Sec-WebSocket-Version header is {why}."),
+            ));
+        }
+    }
+    let key = one(&header::SEC_WEBSOCKET_KEY).map_err(|why| {
+        Refusal::new(RefusalReason::BadHandshake, format!("The Sec-WebSocket-Key header is {why}."))
+    })?;
+    if !BASE64.decode(key.as_bytes()).is_ok_and(|nonce| nonce.len() == 16) {
+        return bad("The Sec-WebSocket-Key header is not 16 bytes in base64.");
+    }
+    if let Some(bad_token) = first_bad_subprotocol(headers) {
+        return Err(Refusal::new(
+            RefusalReason::BadHandshake,
+            format!("Sec-WebSocket-Protocol offers {bad_token:?}, which is not a token."),
+        ));
+    }
+    Ok(Upgrade { accept: accept_for(key.as_bytes()) })
+}
+
+/// The first offered subprotocol that is no token (RFC 9110 §5.6.2).
+fn first_bad_subprotocol(headers: &HeaderMap) -> Option<&str> {
+    tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).find(|offer| {
+        !offer
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    })
+}
+
+/// Checks a backend's 101 (RFC 6455 §4.1, the client's list). `hop` is what was taken off its headers; `request` are the
+/// headers that it was asked with. The error is a sentence.
+pub fn check_response(
+    answer: &response::Parts,
+    hop: &HopByHop,
+    accept: &str,
+    request: &HeaderMap,
+) -> Result<(), String> {
+    if !hop.upgrade_websocket {
+        return Err("its 101 lacks \"Upgrade: websocket\"".into());
+    }
+    if !hop.connection_upgrade {
+        return Err("its 101 lacks \"Connection: Upgrade\"".into());
+    }
+    let headers = &answer.headers;
+    let mut accepts = headers.get_all(header::SEC_WEBSOCKET_ACCEPT).iter();
+    match (accepts.next(), accepts.next()) {
+        (Some(value), None) if value == accept => {}
+        (None, _) => return Err("its 101 lacks Sec-WebSocket-Accept".into()),
+        _ => return Err("the Sec-WebSocket-Accept of its 101 does not fit the key".into()),
+    }
+    let mut chosen = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    if let Some(protocol) = chosen.next() {
+        let offered =
+            tokens(request, &header::SEC_WEBSOCKET_PROTOCOL).any(|offer| protocol == offer);
+        if !offered || chosen.next().is_some() {
+            return Err("its 101 chooses a subprotocol that the client did not offer".into());
+        }
+    }
+    let name = |extension: &str| extension.split(';').next().unwrap_or_default().trim().to_owned();
+    let offered: Vec<String> =
+        tokens(request, &header::SEC_WEBSOCKET_EXTENSIONS).map(name).collect();
+    for extension in tokens(headers, &header::SEC_WEBSOCKET_EXTENSIONS) {
+        if !offered.contains(&name(extension)) {
+            return Err("its 101 uses an extension that the client did not offer".into());
+        }
+    }
+    Ok(())
+}
+
+/// The `Sec-WebSocket-Accept` header for an [`Upgrade`].
+pub fn accept_header(upgrade: &Upgrade) -> HeaderValue {
+    HeaderValue::from_str(&upgrade.accept).expect("base64 is visible ASCII")
+}
+
+#[cfg(test)]
+mod tests;

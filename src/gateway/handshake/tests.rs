@@ -1,0 +1,185 @@
+use http::Request;
+use proptest::prelude::*;
+
+use super::*;
+
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+fn request(lines: &[(&str, &str)]) -> (HeaderMap, HopByHop) {
+    let mut headers = HeaderMap::new();
+    for (name, value) in lines {
+        headers.append(
+            HeaderName::from_bytes(name.as_bytes()).unwrap(),
+            HeaderValue::from_str(value).unwrap(),
+        );
+    }
+    let hop = HopByHop::take(&mut headers);
+    (headers, hop)
+}
+
+fn check(lines: &[(&str, &str)]) -> Result<Upgrade, Refusal> {
+    let (headers, hop) = request(lines);
+    check_request(&Method::GET, Version::HTTP_11, &headers, &hop)
+}
+
+fn good() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("connection", "keep-alive, Upgrade"),
+        ("upgrade", "WebSocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", KEY),
+    ]
+}
+
+fn with(name: &'static str, value: &'static str) -> Vec<(&'static str, &'static str)> {
+    let mut lines: Vec<_> = good().into_iter().filter(|(other, _)| *other != name).collect();
+    lines.push((name, value));
+    lines
+}
+
+#[test]
+fn the_example_of_the_rfc_is_accepted() {
+    assert_eq!(check(&good()).unwrap().accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+}
+
+#[test]
+fn unsound_upgrades_are_refused_with_their_reason() {
+    let cases: &[(Vec<(&str, &str)>, RefusalReason, &str)] = &[
+        (with("connection", "keep-alive"), RefusalReason::BadHandshake, "Connection header lacks"),
+        (with("sec-websocket-version", "8"), RefusalReason::BadVersion, "version 13"),
+        (with("sec-websocket-key", "c2hvcnQ="), RefusalReason::BadHandshake, "16 bytes"),
+        (
+            with("sec-websocket-key", "not base64 at all!!!!!!!"),
+            RefusalReason::BadHandshake,
+            "16 bytes",
+        ),
+        (with("content-length", "5"), RefusalReason::BadHandshake, "no body"),
+        (with("transfer-encoding", "chunked"), RefusalReason::BadHandshake, "Transfer-Encoding"),
+        (with("sec-websocket-protocol", "a b"), RefusalReason::BadHandshake, "not a token"),
+        (
+            [good(), vec![("sec-websocket-key", KEY)]].concat(),
+            RefusalReason::BadHandshake,
+            "more than once",
+        ),
+        (
+            [good(), vec![("sec-websocket-version", "13")]].concat(),
+            RefusalReason::BadHandshake,
+            "more than once",
+        ),
+        (
+            with("connection", "upgrade, sec-websocket-key"),
+            RefusalReason::BadHandshake,
+            "named in Connection",
+        ),
+    ];
+    for (lines, reason, words) in cases {
+        let refusal = check(lines).unwrap_err();
+        assert_eq!(refusal.reason, *reason, "{lines:?}");
+        assert!(refusal.detail.contains(words), "{lines:?}: {}", refusal.detail);
+    }
+    for gone in ["sec-websocket-key", "sec-websocket-version"] {
+        let lines: Vec<_> = good().into_iter().filter(|(name, _)| *name != gone).collect();
+        assert_eq!(check(&lines).unwrap_err().reason, RefusalReason::BadHandshake);
+    }
+    let (headers, hop) = request(&good());
+    for (method, version) in [(Method::POST, Version::HTTP_11), (Method::GET, Version::HTTP_10)] {
+        assert_eq!(
+            check_request(&method, version, &headers, &hop).unwrap_err().reason,
+            RefusalReason::BadHandshake
+        );
+    }
+}
+
+#[test]
+fn a_content_length_of_zero_is_no_body() {
+    assert!(check(&with("content-length", "0")).is_ok());
+}
+
+fn host(uri: &str, hosts: &[&str]) -> Result<String, RefusalReason> {
+    let mut request = Request::get(uri);
+    for host in hosts {
+        request = request.header("host", *host);
+    }
+    host_of(&request.body(()).unwrap().into_parts().0).map_err(|refusal| refusal.reason)
+}
+
+#[test]
+fn the_host_is_taken_without_port_and_in_lower_case() {
+    assert_eq!(host("/", &["Chat.Example.com:8443"]).unwrap(), "chat.example.com");
+    assert_eq!(host("/", &["chat.example.com."]).unwrap(), "chat.example.com");
+    assert_eq!(host("/", &["[::1]:80"]).unwrap(), "[::1]");
+    assert_eq!(host("http://real.example/x", &["other.example"]).unwrap(), "real.example");
+}
+
+#[test]
+fn requests_without_exactly_one_sound_host_are_refused() {
+    let long = "a".repeat(10_000);
+    for hosts in [&[][..], &["a.example", "a.example"], &["a b"], &["u@a.example"], &[""], &[&long]]
+    {
+        assert_eq!(host("/", hosts).unwrap_err(), RefusalReason::BadHandshake, "{hosts:?}");
+    }
+}
+
+#[test]
+fn dot_segments_are_found_in_any_spelling() {
+    for path in ["/..", "/a/../b", "/a/./b", "/a/%2e%2E/b", "/a/.%2e", "/%2e", "/a\\..\\b"] {
+        assert!(has_dot_segments(path), "{path}");
+    }
+    for path in ["/", "/a", "/.well-known/x", "/a..b", "/...", "/a/b.", "/%2ea"] {
+        assert!(!has_dot_segments(path), "{path}");
+    }
+}
+
+fn answer(lines: &[(&str, &str)], offered: &[(&str, &str)]) -> Result<(), String> {
+    let (headers, hop) = request(lines);
+    let mut parts = http::Response::new(()).into_parts().0;
+    parts.headers = headers;
+    check_response(&parts, &hop, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", &request(offered).0)
+}
+
+#[test]
+fn a_101_needs_all_that_makes_it_one() {
+    let sound = [
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+    ];
+    assert_eq!(answer(&sound, &[]), Ok(()));
+    for left_out in 0..sound.len() {
+        let mut lines = sound.to_vec();
+        lines.remove(left_out);
+        assert!(answer(&lines, &[]).is_err(), "without {}", sound[left_out].0);
+    }
+    let other = [sound[0], sound[1], ("sec-websocket-accept", "AAAAAAAAAAAAAAAAAAAAAAAAAAA=")];
+    assert!(answer(&other, &[]).unwrap_err().contains("does not fit"));
+}
+
+#[test]
+fn a_101_may_choose_only_what_was_offered() {
+    let sound = [
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+    ];
+    let offered = [
+        ("sec-websocket-protocol", "mqtt, graphql-ws"),
+        ("sec-websocket-extensions", "permessage-deflate; client_max_window_bits"),
+    ];
+    let choose = |name, value| answer(&[&sound[..], &[(name, value)]].concat(), &offered);
+    assert_eq!(choose("sec-websocket-protocol", "graphql-ws"), Ok(()));
+    assert!(choose("sec-websocket-protocol", "wamp").is_err());
+    assert_eq!(
+        choose("sec-websocket-extensions", "permessage-deflate; server_no_context_takeover"),
+        Ok(())
+    );
+    assert!(choose("sec-websocket-extensions", "x-other").is_err());
+}
+
+proptest! {
+    #[test]
+    fn no_headers_make_the_check_panic(lines in prop::collection::vec(("[a-z-]{1,24}", "[ -~]{0,40}"), 0..12)) {
+        let lines: Vec<_> = lines.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let _ = check(&[good(), vec![]].concat());
+        let _ = check(&lines.iter().filter(|(name, _)| HeaderName::from_bytes(name.as_bytes()).is_ok()).copied().collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,429 @@
+//! From a request to a granted connection, a forwarded answer, or a refusal: the path of one request through the
+//! pure parts beside this file.
+
+use std::{convert::Infallible, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header, request};
+use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use tokio::{task::spawn_local, time::timeout};
+
+use super::{
+    ListenerKind,
+    admit::{Arrival, check_plaintext, find_rule},
+    balance::Seat,
+    handshake::{self, Upgrade},
+    headers::{self, HopByHop, Sender, X_REQUEST_ID},
+    refuse::{Refusal, RefusalReason},
+    relay::{Legs, relay},
+    transport::Transport,
+    upstream::{self, Answer},
+    worker::{LiveToken, Worker},
+};
+use crate::{
+    table::{Backend, HttpMode, RequestFacts, Rule},
+    telemetry::RouteMetrics,
+};
+
+/// An answer's body.
+pub(super) type AnswerBody = UnsyncBoxBody<Bytes, hyper::Error>;
+
+/// A client's connection before it is upgraded.
+#[derive(Debug)]
+pub(super) struct ClientConnection {
+    pub(super) worker: Rc<Worker>,
+    pub(super) peer: SocketAddr,
+    pub(super) listener: ListenerKind,
+    pub(super) arrival: Arrival,
+    /// Held for as long as the socket lives; dropping it frees its place with the worker.
+    pub(super) _live: LiveToken,
+}
+
+/// One request, as far as it is known.
+struct Facts {
+    id: HeaderValue,
+    client: std::net::IpAddr,
+    uri: Uri,
+    started: Instant,
+}
+
+/// Answers one request.
+pub(super) async fn handle(
+    connection: Rc<ClientConnection>,
+    mut request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, Infallible> {
+    let on_upgrade = hyper::upgrade::on(&mut request);
+    let (mut parts, body) = request.into_parts();
+    let hop = HopByHop::take(&mut parts.headers);
+    let facts = connection.facts(&parts);
+    let mut rule = None;
+    let answer = connection.answer(&facts, &mut rule, parts, &hop, body, on_upgrade).await;
+    let mut response =
+        answer.unwrap_or_else(|refusal| connection.refuse(&facts, rule.as_deref(), &refusal));
+    response.headers_mut().insert(X_REQUEST_ID, facts.id);
+    Ok(response)
+}
+
+impl ClientConnection {
+    fn trusts(&self, address: std::net::IpAddr) -> bool {
+        self.worker.settings.trusted_proxies.iter().any(|net| net.contains(&address.to_canonical()))
+    }
+
+    fn facts(&self, parts: &request::Parts) -> Facts {
+        let peer = self.peer.ip();
+        let given =
+            parts.headers.get(X_REQUEST_ID).filter(|id| self.trusts(peer) && id.len() <= 128);
+        Facts {
+            id: given.cloned().unwrap_or_else(|| {
+                HeaderValue::from_str(&format!("{:032x}", fastrand::u128(..)))
+                    .expect("hex is visible ASCII")
+            }),
+            client: headers::client_address(&parts.headers, peer, |address| self.trusts(address)),
+            uri: parts.uri.clone(),
+            started: Instant::now(),
+        }
+    }
+
+    async fn answer(
+        self: &Rc<Self>,
+        facts: &Facts,
+        rule_found: &mut Option<Arc<Rule>>,
+        mut parts: request::Parts,
+        hop: &HopByHop,
+        body: Incoming,
+        on_upgrade: OnUpgrade,
+    ) -> Result<Response<AnswerBody>, Refusal> {
+        let host = handshake::host_of(&parts)?;
+        if handshake::has_dot_segments(parts.uri.path()) {
+            return Err(Refusal::new(
+                RefusalReason::BadHandshake,
+                "The path has \".\" or \"..\" segments: send it resolved.",
+            ));
+        }
+        let published = self
+            .worker
+            .table
+            .load()
+            .ok_or_else(|| Refusal::new(RefusalReason::NoRoute, "No routes are loaded yet."))?;
+        let request = RequestFacts {
+            path: parts.uri.path(),
+            query: parts.uri.query(),
+            headers: &parts.headers,
+        };
+        let rule = find_rule(&published.table, &self.arrival, &host, &request)?;
+        let rule = Arc::clone(rule_found.insert(rule));
+        drop(published);
+        let trusted = self.trusts(self.peer.ip());
+        let claims_https = trusted && headers::claims_https(&parts.headers);
+        let secure = self.listener == ListenerKind::Https || claims_https;
+        check_plaintext(&rule, secure, &host, &parts.uri, self.worker.settings.public_https_port)?;
+        let sender = Sender { address: self.peer.ip(), trusted, secure, host: &host };
+        if !hop.upgrade_websocket {
+            return self.plain_http(facts, &rule, parts, body, sender).await;
+        }
+        let upgrade = handshake::check_request(&parts.method, parts.version, &parts.headers, hop)?;
+        if self.worker.draining() {
+            return Err(Refusal::new(
+                RefusalReason::Draining,
+                "The gateway is shutting down: connect again.",
+            ));
+        }
+        let (backend, seat) = self.choose(&rule)?;
+        let metrics = self.metrics(&rule);
+        let transport = self.connect(&rule, backend, &seat, &metrics).await?;
+        headers::tell_sender(&mut parts.headers, sender);
+        headers::set_upgrade(&mut parts.headers);
+        let offered = outgoing(facts, parts, Empty::new())?;
+        match upstream::upgrade(transport, offered, &upgrade.accept, rule.timeouts.upgrade).await? {
+            Answer::Refused(response) => Ok(self.pass_refusal(facts, &rule, &seat, response)),
+            Answer::Switched { parts, transport, early } => {
+                let response = switching(&parts.headers, &upgrade);
+                metrics.connections_total.inc();
+                metrics.upgrade_duration.observe(facts.started.elapsed().as_secs_f64());
+                let granted = Granted {
+                    connection: Rc::clone(self),
+                    id: facts.id.clone(),
+                    rule,
+                    seat,
+                    metrics,
+                    started: Instant::now(),
+                };
+                granted.log_open(facts, &host, &response);
+                spawn_local(granted.run(on_upgrade, transport, early));
+                Ok(response)
+            }
+        }
+    }
+
+    /// A request that asks for no WebSocket.
+    async fn plain_http(
+        &self,
+        facts: &Facts,
+        rule: &Arc<Rule>,
+        mut parts: request::Parts,
+        body: Incoming,
+        sender: Sender<'_>,
+    ) -> Result<Response<AnswerBody>, Refusal> {
+        if rule.http == HttpMode::Refuse {
+            return Err(Refusal::new(
+                RefusalReason::NotWebsocket,
+                format!(
+                    "Only WebSockets are served here: connect to wss://{}{} with a WebSocket client. If you did, something on the way removed the Upgrade header.",
+                    sender.host,
+                    parts.uri.path(),
+                ),
+            ));
+        }
+        if self.worker.draining() {
+            return Err(Refusal::new(
+                RefusalReason::Draining,
+                "The gateway is shutting down: connect again.",
+            ));
+        }
+        let (backend, seat) = self.choose(rule)?;
+        let metrics = self.metrics(rule);
+        let transport = self.connect(rule, backend, &seat, &metrics).await?;
+        headers::tell_sender(&mut parts.headers, sender);
+        let answer = upstream::send(transport, outgoing(facts, parts, body)?);
+        // Long polling answers late on purpose: it may take as long as a silent WebSocket.
+        let answer = match rule.timeouts.idle {
+            None => answer.await?,
+            Some(idle) => timeout(idle, answer).await.map_err(|_| {
+                Refusal::new(
+                    RefusalReason::BackendTimeout,
+                    "The backend did not answer within the route's timeouts.idle.",
+                )
+            })??,
+        };
+        let (mut parts, body) = answer.into_parts();
+        HopByHop::take(&mut parts.headers);
+        self.worker.metrics.forwarded(
+            &rule.route.namespace,
+            &rule.route.name,
+            parts.status.as_str(),
+        );
+        // The seat is held until the body has ended.
+        let body = body.map_frame(move |frame| {
+            let _held = &seat;
+            frame
+        });
+        Ok(Response::from_parts(parts, body.boxed_unsync()))
+    }
+
+    fn choose<'r>(&self, rule: &'r Rule) -> Result<(&'r Backend, Seat), Refusal> {
+        self.worker.load.choose(&rule.backends, fastrand::u64(..)).ok_or_else(|| {
+            Refusal::new(
+                RefusalReason::NoEndpoints,
+                "No backend of this route has a ready endpoint: try again soon.",
+            )
+        })
+    }
+
+    async fn connect(
+        &self,
+        rule: &Rule,
+        backend: &Backend,
+        seat: &Seat,
+        metrics: &RouteMetrics,
+    ) -> Result<Transport, Refusal> {
+        let started = Instant::now();
+        let connected =
+            upstream::connect(seat.address(), backend.tls.as_deref(), rule.timeouts.connect).await;
+        metrics.backend_connect_duration.observe(started.elapsed().as_secs_f64());
+        connected.map_err(|mut refusal| {
+            let endpoint = format!("{} of {}:{}", seat.address(), backend.service, backend.port);
+            refusal.source = Some(match refusal.source {
+                Some(source) => format!("{endpoint}: {source}"),
+                None => endpoint,
+            });
+            refusal
+        })
+    }
+
+    fn metrics(&self, rule: &Rule) -> Arc<RouteMetrics> {
+        let worker = &self.worker;
+        worker.metrics.route(
+            &rule.route.namespace,
+            &rule.route.name,
+            self.listener.as_str(),
+            worker.index,
+        )
+    }
+
+    /// The backend's own refusal, counted and passed on.
+    fn pass_refusal(
+        &self,
+        facts: &Facts,
+        rule: &Rule,
+        seat: &Seat,
+        response: Response<Bytes>,
+    ) -> Response<AnswerBody> {
+        let refusal = Refusal::new(
+            RefusalReason::BackendRefused,
+            format!("The backend answered {}.", response.status()),
+        );
+        self.count_refusal(facts, Some(rule), &refusal, response.status(), Some(seat.address()));
+        let mut response = response.map(full);
+        response.headers_mut().insert(
+            header::HeaderName::from_static(super::refuse::REASON_HEADER),
+            HeaderValue::from_static(RefusalReason::BackendRefused.as_str()),
+        );
+        response
+    }
+
+    fn refuse(
+        &self,
+        facts: &Facts,
+        rule: Option<&Rule>,
+        refusal: &Refusal,
+    ) -> Response<AnswerBody> {
+        let response = refusal.response();
+        self.count_refusal(facts, rule, refusal, response.status(), None);
+        response.map(full)
+    }
+
+    fn count_refusal(
+        &self,
+        facts: &Facts,
+        rule: Option<&Rule>,
+        refusal: &Refusal,
+        status: StatusCode,
+        endpoint: Option<SocketAddr>,
+    ) {
+        let (namespace, route) =
+            rule.map_or(("", ""), |rule| (&rule.route.namespace, &rule.route.name));
+        let reason = refusal.reason.as_str();
+        self.worker.metrics.refused(namespace, route, self.listener.as_str(), reason);
+        tracing::info!(
+            target: "tidegate::access",
+            event = "refused",
+            reason,
+            status = status.as_u16(),
+            request_id = facts.id.to_str().unwrap_or_default(),
+            namespace,
+            route,
+            rule = rule.map(|rule| rule.name.as_str()),
+            client = %facts.client,
+            listener = self.listener.as_str(),
+            path = facts.uri.path(),
+            endpoint = endpoint.map(tracing::field::display),
+            error = refusal.source.as_deref(),
+            "{}",
+            refusal.detail,
+        );
+    }
+}
+
+/// A granted upgrade, from the 101 on.
+struct Granted {
+    connection: Rc<ClientConnection>,
+    id: HeaderValue,
+    rule: Arc<Rule>,
+    seat: Seat,
+    metrics: Arc<RouteMetrics>,
+    started: Instant,
+}
+
+impl Granted {
+    fn log_open(&self, facts: &Facts, host: &str, response: &Response<AnswerBody>) {
+        let protocol = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL);
+        tracing::info!(
+            target: "tidegate::access",
+            event = "open",
+            request_id = self.id.to_str().unwrap_or_default(),
+            namespace = self.rule.route.namespace,
+            route = self.rule.route.name,
+            rule = self.rule.name,
+            client = %facts.client,
+            listener = self.connection.listener.as_str(),
+            host,
+            path = facts.uri.path(),
+            subprotocol = protocol.and_then(|protocol| protocol.to_str().ok()),
+            endpoint = %self.seat.address(),
+            upgrade_ms = facts.started.elapsed().as_millis() as u64,
+        );
+    }
+
+    /// Takes the client's socket back from hyper once the 101 is written, and relays.
+    async fn run(self, on_upgrade: OnUpgrade, backend: Transport, from_backend: Bytes) {
+        let worker = Rc::clone(&self.connection.worker);
+        let entry = worker.sessions.enter();
+        self.metrics.connections_open.inc();
+        self.metrics.backend_connections_open.inc();
+        let ending = match on_upgrade.await {
+            Ok(upgraded) => {
+                let raw = upgraded
+                    .downcast::<TokioIo<Transport>>()
+                    .expect("this is what was given to hyper");
+                let legs = Legs {
+                    client: raw.io.into_inner(),
+                    from_client: raw.read_buf,
+                    backend,
+                    from_backend,
+                };
+                let idle = self.rule.timeouts.idle;
+                relay(legs, idle, entry.session(), &self.metrics.traffic).await
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the client left before its 101");
+                super::relay::Ending::before_start()
+            }
+        };
+        self.metrics.connections_open.dec();
+        self.metrics.backend_connections_open.dec();
+        let life = self.started.elapsed();
+        self.metrics.connection_duration.observe(life.as_secs_f64());
+        let route = &self.rule.route;
+        worker.metrics.closed(&route.namespace, &route.name, ending.cause.as_str());
+        tracing::info!(
+            target: "tidegate::access",
+            event = "close",
+            cause = ending.cause.as_str(),
+            request_id = self.id.to_str().unwrap_or_default(),
+            namespace = route.namespace,
+            route = route.name,
+            rule = self.rule.name,
+            listener = self.connection.listener.as_str(),
+            endpoint = %self.seat.address(),
+            duration_ms = life.as_millis() as u64,
+            bytes_up = ending.bytes_up,
+            bytes_down = ending.bytes_down,
+            messages_up = ending.messages_up,
+            messages_down = ending.messages_down,
+        );
+        drop(entry);
+    }
+}
+
+/// The request for the backend: origin form, our id, the client's own `Host`.
+fn outgoing<B>(facts: &Facts, mut parts: request::Parts, body: B) -> Result<Request<B>, Refusal> {
+    if let Some(authority) = parts.uri.authority() {
+        let host = HeaderValue::from_str(authority.as_str());
+        parts.headers.insert(header::HOST, host.expect("an authority is visible ASCII"));
+    }
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    parts.uri = target.parse().map_err(|_| {
+        Refusal::new(RefusalReason::BadHandshake, "The request's target is not a path.")
+    })?;
+    parts.version = http::Version::HTTP_11;
+    parts.headers.insert(X_REQUEST_ID, facts.id.clone());
+    parts.extensions.clear();
+    Ok(Request::from_parts(parts, body))
+}
+
+/// Our 101, made of what the backend chose.
+fn switching(chosen: &http::HeaderMap, upgrade: &Upgrade) -> Response<AnswerBody> {
+    let mut response = Response::new(full(Bytes::new()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *response.headers_mut() = chosen.clone();
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    response.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, handshake::accept_header(upgrade));
+    headers::set_upgrade(response.headers_mut());
+    response
+}
+
+fn full(bytes: Bytes) -> AnswerBody {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}

@@ -1,0 +1,133 @@
+//! The data plane: from an accepted socket to its end.
+//!
+//! Serves whatever table is in the cell; never waits for the control plane and knows nothing of Kubernetes. What
+//! peers send is judged by pure functions (`handshake`, `headers`, `admit`, `balance`, `frames`); `http` and `worker` do
+//! the I/O around them.
+
+mod admit;
+mod balance;
+mod frames;
+mod handshake;
+mod headers;
+mod http;
+mod listen;
+mod refuse;
+mod relay;
+mod sessions;
+mod tls;
+mod transport;
+mod upstream;
+mod worker;
+
+use std::{io, net::TcpListener, sync::Arc, thread::JoinHandle, time::Duration};
+
+use ipnet::IpNet;
+use tokio::sync::watch;
+
+use self::{balance::EndpointLoad, worker::WorkerParts};
+pub use self::{
+    listen::bind, refuse::RefusalReason, sessions::CloseCause, tls::FallbackCertificate,
+};
+use crate::{table::TableCell, telemetry::GatewayMetrics};
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ListenerKind {
+    /// TLS, then HTTP.
+    Https,
+    /// HTTP in clear text.
+    Http,
+}
+
+impl ListenerKind {
+    /// The value of the metric label `listener`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Https => "https",
+            Self::Http => "http",
+        }
+    }
+}
+
+/// What a client may take before its request is answered.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLimits {
+    /// From accept to the end of the TLS handshake.
+    pub tls_timeout: Duration,
+    /// For the whole head of a request, and for the wait until it begins.
+    pub head_timeout: Duration,
+    /// Most bytes of a head; hyper takes no less than 8 KiB.
+    pub head_bytes: usize,
+    /// Most headers.
+    pub headers: usize,
+}
+
+impl Default for RequestLimits {
+    fn default() -> Self {
+        Self {
+            tls_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(10),
+            head_bytes: 16 * 1024,
+            headers: 100,
+        }
+    }
+}
+
+/// Settings of the data plane.
+#[derive(Clone, Debug)]
+pub struct GatewaySettings {
+    /// Number of worker threads, at least one.
+    pub workers: usize,
+    /// Proxies whose `X-Forwarded-*` count.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The certificate for server names without one.
+    pub fallback: FallbackCertificate,
+    /// The port that clients reach the TLS listener at, for redirects and messages.
+    pub public_https_port: u16,
+    /// What a client may take before its request is answered.
+    pub limits: RequestLimits,
+}
+
+/// A running data plane.
+#[derive(Debug)]
+pub struct Gateway {
+    shutdown: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Gateway {
+    /// Starts serving on bound listeners.
+    pub fn start(
+        settings: GatewaySettings,
+        listeners: Vec<(ListenerKind, TcpListener)>,
+        table: Arc<TableCell>,
+        metrics: Arc<GatewayMetrics>,
+    ) -> io::Result<Self> {
+        let (sender, shutdown) = watch::channel(false);
+        let parts = WorkerParts {
+            table,
+            load: EndpointLoad::default(),
+            metrics: Arc::clone(&metrics),
+            settings: Arc::new(settings),
+            shutdown: shutdown.clone(),
+        };
+        let (mut workers, mut threads) = (Vec::new(), Vec::new());
+        for index in 0..parts.settings.workers.max(1) {
+            let (worker, thread) = worker::spawn(index, parts.clone())?;
+            workers.push(worker);
+            threads.push(thread);
+        }
+        threads.push(listen::spawn(listeners, workers, metrics, shutdown)?);
+        Ok(Self { shutdown: sender, threads })
+    }
+
+    /// Stops accepting, says goodbye to every connection, and waits until all have ended or their time is up (some seconds).
+    pub fn shut_down(self) {
+        self.shutdown.send_replace(true);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the gateway has panicked");
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Refusals: why an upgrade was not granted, in one enum, and what the client is told.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+
+/// Why a request was not granted: the value of the metric label `reason`, the word in the log line and in the
+/// answer's `tidegate-reason` header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RefusalReason {
+    /// No route for the host, or none for the request under it.
+    NoRoute,
+    /// A plain HTTP request where only WebSockets are served.
+    NotWebsocket,
+    /// A WebSocket version other than 13 (RFC 6455 §4.2.1).
+    BadVersion,
+    /// Not a sound opening handshake (RFC 6455 §4.2.1), or not sound HTTP.
+    BadHandshake,
+    /// The Host is not one that the certificate of this connection is for (RFC 9110 §15.5.20).
+    Misdirected,
+    /// In clear text where the route wants TLS.
+    Plaintext,
+    /// No backend of the rule has a ready endpoint.
+    NoEndpoints,
+    /// The endpoint could not be reached.
+    BackendConnect,
+    /// The endpoint did not answer in time.
+    BackendTimeout,
+    /// The endpoint answered the upgrade with another status, which is passed on.
+    BackendRefused,
+    /// The endpoint's 101 is not a sound one (RFC 6455 §4.1).
+    BackendBadHandshake,
+    /// The gateway is shutting down.
+    Draining,
+}
+
+impl RefusalReason {
+    /// Every reason, for tests and docs.
+    pub const ALL: [Self; 12] = [
+        Self::NoRoute,
+        Self::NotWebsocket,
+        Self::BadVersion,
+        Self::BadHandshake,
+        Self::Misdirected,
+        Self::Plaintext,
+        Self::NoEndpoints,
+        Self::BackendConnect,
+        Self::BackendTimeout,
+        Self::BackendRefused,
+        Self::BackendBadHandshake,
+        Self::Draining,
+    ];
+
+    /// The word in metric, log and header.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRoute => "no_route",
+            Self::NotWebsocket => "not_websocket",
+            Self::BadVersion => "bad_version",
+            Self::BadHandshake => "bad_handshake",
+            Self::Misdirected => "misdirected",
+            Self::Plaintext => "plaintext",
+            Self::NoEndpoints => "no_endpoints",
+            Self::BackendConnect => "backend_connect",
+            Self::BackendTimeout => "backend_timeout",
+            Self::BackendRefused => "backend_refused",
+            Self::BackendBadHandshake => "backend_bad_handshake",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// The status of the answer, unless the refusal brings its own.
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::NotWebsocket | Self::BadVersion => StatusCode::UPGRADE_REQUIRED,
+            Self::BadHandshake => StatusCode::BAD_REQUEST,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Plaintext => StatusCode::FORBIDDEN,
+            Self::NoEndpoints | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BackendConnect | Self::BackendRefused | Self::BackendBadHandshake => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::BackendTimeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+}
+
+/// A refusal, ready to be told.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Why.
+    pub reason: RefusalReason,
+    /// One plain sentence, for the client and the log.
+    pub detail: Cow<'static, str>,
+    /// Where to go instead; makes the answer a 308.
+    pub location: Option<HeaderValue>,
+    /// What went wrong underneath, for the log alone: it may name addresses.
+    pub source: Option<String>,
+}
+
+/// The answer's header that holds the reason's word.
+pub(super) const REASON_HEADER: &str = "tidegate-reason";
+
+impl Refusal {
+    /// A refusal with a sentence.
+    pub fn new(reason: RefusalReason, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, detail: detail.into(), location: None, source: None }
+    }
+
+    /// Adds what went wrong underneath.
+    #[must_use]
+    pub fn because(mut self, source: impl std::error::Error) -> Self {
+        let mut text = source.to_string();
+        let mut next = source.source();
+        while let Some(error) = next {
+            text = format!("{text}: {error}");
+            next = error.source();
+        }
+        self.source = Some(text);
+        self
+    }
+
+    /// The answer to the client.
+    pub fn response(&self) -> Response<Bytes> {
+        let mut response = Response::new(Bytes::from(format!("{}\n", self.detail)));
+        *response.status_mut() = match &self.location {
+            Some(_) => StatusCode::PERMANENT_REDIRECT,
+            None => self.reason.status(),
+        };
+        let headers = response.headers_mut();
+        let mut set = |name: header::HeaderName, value| headers.insert(name, value);
+        set(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        set(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        set(
+            header::HeaderName::from_static(REASON_HEADER),
+            HeaderValue::from_static(self.reason.as_str()),
+        );
+        match self.reason {
+            RefusalReason::NotWebsocket => {
+                set(header::UPGRADE, HeaderValue::from_static("websocket"));
+                // RFC 9110 §7.8: who sends Upgrade names it in Connection.
+                set(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            }
+            RefusalReason::BadVersion => {
+                set(header::UPGRADE, HeaderValue::from_static("websocket"));
+                set(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                set(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            RefusalReason::Draining | RefusalReason::NoEndpoints => {
+                set(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            _ => {}
+        }
+        if let Some(location) = &self.location {
+            headers.insert(header::LOCATION, location.clone());
+        }
+        response
+    }
+}

@@ -1,0 +1,134 @@
+//! TLS with clients: which certificate a server name gets, and why a handshake failed.
+
+use std::{io, sync::Arc, time::Duration};
+
+use rustls::{
+    AlertDescription, InvalidMessage, PeerIncompatible, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::Acceptor,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+
+use crate::{
+    table::{RoutingTable, TlsIdentity},
+    telemetry::GatewayMetrics,
+};
+
+/// The certificate for server names that have none of their own. No client should trust it: it lets the handshake
+/// end, so that the request can be answered and counted.
+#[derive(Clone, Debug)]
+pub struct FallbackCertificate {
+    config: Arc<ServerConfig>,
+}
+
+impl FallbackCertificate {
+    /// A new self-made certificate, of this process alone.
+    pub fn self_made() -> Result<Self, String> {
+        let made = rcgen::generate_simple_self_signed(vec!["fallback.tidegate.invalid".to_owned()])
+            .map_err(|error| format!("the fallback certificate could not be made: {error}"))?;
+        Self::from_pem(made.cert.pem().as_bytes(), made.signing_key.serialize_pem().as_bytes())
+    }
+
+    /// A given certificate (PEM, leaf first) with its key (PEM).
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, String> {
+        let error = |error: rustls::pki_types::pem::Error| {
+            format!("the fallback certificate is not PEM: {error}")
+        };
+        let chain =
+            CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>().map_err(error)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(error)?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+            .map_err(|error| format!("the fallback certificate is not usable: {error}"))?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { config: Arc::new(config) })
+    }
+}
+
+/// What a handshake settled.
+#[derive(Debug)]
+pub struct Session {
+    /// The server name that the client sent, lower case.
+    pub server_name: Option<String>,
+}
+
+/// Does the handshake, within `limit`, with the certificate that the server name calls for. `None`: it failed and was counted.
+pub async fn accept(
+    stream: TcpStream,
+    table: &RoutingTable,
+    fallback: &FallbackCertificate,
+    limit: Duration,
+    metrics: &GatewayMetrics,
+) -> Option<(TlsStream<TcpStream>, Session)> {
+    let handshake = async {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let server_name = start.client_hello().server_name().map(str::to_ascii_lowercase);
+        let config = match identity(table, server_name.as_deref()) {
+            Ok(identity) => Arc::clone(&identity.config),
+            Err(cause) => {
+                metrics.tls_fallback(cause);
+                Arc::clone(&fallback.config)
+            }
+        };
+        let stream = start.into_stream(config).await?;
+        io::Result::Ok((stream, Session { server_name }))
+    };
+    match tokio::time::timeout(limit, handshake).await {
+        Ok(Ok(done)) => Some(done),
+        Ok(Err(error)) => {
+            let reason = failure_reason(&error);
+            metrics.tls_failed(reason);
+            tracing::debug!(reason, %error, "TLS handshake failed");
+            None
+        }
+        Err(_) => {
+            metrics.tls_failed("timeout");
+            tracing::debug!(reason = "timeout", "TLS handshake failed");
+            None
+        }
+    }
+}
+
+/// The certificate for a server name, or why there is none.
+fn identity<'a>(
+    table: &'a RoutingTable,
+    server_name: Option<&str>,
+) -> Result<&'a TlsIdentity, &'static str> {
+    let host = table.host(server_name.ok_or("no_server_name")?).ok_or("unknown_host")?;
+    host.tls.as_deref().ok_or("no_certificate")
+}
+
+/// The label for a failed handshake.
+fn failure_reason(error: &io::Error) -> &'static str {
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+        return match error.kind() {
+            io::ErrorKind::UnexpectedEof => "closed",
+            io::ErrorKind::ConnectionReset => "reset",
+            _ => "io",
+        };
+    };
+    match tls {
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)
+        | rustls::Error::InvalidMessage(InvalidMessage::UnknownProtocolVersion)
+        | rustls::Error::InvalidMessage(InvalidMessage::MessageTooLarge)
+        | rustls::Error::InvalidMessage(InvalidMessage::InvalidEmptyPayload) => "not_tls",
+        rustls::Error::PeerIncompatible(
+            PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::Tls13RequiredForQuic,
+        ) => "no_shared_version",
+        rustls::Error::PeerIncompatible(_) => "incompatible",
+        rustls::Error::AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired,
+        ) => "certificate_refused",
+        rustls::Error::AlertReceived(_) => "alert",
+        _ => "protocol",
+    }
+}

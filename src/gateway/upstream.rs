@@ -1,0 +1,168 @@
+//! The backend's leg: reach an endpoint, ask it for the upgrade, judge its answer. A connection that saw an
+//! upgrade is never used for anything else.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, response};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{
+    body::{Body, Incoming},
+    client::conn::http1,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, task::spawn_local, time::timeout};
+use tokio_rustls::TlsConnector;
+
+use super::{
+    handshake::check_response,
+    headers::HopByHop,
+    refuse::{Refusal, RefusalReason},
+    transport::Transport,
+};
+use crate::table::BackendTls;
+
+/// How much of a refusing backend's body is passed on, bytes.
+const MAX_REFUSAL_BODY: usize = 64 * 1024;
+
+/// How much of an answer's head is read, bytes.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// What a backend answered to an upgrade.
+#[derive(Debug)]
+pub enum Answer {
+    /// A sound 101: the raw connection, and what came behind the answer.
+    Switched {
+        /// The answer without its hop-by-hop headers.
+        parts: response::Parts,
+        /// The connection.
+        transport: Transport,
+        /// The first bytes of the backend's frames.
+        early: Bytes,
+    },
+    /// Another status, with its body.
+    Refused(Response<Bytes>),
+}
+
+/// Opens a connection to an endpoint, with TLS where the backend wants it, within `limit`.
+pub async fn connect(
+    address: SocketAddr,
+    tls: Option<&BackendTls>,
+    limit: Duration,
+) -> Result<Transport, Refusal> {
+    let attempt = async {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let Some(tls) = tls else { return Ok(Transport::Plain(stream)) };
+        let connector = TlsConnector::from(Arc::clone(&tls.config));
+        let stream = connector.connect(tls.server_name.clone(), stream).await?;
+        std::io::Result::Ok(Transport::Client(Box::new(stream)))
+    };
+    match timeout(limit, attempt).await {
+        Ok(Ok(transport)) => Ok(transport),
+        Ok(Err(error)) => {
+            tracing::debug!(%address, %error, "endpoint not reached");
+            let tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+            let detail = if tls {
+                "TLS with the backend's endpoint failed: its certificate may not be the one that the route expects."
+            } else {
+                "The backend's endpoint could not be reached."
+            };
+            Err(Refusal::new(RefusalReason::BackendConnect, detail).because(error))
+        }
+        Err(_) => Err(Refusal::new(
+            RefusalReason::BackendTimeout,
+            "The backend's endpoint could not be reached within the route's timeouts.connect.",
+        )),
+    }
+}
+
+/// Asks for the upgrade and waits for the answer's head, at most `limit`.
+pub async fn upgrade(
+    transport: Transport,
+    request: Request<Empty<Bytes>>,
+    accept: &str,
+    limit: Duration,
+) -> Result<Answer, Refusal> {
+    let offered = request.headers().clone();
+    timeout(limit, ask(transport, request, accept, &offered)).await.unwrap_or_else(|_| {
+        Err(Refusal::new(
+            RefusalReason::BackendTimeout,
+            "The backend did not answer the upgrade within the route's timeouts.upgrade.",
+        ))
+    })
+}
+
+async fn ask(
+    transport: Transport,
+    request: Request<Empty<Bytes>>,
+    accept: &str,
+    offered: &HeaderMap,
+) -> Result<Answer, Refusal> {
+    let mut response = send(transport, request).await?;
+    let hop = HopByHop::take(response.headers_mut());
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(Answer::Refused(collect(response).await));
+    }
+    let on_upgrade = hyper::upgrade::on(&mut response);
+    let (parts, _) = response.into_parts();
+    check_response(&parts, &hop, accept, offered).map_err(|why| {
+        Refusal::new(
+            RefusalReason::BackendBadHandshake,
+            format!("The backend's answer is no WebSocket handshake: {why}."),
+        )
+    })?;
+    let broken = |error: hyper::Error| {
+        Refusal::new(RefusalReason::BackendBadHandshake, "The backend broke off after its 101.")
+            .because(error)
+    };
+    let upgraded = on_upgrade.await.map_err(broken)?;
+    let raw = upgraded.downcast::<TokioIo<Transport>>().expect("this is what was given to hyper");
+    Ok(Answer::Switched { parts, transport: raw.io.into_inner(), early: raw.read_buf })
+}
+
+/// Sends one request over a connection of its own and waits for the head of the answer.
+pub async fn send<B>(
+    transport: Transport,
+    request: Request<B>,
+) -> Result<Response<Incoming>, Refusal>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let failed = |error: hyper::Error| {
+        let detail = if error.is_parse() || error.is_parse_too_large() {
+            "The backend's answer is not HTTP, or its head is too long."
+        } else {
+            "The backend broke off before it answered."
+        };
+        Refusal::new(RefusalReason::BackendBadHandshake, detail).because(error)
+    };
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(MAX_HEAD)
+        .handshake(TokioIo::new(transport))
+        .await
+        .map_err(failed)?;
+    spawn_local(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "connection to an endpoint failed");
+        }
+    });
+    sender.send_request(request).await.map_err(failed)
+}
+
+/// A refusing answer with its body, or without where that is too long or breaks off.
+async fn collect(response: Response<Incoming>) -> Response<Bytes> {
+    let (mut parts, body) = response.into_parts();
+    let body = match Limited::new(body, MAX_REFUSAL_BODY).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(_) => {
+            parts.headers.remove(http::header::CONTENT_LENGTH);
+            parts.headers.remove(http::header::CONTENT_ENCODING);
+            Bytes::from_static(
+                b"The backend refused the upgrade; its explanation is too long to pass on.\n",
+            )
+        }
+    };
+    Response::from_parts(parts, body)
+}

@@ -1,0 +1,209 @@
+//! Worker threads: each owns its sockets from accept to close, on a runtime of its own.
+
+use std::{
+    cell::Cell,
+    io,
+    net::{SocketAddr, TcpStream as StdTcpStream},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, watch},
+    task::{LocalSet, spawn_local},
+};
+
+use super::{
+    GatewaySettings, ListenerKind,
+    admit::Arrival,
+    balance::EndpointLoad,
+    http,
+    refuse::RefusalReason,
+    sessions::{CloseCause, Sessions},
+    tls,
+    transport::Transport,
+};
+use crate::{table::TableCell, telemetry::GatewayMetrics};
+
+/// Accepted sockets that may wait for a worker.
+const HAND_OVER: usize = 256;
+/// How long connections may take to say goodbye at the end.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// What all workers are made of.
+#[derive(Clone)]
+pub(super) struct WorkerParts {
+    pub(super) table: Arc<TableCell>,
+    pub(super) load: EndpointLoad,
+    pub(super) metrics: Arc<GatewayMetrics>,
+    pub(super) settings: Arc<GatewaySettings>,
+    pub(super) shutdown: watch::Receiver<bool>,
+}
+
+/// What the connections of one worker share.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) index: usize,
+    pub(super) table: Arc<TableCell>,
+    pub(super) load: EndpointLoad,
+    pub(super) metrics: Arc<GatewayMetrics>,
+    pub(super) settings: Arc<GatewaySettings>,
+    pub(super) sessions: Rc<Sessions>,
+    draining: Cell<bool>,
+}
+
+impl Worker {
+    /// Whether new upgrades are refused because the gateway is shutting down.
+    pub(super) fn draining(&self) -> bool {
+        self.draining.get()
+    }
+}
+
+/// A socket on its way to a worker.
+pub(super) struct Accepted {
+    pub(super) stream: StdTcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) listener: ListenerKind,
+    pub(super) live: LiveToken,
+}
+
+/// The acceptor's side of a worker.
+#[derive(Clone, Debug)]
+pub(super) struct WorkerHandle {
+    sender: mpsc::Sender<Accepted>,
+    live: Arc<AtomicUsize>,
+}
+
+/// Counts one socket of a worker for as long as it exists.
+#[derive(Debug)]
+pub(super) struct LiveToken(Arc<AtomicUsize>);
+
+impl Drop for LiveToken {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl WorkerHandle {
+    /// Sockets that the worker owns now.
+    pub(super) fn live(&self) -> usize {
+        self.live.load(Relaxed)
+    }
+
+    /// Hands a socket over; waits while the worker is behind, so that the kernel's backlog fills instead of our memory.
+    /// The socket is closed if the worker has ended.
+    pub(super) async fn hand(
+        &self,
+        stream: StdTcpStream,
+        peer: SocketAddr,
+        listener: ListenerKind,
+    ) {
+        self.live.fetch_add(1, Relaxed);
+        let live = LiveToken(Arc::clone(&self.live));
+        let _ = self.sender.send(Accepted { stream, peer, listener, live }).await;
+    }
+}
+
+/// Starts a worker thread.
+pub(super) fn spawn(
+    index: usize,
+    parts: WorkerParts,
+) -> io::Result<(WorkerHandle, JoinHandle<()>)> {
+    let (sender, receiver) = mpsc::channel(HAND_OVER);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        LocalSet::new().block_on(&runtime, run(index, parts, receiver));
+    })?;
+    Ok((WorkerHandle { sender, live: Arc::default() }, thread))
+}
+
+async fn run(index: usize, parts: WorkerParts, mut accepted: mpsc::Receiver<Accepted>) {
+    let mut shutdown = parts.shutdown;
+    let worker = Rc::new(Worker {
+        index,
+        table: parts.table,
+        load: parts.load,
+        metrics: parts.metrics,
+        settings: parts.settings,
+        sessions: Rc::default(),
+        draining: Cell::new(false),
+    });
+    loop {
+        tokio::select! {
+            biased;
+            // An error means that the sender is gone: the program is ending as well.
+            _ = shutdown.wait_for(|down| *down) => break,
+            next = accepted.recv() => match next {
+                Some(socket) => { spawn_local(serve(Rc::clone(&worker), socket)); }
+                None => break,
+            },
+        }
+    }
+    worker.draining.set(true);
+    worker.sessions.close_all(CloseCause::Drain);
+    if tokio::time::timeout(GOODBYE_TIMEOUT, worker.sessions.emptied()).await.is_err() {
+        tracing::warn!(left = worker.sessions.count(), "connections did not say goodbye in time");
+    }
+}
+
+/// Serves one socket until it ends or is upgraded.
+async fn serve(worker: Rc<Worker>, socket: Accepted) {
+    let Accepted { stream, peer, listener, live } = socket;
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%error, "accepted socket not usable");
+            return;
+        }
+    };
+    let _ = stream.set_nodelay(true);
+    let (transport, arrival) = match listener {
+        ListenerKind::Http => (Transport::Plain(stream), Arrival::Plain),
+        ListenerKind::Https => {
+            let Some(published) = worker.table.load() else { return };
+            let fallback = &worker.settings.fallback;
+            let limit = worker.settings.limits.tls_timeout;
+            let accepted =
+                tls::accept(stream, &published.table, fallback, limit, &worker.metrics).await;
+            let Some((stream, session)) = accepted else { return };
+            (Transport::Server(Box::new(stream)), Arrival::Tls(session.server_name))
+        }
+    };
+    let metrics = Arc::clone(&worker.metrics);
+    let limits = worker.settings.limits;
+    let connection =
+        Rc::new(http::ClientConnection { worker, peer, listener, arrival, _live: live });
+    let service = service_fn(move |request| http::handle(Rc::clone(&connection), request));
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(limits.head_bytes)
+        .max_headers(limits.headers)
+        .serve_connection(TokioIo::new(transport), service)
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%peer, %error, "connection ended before an upgrade");
+        if error.is_parse() || error.is_parse_too_large() {
+            // hyper has answered 400 or 431 itself.
+            let reason = RefusalReason::BadHandshake.as_str();
+            metrics.refused("", "", listener.as_str(), reason);
+            tracing::info!(
+                target: "tidegate::access",
+                event = "refused",
+                reason,
+                client = %peer.ip(),
+                listener = listener.as_str(),
+                "not sound HTTP: {error}",
+            );
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Metrics of the data plane.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
+
+use super::{
+    names::{self, CAUSE, CODE, LISTENER, NAMESPACE, REASON, ROUTE},
+    traffic::{Traffic, TrafficShard},
+};
+
+/// Metrics of the data plane. Cheap to share behind an `Arc`.
+#[derive(Debug)]
+pub struct GatewayMetrics {
+    connections_open: IntGaugeVec,
+    connections_total: IntCounterVec,
+    connections_closed: IntCounterVec,
+    upgrade_failures: IntCounterVec,
+    upgrade_duration: HistogramVec,
+    connection_duration: HistogramVec,
+    http_requests: IntCounterVec,
+    backend_connections_open: IntGaugeVec,
+    backend_connect_duration: HistogramVec,
+    tls_failures: IntCounterVec,
+    tls_fallback: IntCounterVec,
+    accept_errors: IntCounterVec,
+    /// 1 while connections are being ended.
+    pub draining: IntGauge,
+    traffic: Traffic,
+    routes: Mutex<HashMap<RouteKey, Arc<RouteMetrics>>>,
+}
+
+type RouteKey = (String, String, &'static str, usize);
+
+/// Handles of one route on one listener and one worker, looked up once per connection.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    /// Open connections.
+    pub connections_open: IntGauge,
+    /// Upgrades granted.
+    pub connections_total: IntCounter,
+    /// Request to 101, seconds.
+    pub upgrade_duration: Histogram,
+    /// Life of connections, seconds.
+    pub connection_duration: Histogram,
+    /// Connections to endpoints.
+    pub backend_connections_open: IntGauge,
+    /// TCP and TLS to an endpoint, seconds.
+    pub backend_connect_duration: Histogram,
+    /// Bytes and messages, counted by one worker alone.
+    pub traffic: Arc<TrafficShard>,
+}
+
+const FAST: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const LIFE: &[f64] =
+    &[1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0, 604_800.0];
+
+impl GatewayMetrics {
+    /// Makes the metrics and registers them.
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name, help, labels: &[&str]| {
+            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            prometheus::Result::Ok(metric)
+        };
+        let gauge = |name, help, labels: &[&str]| {
+            let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            prometheus::Result::Ok(metric)
+        };
+        let histogram = |name, help, buckets: &[f64]| {
+            let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+            let metric = HistogramVec::new(options, &[NAMESPACE, ROUTE])?;
+            registry.register(Box::new(metric.clone()))?;
+            prometheus::Result::Ok(metric)
+        };
+        let draining = IntGauge::new(names::DRAINING, "1 while the gateway ends its connections.")?;
+        registry.register(Box::new(draining.clone()))?;
+        let traffic = Traffic::default();
+        registry.register(Box::new(traffic.clone()))?;
+        Ok(Self {
+            connections_open: gauge(
+                names::CONNECTIONS_OPEN,
+                "Client connections (WebSockets) that are open now.",
+                &[NAMESPACE, ROUTE, LISTENER],
+            )?,
+            connections_total: counter(
+                names::CONNECTIONS_TOTAL,
+                "Upgrades granted.",
+                &[NAMESPACE, ROUTE, LISTENER],
+            )?,
+            connections_closed: counter(
+                names::CONNECTIONS_CLOSED_TOTAL,
+                "Connections that ended, by cause.",
+                &[NAMESPACE, ROUTE, CAUSE],
+            )?,
+            upgrade_failures: counter(
+                names::UPGRADE_FAILURES_TOTAL,
+                "Requests not granted, by reason; without a route, namespace and route are empty.",
+                &[NAMESPACE, ROUTE, LISTENER, REASON],
+            )?,
+            upgrade_duration: histogram(
+                names::UPGRADE_DURATION_SECONDS,
+                "From the request's head to the 101, the backend's part included.",
+                FAST,
+            )?,
+            connection_duration: histogram(
+                names::CONNECTION_DURATION_SECONDS,
+                "Life of connections, counted when they end.",
+                LIFE,
+            )?,
+            http_requests: counter(
+                names::HTTP_REQUESTS_TOTAL,
+                "Plain HTTP requests forwarded (http: Forward), by status code.",
+                &[NAMESPACE, ROUTE, CODE],
+            )?,
+            backend_connections_open: gauge(
+                names::BACKEND_CONNECTIONS_OPEN,
+                "Connections to endpoints that are open now.",
+                &[NAMESPACE, ROUTE],
+            )?,
+            backend_connect_duration: histogram(
+                names::BACKEND_CONNECT_DURATION_SECONDS,
+                "TCP and, where used, TLS to an endpoint.",
+                FAST,
+            )?,
+            tls_failures: counter(
+                names::TLS_HANDSHAKE_FAILURES_TOTAL,
+                "TLS handshakes with clients that failed, by reason.",
+                &[REASON],
+            )?,
+            tls_fallback: counter(
+                names::TLS_FALLBACK_CERTIFICATE_TOTAL,
+                "TLS handshakes done with the self-made certificate, because there was no server name, no host for it, or no usable certificate.",
+                &[CAUSE],
+            )?,
+            accept_errors: counter(
+                names::ACCEPT_ERRORS_TOTAL,
+                "Connections that could not be accepted, by reason.",
+                &[LISTENER, REASON],
+            )?,
+            draining,
+            traffic,
+            routes: Mutex::default(),
+        })
+    }
+
+    /// The handles of a route for one listener and worker.
+    pub fn route(
+        &self,
+        namespace: &str,
+        route: &str,
+        listener: &'static str,
+        worker: usize,
+    ) -> Arc<RouteMetrics> {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (namespace.to_owned(), route.to_owned(), listener, worker);
+        let handles = routes.entry(key).or_insert_with(|| {
+            let served = [namespace, route, listener];
+            let named = [namespace, route];
+            Arc::new(RouteMetrics {
+                connections_open: self.connections_open.with_label_values(&served),
+                connections_total: self.connections_total.with_label_values(&served),
+                upgrade_duration: self.upgrade_duration.with_label_values(&named),
+                connection_duration: self.connection_duration.with_label_values(&named),
+                backend_connections_open: self.backend_connections_open.with_label_values(&named),
+                backend_connect_duration: self.backend_connect_duration.with_label_values(&named),
+                traffic: self.traffic.shard(namespace, route),
+            })
+        });
+        Arc::clone(handles)
+    }
+
+    /// Counts the end of a connection.
+    pub fn closed(&self, namespace: &str, route: &str, cause: &str) {
+        self.connections_closed.with_label_values(&[namespace, route, cause]).inc();
+    }
+
+    /// Counts a request not granted.
+    pub fn refused(&self, namespace: &str, route: &str, listener: &str, reason: &str) {
+        self.upgrade_failures.with_label_values(&[namespace, route, listener, reason]).inc();
+    }
+
+    /// Counts a plain HTTP request that was forwarded.
+    pub fn forwarded(&self, namespace: &str, route: &str, code: &str) {
+        self.http_requests.with_label_values(&[namespace, route, code]).inc();
+    }
+
+    /// Counts a TLS handshake that failed.
+    pub fn tls_failed(&self, reason: &str) {
+        self.tls_failures.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a TLS handshake done with the self-made certificate.
+    pub fn tls_fallback(&self, cause: &str) {
+        self.tls_fallback.with_label_values(&[cause]).inc();
+    }
+
+    /// Counts a connection that could not be accepted.
+    pub fn accept_failed(&self, listener: &str, reason: &str) {
+        self.accept_errors.with_label_values(&[listener, reason]).inc();
+    }
+}

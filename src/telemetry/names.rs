@@ -1,0 +1,68 @@
+//! Every metric name and label in one place. Docs, dashboard and alerts are checked against this file.
+
+/// Client connections that are open now. Labels: namespace, route, listener.
+pub const CONNECTIONS_OPEN: &str = "tidegate_connections_open";
+/// Upgrades granted. Labels: namespace, route, listener.
+pub const CONNECTIONS_TOTAL: &str = "tidegate_connections_total";
+/// Connections that ended. Labels: namespace, route, cause.
+pub const CONNECTIONS_CLOSED_TOTAL: &str = "tidegate_connections_closed_total";
+/// Upgrades and other requests not granted. Labels: namespace, route, listener, reason.
+pub const UPGRADE_FAILURES_TOTAL: &str = "tidegate_upgrade_failures_total";
+/// From the request's head to the 101, seconds. Labels: namespace, route.
+pub const UPGRADE_DURATION_SECONDS: &str = "tidegate_upgrade_duration_seconds";
+/// Life of connections, seconds. Labels: namespace, route.
+pub const CONNECTION_DURATION_SECONDS: &str = "tidegate_connection_duration_seconds";
+/// Payload and frame headers relayed, bytes. Labels: namespace, route, direction.
+pub const BYTES_TOTAL: &str = "tidegate_bytes_total";
+/// Whole messages relayed. Labels: namespace, route, direction.
+pub const MESSAGES_TOTAL: &str = "tidegate_messages_total";
+/// Plain HTTP requests forwarded. Labels: namespace, route, code.
+pub const HTTP_REQUESTS_TOTAL: &str = "tidegate_http_requests_total";
+/// Connections to endpoints that are open now. Labels: namespace, route.
+pub const BACKEND_CONNECTIONS_OPEN: &str = "tidegate_backend_connections_open";
+/// TCP and TLS to an endpoint, seconds. Labels: namespace, route.
+pub const BACKEND_CONNECT_DURATION_SECONDS: &str = "tidegate_backend_connect_duration_seconds";
+/// TLS handshakes with clients that failed. Labels: reason.
+pub const TLS_HANDSHAKE_FAILURES_TOTAL: &str = "tidegate_tls_handshake_failures_total";
+/// TLS handshakes that were done with the self-made certificate. Labels: cause.
+pub const TLS_FALLBACK_CERTIFICATE_TOTAL: &str = "tidegate_tls_fallback_certificate_total";
+/// Connections that could not be accepted. Labels: listener, reason.
+pub const ACCEPT_ERRORS_TOTAL: &str = "tidegate_accept_errors_total";
+/// 1 while the gateway is ending its connections.
+pub const DRAINING: &str = "tidegate_draining";
+/// Number of the table in service; 0 before the first.
+pub const TABLE_GENERATION: &str = "tidegate_table_generation";
+/// From inputs to a published table, seconds.
+pub const TABLE_BUILD_DURATION_SECONDS: &str = "tidegate_table_build_duration_seconds";
+/// 1 while what is known of a kind of object is up to date. Labels: kind.
+pub const SOURCE_SYNCED: &str = "tidegate_source_synced";
+/// 1 while this process holds the Lease and writes statuses.
+pub const LEADER: &str = "tidegate_leader";
+/// Statuses written. Labels: result.
+pub const STATUS_WRITES_TOTAL: &str = "tidegate_status_writes_total";
+/// End of validity of the certificates in the table, seconds since 1970. Labels: namespace, secret.
+pub const CERTIFICATE_EXPIRY_TIMESTAMP_SECONDS: &str =
+    "tidegate_certificate_expiry_timestamp_seconds";
+/// Always 1. Labels: version.
+pub const BUILD_INFO: &str = "tidegate_build_info";
+
+/// Namespace of a route.
+pub const NAMESPACE: &str = "namespace";
+/// Name of a route.
+pub const ROUTE: &str = "route";
+/// `https` or `http`.
+pub const LISTENER: &str = "listener";
+/// Why not.
+pub const REASON: &str = "reason";
+/// Why it ended.
+pub const CAUSE: &str = "cause";
+/// `client_to_backend` or `backend_to_client`.
+pub const DIRECTION: &str = "direction";
+/// HTTP status code.
+pub const CODE: &str = "code";
+/// Kind of object, as in URLs of the Kubernetes API; `files` for a folder.
+pub const KIND: &str = "kind";
+/// Name of a Secret.
+pub const SECRET: &str = "secret";
+/// `success` or `error`.
+pub const RESULT: &str = "result";
