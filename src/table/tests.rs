@@ -107,13 +107,15 @@ fn subprotocols_are_found_in_lists_and_repeated_headers() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2048))]
+
     /// The indexed search gives what looking at every entry gives.
     #[test]
     fn find_is_the_same_as_looking_at_all(
         keys in prop::collection::vec(any_key(), 0..24),
         path in any_path(),
         query in prop::option::of(prop::sample::select(vec!["", "a=1", "a=2&b=1", "b=1&a=1"])),
-        headers in prop::collection::vec((0..3_usize, 0..2_usize), 0..3),
+        headers in prop::collection::vec((0..2_usize, 0..2_usize), 0..4),
         offers in prop::sample::subsequence(vec!["s", "t"], 0..=2),
     ) {
         let headers: HeaderMap = headers
@@ -175,7 +177,7 @@ fn naive(entries: &[RouteEntry], request: &RequestFacts<'_>, offers: &[&str]) ->
 }
 
 fn any_path() -> impl Strategy<Value = String> {
-    prop::collection::vec(prop::sample::select(vec!["a", "b", "ab", ""]), 1..4)
+    prop::collection::vec(prop::sample::select(vec!["a", "ab", ""]), 1..3)
         .prop_map(|elements| format!("/{}", elements.join("/")))
 }
 
@@ -183,7 +185,7 @@ fn any_key() -> impl Strategy<Value = MatchKey> {
     let parts = (
         any::<bool>(),
         any_path(),
-        prop::sample::subsequence(vec![0, 1, 2], 0..=2),
+        prop::sample::subsequence(vec![0, 1], 0..=2),
         0..2_usize,
         prop::sample::subsequence(vec!["a", "b"], 0..=2),
         prop::sample::subsequence(vec!["s", "t"], 0..=2),
@@ -198,7 +200,7 @@ fn any_key() -> impl Strategy<Value = MatchKey> {
 }
 
 fn header(name: usize, value: usize) -> (HeaderName, HeaderValue) {
-    let names = ["x-a", "x-b", "x-c"];
+    let names = ["x-a", "x-b"];
     (HeaderName::from_static(names[name]), HeaderValue::from_static(["1", "2"][value]))
 }
 

@@ -306,13 +306,13 @@ fn authorities<'a>(
         }
     };
     found.filter(|ca| !ca.is_empty()).ok_or_else(|| {
-        let what = match reference.kind {
-            CaCertificateKind::ConfigMap => kind.to_owned(),
-            CaCertificateKind::Secret => format!("{kind} of type {TLS_SECRET}"),
+        let of_type = match reference.kind {
+            CaCertificateKind::ConfigMap => String::new(),
+            CaCertificateKind::Secret => format!(" of type {TLS_SECRET}"),
         };
         format!(
-            "tls.caCertificateRef: there is no {what} {name} with the key {CA_KEY}. Create it with the certificate of \
-             the authority that signed the backend's."
+            "tls.caCertificateRef: there is no {kind} {name}{of_type} with the key {CA_KEY}. Create it with the \
+             certificate of the authority that signed the backend's."
         )
     })
 }
