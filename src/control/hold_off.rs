@@ -24,11 +24,7 @@ impl Default for HoldOff {
 impl HoldOff {
     /// Waits for `quiet` without a change, but at most `longest` from the first change.
     pub const fn new(quiet: Duration, longest: Duration) -> Self {
-        Self {
-            quiet,
-            longest,
-            waiting: None,
-        }
+        Self { quiet, longest, waiting: None }
     }
 
     /// Something has changed.

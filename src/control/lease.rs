@@ -56,11 +56,7 @@ struct Elector {
 
 impl Elector {
     fn new(identity: String) -> Self {
-        Self {
-            identity,
-            seen: None,
-            renewed: None,
-        }
+        Self { identity, seen: None, renewed: None }
     }
 
     /// The Lease was read and found to be this, `None` if there is none.
@@ -75,9 +71,7 @@ impl Elector {
         }
         let since = self.seen.as_ref().map_or(now, |(_, since)| *since);
         let holder = holder(found);
-        let length = found
-            .lease_duration_seconds
-            .and_then(|seconds| u64::try_from(seconds).ok());
+        let length = found.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
         let length = length.map_or(LEASE_DURATION, Duration::from_secs);
         if holder.is_none_or(|holder| *holder == self.identity) || now >= since + length {
             return Step::Take(self.record(Some(found), wall));
@@ -90,14 +84,9 @@ impl Elector {
     fn record(&self, found: Option<&LeaseSpec>, wall: Timestamp) -> LeaseSpec {
         let mine = found.and_then(holder) == Some(&self.identity);
         let transitions = found.map_or(0, |found| {
-            found
-                .lease_transitions
-                .unwrap_or(0)
-                .saturating_add(i32::from(!mine))
+            found.lease_transitions.unwrap_or(0).saturating_add(i32::from(!mine))
         });
-        let acquired = found
-            .and_then(|found| found.acquire_time.clone())
-            .filter(|_| mine);
+        let acquired = found.and_then(|found| found.acquire_time.clone()).filter(|_| mine);
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),
             lease_duration_seconds: Some(seconds(LEASE_DURATION)),
@@ -137,9 +126,7 @@ impl Elector {
 }
 
 fn holder(spec: &LeaseSpec) -> Option<&String> {
-    spec.holder_identity
-        .as_ref()
-        .filter(|holder| !holder.is_empty())
+    spec.holder_identity.as_ref().filter(|holder| !holder.is_empty())
 }
 
 fn seconds(duration: Duration) -> i32 {
@@ -201,10 +188,7 @@ impl Candidate {
             let pause = async {
                 let next = Instant::now() + jittered(RETRY_PERIOD);
                 // A leader that cannot renew stops to be one in time, not at the next try.
-                let next = self
-                    .elector
-                    .leader_until()
-                    .map_or(next, |until| until.min(next));
+                let next = self.elector.leader_until().map_or(next, |until| until.min(next));
                 tokio::time::sleep_until(next).await;
             };
             tokio::select! {
@@ -239,15 +223,10 @@ impl Candidate {
             None => self.api.get_opt(&self.lease.name).await?,
         };
         let sent = Instant::now();
-        let spec = found
-            .as_ref()
-            .map(|lease| lease.spec.clone().unwrap_or_default());
+        let spec = found.as_ref().map(|lease| lease.spec.clone().unwrap_or_default());
         match self.elector.next(spec.as_ref(), sent, Timestamp::now()) {
             Step::Create(record) => {
-                let mut lease = Lease {
-                    spec: Some(record.clone()),
-                    ..Lease::default()
-                };
+                let mut lease = Lease { spec: Some(record.clone()), ..Lease::default() };
                 lease.metadata.name = Some(self.lease.name.clone());
                 self.uncertain = true;
                 let written = self.api.create(&PostParams::default(), &lease).await;
@@ -259,10 +238,8 @@ impl Candidate {
                 lease.spec = Some(record.clone());
                 lease.metadata.managed_fields = None;
                 self.uncertain = true;
-                let written = self
-                    .api
-                    .replace(&self.lease.name, &PostParams::default(), &lease)
-                    .await;
+                let written =
+                    self.api.replace(&self.lease.name, &PostParams::default(), &lease).await;
                 self.written(written, record, sent)?;
             }
             Step::Wait => {
@@ -310,9 +287,7 @@ impl Candidate {
             return;
         }
         self.said = sentence.to_owned();
-        let LeaseName {
-            namespace, name, ..
-        } = &self.lease;
+        let LeaseName { namespace, name, .. } = &self.lease;
         if wrong {
             tracing::warn!(
                 "Lease {namespace}/{name}: {sentence}; no statuses are written without it"
@@ -326,15 +301,12 @@ impl Candidate {
     fn show(&mut self) {
         let leads = self.elector.is_leader(Instant::now());
         self.metrics.leader.set(i64::from(leads));
-        let changed = self
-            .leader
-            .send_if_modified(|leader| std::mem::replace(leader, leads) != leads);
+        let changed =
+            self.leader.send_if_modified(|leader| std::mem::replace(leader, leads) != leads);
         if changed && leads {
             self.say("held; this process writes the statuses", false);
         } else if changed {
-            let LeaseName {
-                namespace, name, ..
-            } = &self.lease;
+            let LeaseName { namespace, name, .. } = &self.lease;
             tracing::warn!(
                 "Lease {namespace}/{name}: lost; this process no longer writes statuses"
             );
@@ -361,14 +333,9 @@ impl Candidate {
             }
             lease.spec = Some(self.elector.release(&spec, Timestamp::now()));
             lease.metadata.managed_fields = None;
-            self.api
-                .replace(&self.lease.name, &PostParams::default(), &lease)
-                .await
-                .map(drop)
+            self.api.replace(&self.lease.name, &PostParams::default(), &lease).await.map(drop)
         });
-        let LeaseName {
-            namespace, name, ..
-        } = &self.lease;
+        let LeaseName { namespace, name, .. } = &self.lease;
         match result.await {
             Ok(Ok(())) => tracing::info!("Lease {namespace}/{name}: released"),
             Ok(Err(error)) => {

@@ -28,7 +28,7 @@ use crate::{
     },
     table::TableCell,
     telemetry::ControlMetrics,
-    translate::{Inputs, translate},
+    translate::{Inputs, Translator},
 };
 use lease::{Candidate, LeaseName};
 use run::{ControlLoop, Statuses};
@@ -113,17 +113,13 @@ pub fn spawn(
     metrics: ControlMetrics,
     shutdown: watch::Receiver<bool>,
 ) -> Result<ControlHandle, ControlError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (started, start) = mpsc::sync_channel(1);
     let (end, ended) = mpsc::channel();
-    let thread = thread::Builder::new()
-        .name("control".to_owned())
-        .spawn(move || {
-            let _end = end;
-            runtime.block_on(run(settings, cell, metrics, shutdown, started));
-        })?;
+    let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
+        let _end = end;
+        runtime.block_on(run(settings, cell, metrics, shutdown, started));
+    })?;
     start.recv().map_err(|_| ControlError::Ended)??;
     Ok(ControlHandle { thread, ended })
 }
@@ -138,7 +134,8 @@ async fn run(
     started: Started,
 ) {
     let ControlSettings { source, class } = settings;
-    let translate = move |inputs: &Inputs| translate(inputs, &class);
+    let mut translator = Translator::default();
+    let translate = move |inputs: &Inputs| translator.translate(inputs, &class);
     let result = match source {
         SourceSettings::Files(folder) => match FilesSource::open(&folder) {
             Ok(source) => {
@@ -148,12 +145,7 @@ async fn run(
             }
             Err(error) => Err(error.into()),
         },
-        SourceSettings::Kubernetes {
-            kubeconfig,
-            lease_namespace,
-            lease_name,
-            identity,
-        } => {
+        SourceSettings::Kubernetes { kubeconfig, lease_namespace, lease_name, identity } => {
             match kubernetes::connect(kubeconfig).await {
                 Ok((client, namespace)) => {
                     let _ = started.send(Ok(()));

@@ -3,8 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::{sync::watch, time::Instant};
 
 use super::{HoldOff, stopped};
@@ -32,6 +34,8 @@ pub(super) struct ControlLoop<S, T> {
     metrics: ControlMetrics,
     /// When to build a table.
     hold_off: HoldOff,
+    /// When the same inputs may translate to something else.
+    reconsider: Option<Instant>,
     /// When to hand over statuses that have been stored: each one that we write comes back as a change.
     stored: HoldOff,
     /// Where statuses go, for sources that have some.
@@ -60,6 +64,7 @@ where
             cell,
             metrics,
             hold_off: HoldOff::default(),
+            reconsider: None,
             stored: HoldOff::default(),
             statuses,
             told: BTreeSet::new(),
@@ -79,6 +84,7 @@ where
                     self.hold_off.built();
                     self.build();
                 }
+                () = until(self.reconsider) => self.build(),
                 () = until(self.stored.due()) => self.hand_over(None),
                 change = self.source.changed() => {
                     self.show_synced();
@@ -94,41 +100,33 @@ where
 
     fn show_synced(&self) {
         for (kind, synced) in self.source.synced() {
-            self.metrics
-                .source_synced
-                .with_label_values(&[kind])
-                .set(i64::from(synced));
+            self.metrics.source_synced.with_label_values(&[kind]).set(i64::from(synced));
         }
     }
 
     /// From what the source has now to a published table.
     fn build(&mut self) {
-        let Some(snapshot) = self.source.snapshot() else {
+        self.reconsider = None;
+        let Some(mut snapshot) = self.source.snapshot() else {
             return;
         };
+        let now = Timestamp::now().as_second();
+        snapshot.inputs.now = Some(now);
         let timer = self.metrics.table_build_duration_seconds.start_timer();
-        let Output {
-            table,
-            statuses,
-            problems: faults,
-        } = (self.translate)(&snapshot.inputs);
+        let Output { table, statuses, problems: faults, next_change } =
+            (self.translate)(&snapshot.inputs);
+        self.reconsider = next_change.map(|then| Instant::now() + wait(now, then));
         let (hosts, routes) = (table.hosts().len(), count_routes(&table));
         let expiries = expiries(&table);
         let published = self.cell.publish(table);
         timer.observe_duration();
         if let Some(generation) = published {
-            self.metrics
-                .table_generation
-                .set(i64::try_from(generation).unwrap_or(i64::MAX));
+            self.metrics.table_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
             tracing::info!("table generation {generation}: {hosts} hosts, {routes} routes");
             self.show_expiries(expiries);
         }
         let problems = snapshot.problems.iter().map(ToString::to_string);
-        self.tell(
-            problems
-                .chain(faults.iter().map(ToString::to_string))
-                .collect(),
-        );
+        self.tell(problems.chain(faults.iter().map(ToString::to_string)).collect());
         self.hand_over(Some(statuses));
     }
 
@@ -149,18 +147,12 @@ where
 
     fn show_expiries(&mut self, expiries: BTreeMap<ObjectRef, i64>) {
         let gauge = &self.metrics.certificate_expiry;
-        for gone in self
-            .certificates
-            .iter()
-            .filter(|secret| !expiries.contains_key(secret))
-        {
+        for gone in self.certificates.iter().filter(|secret| !expiries.contains_key(secret)) {
             // It is there: it was set.
             let _ = gauge.remove_label_values(&[&gone.namespace, &gone.name]);
         }
         for (secret, expiry) in &expiries {
-            gauge
-                .with_label_values(&[&secret.namespace, &secret.name])
-                .set(*expiry);
+            gauge.with_label_values(&[&secret.namespace, &secret.name]).set(*expiry);
         }
         self.certificates = expiries.into_keys().collect();
     }
@@ -180,6 +172,12 @@ where
     }
 }
 
+/// How long from `now` to `then`, both in seconds since 1970. Never so long that a clock that is set
+/// meanwhile would matter, never so short that it would keep the processor busy.
+fn wait(now: i64, then: i64) -> Duration {
+    Duration::from_secs(u64::try_from(then.saturating_sub(now)).unwrap_or(0).clamp(1, 3600))
+}
+
 /// At `due`, or never.
 pub(super) async fn until(due: Option<Instant>) {
     match due {
@@ -190,11 +188,8 @@ pub(super) async fn until(due: Option<Instant>) {
 
 fn count_routes(table: &RoutingTable) -> usize {
     let hosts = table.hosts();
-    let routes: BTreeSet<_> = hosts
-        .iter()
-        .flat_map(|host| host.entries())
-        .map(|entry| &entry.rule.route)
-        .collect();
+    let routes: BTreeSet<_> =
+        hosts.iter().flat_map(|host| host.entries()).map(|entry| &entry.rule.route).collect();
     routes.len()
 }
 
@@ -202,9 +197,7 @@ fn count_routes(table: &RoutingTable) -> usize {
 fn expiries(table: &RoutingTable) -> BTreeMap<ObjectRef, i64> {
     let hosts = table.hosts();
     let identities = hosts.iter().filter_map(|host| host.tls.as_ref());
-    identities
-        .map(|tls| (tls.secret.clone(), tls.not_after))
-        .collect()
+    identities.map(|tls| (tls.secret.clone(), tls.not_after)).collect()
 }
 
 #[cfg(test)]

@@ -84,9 +84,7 @@ fn to_write(
     let ours = |condition: &&Condition| OURS.iter().any(|kind| kind.as_str() == condition.type_);
     let same = stored.observed_generation == desired.observed_generation
         && stored.conditions.iter().filter(ours).count() == conditions.len()
-        && conditions
-            .iter()
-            .all(|condition| stored.conditions.contains(condition));
+        && conditions.iter().all(|condition| stored.conditions.contains(condition));
     (!same).then_some(WebSocketRouteStatus {
         observed_generation: desired.observed_generation,
         conditions,
@@ -108,12 +106,7 @@ struct Memory {
 impl Memory {
     fn new(uid: Option<String>) -> Self {
         let backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-        Self {
-            uid,
-            written: None,
-            retry: None,
-            backoff,
-        }
+        Self { uid, written: None, retry: None, backoff }
     }
 
     /// The status that is stored, as far as is known.
@@ -201,10 +194,7 @@ impl StatusWriter {
     fn forget(&mut self) {
         let statuses = self.statuses.borrow_and_update();
         self.memory.retain(|name, memory| {
-            statuses
-                .observed
-                .get(name)
-                .is_some_and(|observed| observed.uid == memory.uid)
+            statuses.observed.get(name).is_some_and(|observed| observed.uid == memory.uid)
         });
     }
 
@@ -223,7 +213,7 @@ impl StatusWriter {
             }
             match self.memory.get(name).and_then(|memory| memory.retry) {
                 Some(retry) if retry > now => {
-                    next = Some(next.map_or(retry, |next| next.min(retry)))
+                    next = Some(next.map_or(retry, |next| next.min(retry)));
                 }
                 _ => self.queue.push_back(name.clone()),
             }
@@ -256,31 +246,19 @@ impl StatusWriter {
             let (Some(status), Some(observed)) = (wanted, statuses.observed.get(&name)) else {
                 continue;
             };
-            self.memory
-                .entry(name.clone())
-                .or_insert_with(|| Memory::new(observed.uid.clone()));
+            self.memory.entry(name.clone()).or_insert_with(|| Memory::new(observed.uid.clone()));
             self.under_way.insert(name.clone());
-            self.requests
-                .push(request(self.client.clone(), name, observed, status));
+            self.requests.push(request(self.client.clone(), name, observed, status));
         }
     }
 
     /// Takes in how a request ended. When to try again.
     fn done(&mut self, done: Done) -> Option<Instant> {
-        let Done {
-            name,
-            version,
-            status,
-            result,
-            gone,
-        } = done;
+        let Done { name, version, status, result, gone } = done;
         self.under_way.remove(&name);
         if !gone {
             let label = if result.is_ok() { "success" } else { "error" };
-            self.metrics
-                .status_writes_total
-                .with_label_values(&[label])
-                .inc();
+            self.metrics.status_writes_total.with_label_values(&[label]).inc();
         }
         let memory = self.memory.get_mut(&name)?;
         match result {
@@ -348,18 +326,9 @@ fn request(
                 };
                 (Err(explain(&error)), matches!(code, 404 | 409))
             }
-            Err(_) => (
-                Err("no answer from the Kubernetes API in time".to_owned()),
-                false,
-            ),
+            Err(_) => (Err("no answer from the Kubernetes API in time".to_owned()), false),
         };
-        Done {
-            name,
-            version,
-            status,
-            result,
-            gone,
-        }
+        Done { name, version, status, result, gone }
     }
     .boxed_local()
 }

@@ -21,12 +21,7 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// The pauses of everything that talks to the Kubernetes API.
     pub(crate) const fn new(first: Duration, longest: Duration) -> Self {
-        Self {
-            first,
-            longest,
-            next: first,
-            last_failure: None,
-        }
+        Self { first, longest, next: first, last_failure: None }
     }
 
     /// The pause after a failure at `now`: between 75 and 100 % of the nominal one, so that the replicas
@@ -64,10 +59,7 @@ mod tests {
         for nominal in [1, 2, 4, 8, 10, 10] {
             let pause = backoff.failed(now);
             let nominal = Duration::from_secs(nominal);
-            assert!(
-                pause <= nominal && pause >= nominal * 3 / 4,
-                "{pause:?} of {nominal:?}"
-            );
+            assert!(pause <= nominal && pause >= nominal * 3 / 4, "{pause:?} of {nominal:?}");
             now += pause;
         }
         let pause = backoff.failed(now + Duration::from_secs(71));

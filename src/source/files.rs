@@ -86,10 +86,8 @@ impl FilesSource {
             dirty: false,
             rescan: tokio::time::Instant::now() + RESCAN,
         };
-        std::fs::read_dir(folder).map_err(|error| FilesError {
-            folder: folder.to_owned(),
-            error,
-        })?;
+        std::fs::read_dir(folder)
+            .map_err(|error| FilesError { folder: folder.to_owned(), error })?;
         source.read();
         source.snapshot = source.merge();
         Ok(source)
@@ -116,16 +114,10 @@ impl FilesSource {
         let mut changed = self.folder_problem.take().is_some();
         let before = self.files.len();
         // What is in a sub-folder that cannot be read is as little gone as an unreadable file.
-        let unreadable: Vec<_> = found
-            .keys()
-            .filter(|name| name.ends_with('/'))
-            .cloned()
-            .collect();
+        let unreadable: Vec<_> = found.keys().filter(|name| name.ends_with('/')).cloned().collect();
         self.files.retain(|name, _| {
             found.contains_key(name)
-                || unreadable
-                    .iter()
-                    .any(|folder| name.starts_with(folder.as_str()))
+                || unreadable.iter().any(|folder| name.starts_with(folder.as_str()))
         });
         changed |= self.files.len() != before;
         for (name, content) in found {
@@ -142,14 +134,7 @@ impl FilesSource {
                 None => {
                     changed = true;
                     let Parsed { objects, problems } = content.parse(&name);
-                    self.files.insert(
-                        name,
-                        File {
-                            content,
-                            objects,
-                            problems,
-                        },
-                    );
+                    self.files.insert(name, File { content, objects, problems });
                 }
             }
         }
@@ -162,11 +147,7 @@ impl FilesSource {
             self.watch = None;
             return;
         };
-        if self
-            .watch
-            .as_ref()
-            .is_some_and(|(watched, _)| *watched == id)
-        {
+        if self.watch.as_ref().is_some_and(|(watched, _)| *watched == id) {
             return;
         }
         let notice = Arc::clone(&self.notice);
@@ -204,12 +185,7 @@ impl FilesSource {
     fn merge(&self) -> Snapshot {
         let mut merger = Merger::default();
         merger.inputs.reference_grants = Some(Vec::new());
-        let mut problems: Vec<_> = self
-            .folder_problem
-            .iter()
-            .cloned()
-            .map(SourceProblem)
-            .collect();
+        let mut problems: Vec<_> = self.folder_problem.iter().cloned().map(SourceProblem).collect();
         for (name, file) in &self.files {
             let kept = !file.problems.is_empty();
             for problem in &file.problems {
@@ -221,10 +197,7 @@ impl FilesSource {
                 }
             }
         }
-        Snapshot {
-            inputs: merger.inputs,
-            problems,
-        }
+        Snapshot { inputs: merger.inputs, problems }
     }
 }
 
@@ -274,10 +247,7 @@ impl Source for FilesSource {
 /// do not concern us are left out; an object that is there already is a problem. Sound documents are
 /// read even if others are not.
 pub fn parse_documents(name: &str, text: &str, into: &mut Inputs) -> Vec<FileProblem> {
-    let Parsed {
-        objects,
-        mut problems,
-    } = parse(name, text);
+    let Parsed { objects, mut problems } = parse(name, text);
     let mut merger = Merger::onto(std::mem::take(into));
     for located in &objects {
         problems.extend(merger.add(name, located).err());
@@ -307,18 +277,9 @@ impl Merger {
             };
             see("WebSocketRoute", super::reference(metadata));
         }
-        inputs
-            .secrets
-            .keys()
-            .for_each(|key| drop(see("Secret", key.clone())));
-        inputs
-            .config_maps
-            .keys()
-            .for_each(|key| drop(see("ConfigMap", key.clone())));
-        inputs
-            .services
-            .keys()
-            .for_each(|key| drop(see("Service", key.clone())));
+        inputs.secrets.keys().for_each(|key| drop(see("Secret", key.clone())));
+        inputs.config_maps.keys().for_each(|key| drop(see("ConfigMap", key.clone())));
+        inputs.services.keys().for_each(|key| drop(see("Service", key.clone())));
         for slice in &inputs.endpoint_slices {
             see("EndpointSlice", super::reference(&slice.metadata));
         }
@@ -329,13 +290,7 @@ impl Merger {
     }
 
     fn add(&mut self, file: &str, located: &Located) -> Result<(), FileProblem> {
-        let Located {
-            object,
-            kind,
-            reference,
-            document,
-            line,
-        } = located;
+        let Located { object, kind, reference, document, line } = located;
         let key = (*kind, reference.clone());
         if let Some(first) = self.seen.get(&key) {
             return Err(FileProblem {
@@ -347,8 +302,7 @@ impl Merger {
                 ),
             });
         }
-        self.seen
-            .insert(key, format!("{file}, document {document}, line {line}"));
+        self.seen.insert(key, format!("{file}, document {document}, line {line}"));
         let inputs = &mut self.inputs;
         match object.clone() {
             Object::Route(route) => inputs.routes.push(RouteInput::Valid(route)),

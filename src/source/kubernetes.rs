@@ -36,31 +36,13 @@ use store::Store;
 /// How long a connection to the API server may take.
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
-const ROUTES: &Kind = &Kind {
-    plural: "websocketroutes",
-    group: "tidegate.io",
-    title: "WebSocketRoutes",
-};
-const SECRETS: &Kind = &Kind {
-    plural: "secrets",
-    group: "",
-    title: "Secrets",
-};
-const CONFIG_MAPS: &Kind = &Kind {
-    plural: "configmaps",
-    group: "",
-    title: "ConfigMaps",
-};
-const SERVICES: &Kind = &Kind {
-    plural: "services",
-    group: "",
-    title: "Services",
-};
-const SLICES: &Kind = &Kind {
-    plural: "endpointslices",
-    group: "discovery.k8s.io",
-    title: "EndpointSlices",
-};
+const ROUTES: &Kind =
+    &Kind { plural: "websocketroutes", group: "tidegate.io", title: "WebSocketRoutes" };
+const SECRETS: &Kind = &Kind { plural: "secrets", group: "", title: "Secrets" };
+const CONFIG_MAPS: &Kind = &Kind { plural: "configmaps", group: "", title: "ConfigMaps" };
+const SERVICES: &Kind = &Kind { plural: "services", group: "", title: "Services" };
+const SLICES: &Kind =
+    &Kind { plural: "endpointslices", group: "discovery.k8s.io", title: "EndpointSlices" };
 const GRANTS: &Kind = &Kind {
     plural: "referencegrants",
     group: "gateway.networking.k8s.io",
@@ -101,9 +83,7 @@ pub async fn connect(kubeconfig: Option<PathBuf>) -> Result<(Client, String), Co
                 .await
                 .map_err(|error| broken(&error))?
         }
-        None => Config::infer()
-            .await
-            .map_err(|error| ConnectError::NoCluster(chain(&error)))?,
+        None => Config::infer().await.map_err(|error| ConnectError::NoCluster(chain(&error)))?,
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     let namespace = config.default_namespace.clone();
@@ -268,12 +248,7 @@ impl Source for KubernetesSource {
 
     fn snapshot(&self) -> Option<Snapshot> {
         let inputs = Inputs {
-            routes: self
-                .routes
-                .known()?
-                .values()
-                .map(|route| route.input.clone())
-                .collect(),
+            routes: self.routes.known()?.values().map(|route| route.input.clone()).collect(),
             secrets: self.secrets.known()?.clone(),
             config_maps: self.config_maps.known()?.clone(),
             services: self.services.known()?.clone(),
@@ -282,11 +257,9 @@ impl Source for KubernetesSource {
                 true => Some(self.grants.known()?.values().cloned().collect()),
                 false => None,
             },
+            now: None,
         };
-        Some(Snapshot {
-            inputs,
-            problems: Vec::new(),
-        })
+        Some(Snapshot { inputs, problems: Vec::new() })
     }
 
     fn synced(&self) -> Vec<(&'static str, bool)> {

@@ -4,6 +4,8 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
 };
 
+use super::names;
+
 /// What the control plane counts. Cheap to clone: all clones count in the same place.
 #[derive(Clone, Debug)]
 pub struct ControlMetrics {
@@ -24,9 +26,7 @@ pub struct ControlMetrics {
 impl ControlMetrics {
     /// Makes them known to `registry`, which must not have them yet.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let buckets = vec![
-            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-        ];
+        let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
         Ok(Self {
             table_generation: known(
                 registry,

@@ -26,10 +26,7 @@ fn without_a_lease_one_is_created() {
     let now = Instant::now();
     let (elector, spec) = leader(now);
     assert_eq!(spec.holder_identity.as_deref(), Some("a"));
-    assert_eq!(
-        (spec.lease_transitions, spec.lease_duration_seconds),
-        (Some(0), Some(15))
-    );
+    assert_eq!((spec.lease_transitions, spec.lease_duration_seconds), (Some(0), Some(15)));
     assert!(elector.is_leader(now + 9 * SECOND));
 }
 
@@ -41,10 +38,7 @@ fn a_leader_that_cannot_renew_stops_before_another_may_begin() {
     let mut other = Elector::new("b".to_owned());
     // It first looks right when the leader wrote.
     assert_eq!(other.next(Some(&spec), now, wall(0)), Step::Wait);
-    assert_eq!(
-        other.next(Some(&spec), now + 14 * SECOND, wall(14)),
-        Step::Wait
-    );
+    assert_eq!(other.next(Some(&spec), now + 14 * SECOND, wall(14)), Step::Wait);
     let taken = record(other.next(Some(&spec), now + 15 * SECOND, wall(15)));
     assert_eq!(taken.holder_identity.as_deref(), Some("b"));
     assert_eq!(taken.lease_transitions, Some(1));
@@ -63,10 +57,7 @@ fn each_renewal_is_waited_for_anew_whatever_the_clocks_say() {
         spec = record(first.next(Some(&spec), now, its_clock));
         first.written(spec.clone(), now);
         let later = now + SECOND;
-        assert_eq!(
-            other.next(Some(&spec), later, wall(10 * i64::from(round))),
-            Step::Wait
-        );
+        assert_eq!(other.next(Some(&spec), later, wall(10 * i64::from(round))), Step::Wait);
         assert!(first.is_leader(later) && !other.is_leader(later));
     }
 }
@@ -96,14 +87,8 @@ fn a_released_lease_is_taken_at_once() {
 fn whoever_sees_another_holder_no_longer_leads() {
     let now = Instant::now();
     let (mut elector, spec) = leader(now);
-    let stolen = LeaseSpec {
-        holder_identity: Some("b".to_owned()),
-        ..spec
-    };
-    assert_eq!(
-        elector.next(Some(&stolen), now + SECOND, wall(1)),
-        Step::Wait
-    );
+    let stolen = LeaseSpec { holder_identity: Some("b".to_owned()), ..spec };
+    assert_eq!(elector.next(Some(&stolen), now + SECOND, wall(1)), Step::Wait);
     assert!(!elector.is_leader(now + SECOND));
 }
 
@@ -111,18 +96,9 @@ fn whoever_sees_another_holder_no_longer_leads() {
 fn the_length_written_by_the_holder_counts() {
     let now = Instant::now();
     let (_, spec) = leader(now);
-    let long = LeaseSpec {
-        lease_duration_seconds: Some(60),
-        ..spec
-    };
+    let long = LeaseSpec { lease_duration_seconds: Some(60), ..spec };
     let mut other = Elector::new("b".to_owned());
     assert_eq!(other.next(Some(&long), now, wall(0)), Step::Wait);
-    assert_eq!(
-        other.next(Some(&long), now + 59 * SECOND, wall(59)),
-        Step::Wait
-    );
-    assert!(matches!(
-        other.next(Some(&long), now + 60 * SECOND, wall(60)),
-        Step::Take(_)
-    ));
+    assert_eq!(other.next(Some(&long), now + 59 * SECOND, wall(59)), Step::Wait);
+    assert!(matches!(other.next(Some(&long), now + 60 * SECOND, wall(60)), Step::Take(_)));
 }

@@ -1,4 +1,4 @@
-use std::{collections::VecDeque, sync::Mutex, time::Duration};
+use std::{collections::VecDeque, sync::Mutex};
 
 use prometheus::Registry;
 use tokio::sync::Notify;
@@ -28,14 +28,8 @@ impl Fake {
     }
 
     fn set(&self, problems: &[&str]) {
-        let problems = problems
-            .iter()
-            .map(|text| SourceProblem((*text).to_owned()))
-            .collect();
-        *self.0.snapshot.lock().unwrap() = Some(Snapshot {
-            problems,
-            ..Snapshot::default()
-        });
+        let problems = problems.iter().map(|text| SourceProblem((*text).to_owned())).collect();
+        *self.0.snapshot.lock().unwrap() = Some(Snapshot { problems, ..Snapshot::default() });
     }
 }
 
@@ -86,10 +80,7 @@ fn start(source: Fake) -> Running {
         let mut built = counter.lock().unwrap();
         *built += 1;
         let hosts = (0..*built).map(|n| VirtualHost::new(&format!("{n}.example.com"), None, []));
-        Output {
-            table: RoutingTable::new(hosts),
-            ..Output::default()
-        }
+        Output { table: RoutingTable::new(hosts), ..Output::default() }
     };
     let control = ControlLoop::new(
         source.clone(),
@@ -99,15 +90,7 @@ fn start(source: Fake) -> Running {
         Some(sender),
     );
     let task = tokio::spawn(control.run(stop));
-    Running {
-        source,
-        cell,
-        metrics,
-        statuses,
-        built,
-        shutdown,
-        task,
-    }
+    Running { source, cell, metrics, statuses, built, shutdown, task }
 }
 
 impl Running {
@@ -130,27 +113,13 @@ async fn no_table_before_the_source_has_read_all() {
     let running = start(Fake::default());
     running.pass(5_000).await;
     assert_eq!((running.built(), running.generation()), (0, 0));
-    assert_eq!(
-        running
-            .metrics
-            .source_synced
-            .with_label_values(&["fake"])
-            .get(),
-        0
-    );
+    assert_eq!(running.metrics.source_synced.with_label_values(&["fake"]).get(), 0);
     running.source.set(&[]);
     running.source.change(Change::Inputs);
     running.pass(60).await;
     assert_eq!((running.built(), running.generation()), (1, 1));
     assert_eq!(running.metrics.table_generation.get(), 1);
-    assert_eq!(
-        running
-            .metrics
-            .source_synced
-            .with_label_values(&["fake"])
-            .get(),
-        1
-    );
+    assert_eq!(running.metrics.source_synced.with_label_values(&["fake"]).get(), 1);
     running.shutdown.send_replace(true);
     running.task.await.unwrap();
 }
@@ -176,11 +145,7 @@ async fn many_changes_make_one_table_and_a_stream_of_them_one_every_half_second(
         running.pass(10).await;
     }
     running.pass(60).await;
-    assert_eq!(
-        running.built(),
-        2,
-        "ten changes within the quiet time are one"
-    );
+    assert_eq!(running.built(), 2, "ten changes within the quiet time are one");
     for _ in 0..100 {
         running.source.change(Change::Inputs);
         running.pass(20).await;
@@ -197,18 +162,9 @@ async fn a_stored_status_builds_no_table_but_reaches_the_writer() {
     let mut running = start(source);
     running.pass(100).await;
     running.statuses.mark_unchanged();
-    let name = ObjectRef {
-        namespace: "n".into(),
-        name: "r".into(),
-    };
+    let name = ObjectRef { namespace: "n".into(), name: "r".into() };
     let route = Arc::new(ObservedRoute::default());
-    running
-        .source
-        .0
-        .observed
-        .lock()
-        .unwrap()
-        .insert(name.clone(), route);
+    running.source.0.observed.lock().unwrap().insert(name.clone(), route);
     running.source.change(Change::Status);
     running.pass(100).await;
     assert_eq!(running.built(), 1);
@@ -234,14 +190,40 @@ fn problems_are_told_once_and_again_after_they_were_gone() {
     let metrics = ControlMetrics::register(&Registry::new()).unwrap();
     let translate = |_: &Inputs| Output::default();
     let mut control = ControlLoop::new(Fake::default(), translate, Arc::default(), metrics, None);
-    let set = |texts: &[&str]| {
-        texts
-            .iter()
-            .map(|text| (*text).to_owned())
-            .collect::<BTreeSet<_>>()
-    };
+    let set = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<BTreeSet<_>>();
     assert_eq!(control.tell(set(&["a", "b"])), (2, 0));
     assert_eq!(control.tell(set(&["a", "b"])), (0, 0));
     assert_eq!(control.tell(set(&["b", "c"])), (1, 1));
     assert_eq!(control.tell(set(&["a", "b"])), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_time_alone_changes_is_translated_again_in_time() {
+    let source = Fake::default();
+    source.set(&[]);
+    let (_shutdown, stop) = watch::channel(false);
+    let built = Arc::new(Mutex::new(0));
+    let counter = Arc::clone(&built);
+    let translate = move |inputs: &Inputs| {
+        *counter.lock().unwrap() += 1;
+        let next_change = inputs.now.map(|now| now + 60);
+        Output { next_change, ..Output::default() }
+    };
+    let metrics = ControlMetrics::register(&Registry::new()).unwrap();
+    let control = ControlLoop::new(source, translate, Arc::default(), metrics, None);
+    let task = tokio::spawn(control.run(stop));
+    tokio::time::sleep(Duration::from_secs(59)).await;
+    assert_eq!(*built.lock().unwrap(), 1);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(*built.lock().unwrap(), 2);
+    task.abort();
+}
+
+#[test]
+fn time_is_neither_waited_for_too_long_nor_too_briefly() {
+    let seconds = |then| wait(1_000, then).as_secs();
+    assert_eq!(
+        [seconds(900), seconds(1_000), seconds(1_100), seconds(i64::MAX)],
+        [1, 1, 100, 3600]
+    );
 }

@@ -80,12 +80,7 @@ pub(super) struct Parsed {
 pub(super) fn parse(file: &str, text: &str) -> Parsed {
     let mut parsed = Parsed::default();
     for (index, (first_line, document)) in split(text).into_iter().enumerate() {
-        let mut place = Place {
-            file,
-            document: index + 1,
-            line: first_line,
-            parsed: &mut parsed,
-        };
+        let mut place = Place { file, document: index + 1, line: first_line, parsed: &mut parsed };
         // `y` and `on` are words, as in YAML 1.2; kubectl takes them for that in most places, too.
         let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
         match serde_saphyr::from_str_with_options::<Value>(document, options) {
@@ -225,10 +220,7 @@ impl Place<'_> {
         finish: impl FnOnce(K) -> Result<Option<Object>, Vec<String>>,
     ) {
         let metadata = |key: &str| {
-            value
-                .pointer(&format!("/metadata/{key}"))
-                .and_then(Value::as_str)
-                .map(str::to_owned)
+            value.pointer(&format!("/metadata/{key}")).and_then(Value::as_str).map(str::to_owned)
         };
         let namespace = metadata("namespace").unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
         let Some(name) = metadata("name").filter(|name| !name.is_empty()) else {
@@ -249,10 +241,9 @@ impl Place<'_> {
         ));
         let faults = match read {
             // Only our own kind is held to its schema: for the others we may know an older one.
-            Ok(_) if kind == "WebSocketRoute" && !unknown.is_empty() => unknown
-                .iter()
-                .map(|path| format!("{}: unknown field", readable(path)))
-                .collect(),
+            Ok(_) if kind == "WebSocketRoute" && !unknown.is_empty() => {
+                unknown.iter().map(|path| format!("{}: unknown field", readable(path))).collect()
+            }
             Ok(mut object) => {
                 object.meta_mut().namespace = Some(reference.namespace.clone());
                 match finish(object) {
@@ -274,11 +265,7 @@ impl Place<'_> {
             Err(error) => {
                 let path = error.path().to_string();
                 let error = error.into_inner();
-                vec![if path == "." {
-                    error.to_string()
-                } else {
-                    format!("{path}: {error}")
-                }]
+                vec![if path == "." { error.to_string() } else { format!("{path}: {error}") }]
             }
         };
         for fault in faults {
@@ -314,23 +301,18 @@ fn check(route: &WebSocketRoute) -> Result<(), Vec<String>> {
         compile_schema(&serde_json::to_value(schema).expect("a schema is plain data"))
     });
     let value = serde_json::to_value(route).expect("a route is plain data");
-    Validator::new()
-        .validate_compiled(&SCHEMA, &value, None)
-        .map_err(|errors| {
-            errors
-                .into_vec()
-                .iter()
-                .map(|error| error.to_string().trim_start_matches('.').to_owned())
-                .collect()
-        })
+    Validator::new().validate_compiled(&SCHEMA, &value, None).map_err(|errors| {
+        errors
+            .into_vec()
+            .iter()
+            .map(|error| error.to_string().trim_start_matches('.').to_owned())
+            .collect()
+    })
 }
 
 /// `stringData` is written over `data`, as the API server does it.
 fn merge_string_data(secret: &mut Secret) {
     for (key, value) in secret.string_data.take().unwrap_or_default() {
-        secret
-            .data
-            .get_or_insert_default()
-            .insert(key, ByteString(value.into_bytes()));
+        secret.data.get_or_insert_default().insert(key, ByteString(value.into_bytes()));
     }
 }

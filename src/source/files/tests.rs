@@ -51,9 +51,7 @@ async fn until(source: &mut FilesSource, wanted: impl Fn(&Snapshot) -> bool) -> 
         }
     };
     // Well before the next reading without a notice.
-    tokio::time::timeout(Duration::from_secs(5), found)
-        .await
-        .expect("the change was noticed")
+    tokio::time::timeout(Duration::from_secs(5), found).await.expect("the change was noticed")
 }
 
 fn services(snapshot: &Snapshot) -> Vec<String> {
@@ -92,29 +90,16 @@ items:
     let (name, secret) = inputs.secrets.first_key_value().unwrap();
     assert_eq!(name.to_string(), "other/tls");
     assert_eq!(secret.metadata.annotations, None);
-    let data: Vec<_> = secret
-        .data
-        .iter()
-        .flatten()
-        .map(|(k, v)| (k.as_str(), v.0.as_slice()))
-        .collect();
+    let data: Vec<_> =
+        secret.data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice())).collect();
     assert_eq!(
         data,
         [("tls.crt", &b"b"[..]), ("tls.key", &b"c"[..])],
         "stringData wins, other keys are dropped"
     );
-    let maps: Vec<_> = inputs
-        .config_maps
-        .iter()
-        .map(|(n, m)| (n.to_string(), m.data.clone().unwrap()))
-        .collect();
-    assert_eq!(
-        maps,
-        [(
-            "default/ca".to_owned(),
-            [("ca.crt".to_owned(), "x".to_owned())].into()
-        )]
-    );
+    let maps: Vec<_> =
+        inputs.config_maps.iter().map(|(n, m)| (n.to_string(), m.data.clone().unwrap())).collect();
+    assert_eq!(maps, [("default/ca".to_owned(), [("ca.crt".to_owned(), "x".to_owned())].into())]);
     assert_eq!(inputs.endpoint_slices.len(), 1);
     assert_eq!(inputs.reference_grants.map(|grants| grants.len()), Some(1));
 }
@@ -134,24 +119,15 @@ fn a_fault_names_file_document_line_and_object() {
     ];
     for (text, expected) in broken {
         let (_, problems) = read(text);
-        assert!(
-            problems.len() == 1 && problems[0].starts_with(expected),
-            "{text:?}: {problems:?}"
-        );
+        assert!(problems.len() == 1 && problems[0].starts_with(expected), "{text:?}: {problems:?}");
     }
     let cases = [
-        (
-            ROUTE.replace("hostnames", "hostname"),
-            "missing field `hostnames`",
-        ),
+        (ROUTE.replace("hostnames", "hostname"), "missing field `hostnames`"),
         (
             ROUTE.replace("port: 8080", "port: 80800"),
             "spec.rules[0].backendRefs[0].port: invalid value: integer `80800`, expected u16",
         ),
-        (
-            ROUTE.replace("rules:", "timeout: 5s\n  rules:"),
-            "spec.timeout: unknown field",
-        ),
+        (ROUTE.replace("rules:", "timeout: 5s\n  rules:"), "spec.timeout: unknown field"),
         (
             ROUTE.replace("port: 8080", "port: 8080, wieght: 5"),
             "spec.rules[0].backendRefs[0].wieght: unknown field",
@@ -184,17 +160,10 @@ fn a_fault_names_file_document_line_and_object() {
 
 #[test]
 fn broken_yaml_names_its_line_in_the_file() {
-    let text = format!(
-        "{}---\na: b\nc: d: e\n---\n{}",
-        service("first"),
-        service("last")
-    );
+    let text = format!("{}---\na: b\nc: d: e\n---\n{}", service("first"), service("last"));
     let (inputs, problems) = read(&text);
     assert_eq!(problems.len(), 1, "{problems:?}");
-    assert!(
-        problems[0].starts_with("a.yaml, document 2, line 7: not YAML: "),
-        "{problems:?}"
-    );
+    assert!(problems[0].starts_with("a.yaml, document 2, line 7: not YAML: "), "{problems:?}");
     assert_eq!(names(&inputs), ["default/first", "default/last"]);
 }
 
@@ -202,11 +171,7 @@ fn broken_yaml_names_its_line_in_the_file() {
 fn an_object_may_be_there_once() {
     let mut inputs = Inputs::default();
     assert_eq!(parse_documents("a.yaml", ROUTE, &mut inputs), []);
-    let problems = parse_documents(
-        "b.yaml",
-        &format!("{}---{ROUTE}", service("s")),
-        &mut inputs,
-    );
+    let problems = parse_documents("b.yaml", &format!("{}---{ROUTE}", service("s")), &mut inputs);
     assert_eq!(problems.len(), 1);
     assert_eq!(
         problems[0].to_string(),
@@ -232,25 +197,15 @@ async fn a_missing_folder_is_an_error() {
 
 #[tokio::test]
 async fn changes_are_followed() {
-    let folder = folder(&[
-        ("a.yaml", &service("a")),
-        ("ignored.txt", "{"),
-        (".hidden.yaml", "{"),
-    ]);
+    let folder = folder(&[("a.yaml", &service("a")), ("ignored.txt", "{"), (".hidden.yaml", "{")]);
     let mut source = FilesSource::open(folder.path()).unwrap();
     assert_eq!(services(&source.snapshot().unwrap()), ["default/a"]);
     assert_eq!(source.synced(), [("files", true)]);
     fs::create_dir(folder.path().join("more")).unwrap();
     fs::write(folder.path().join("more/b.yml"), service("b")).unwrap();
-    until(&mut source, |snapshot| {
-        services(snapshot) == ["default/a", "default/b"]
-    })
-    .await;
+    until(&mut source, |snapshot| services(snapshot) == ["default/a", "default/b"]).await;
     fs::write(folder.path().join("more/b.yml"), service("c")).unwrap();
-    until(&mut source, |snapshot| {
-        services(snapshot) == ["default/a", "default/c"]
-    })
-    .await;
+    until(&mut source, |snapshot| services(snapshot) == ["default/a", "default/c"]).await;
     fs::remove_file(folder.path().join("a.yaml")).unwrap();
     until(&mut source, |snapshot| services(snapshot) == ["default/c"]).await;
 }
@@ -267,10 +222,7 @@ async fn a_broken_file_keeps_what_it_held_and_others_are_followed() {
     .await;
     assert_eq!(snapshot.problems.len(), 1);
     let problem = snapshot.problems[0].to_string();
-    assert!(
-        problem.starts_with("a.yaml, document 1, line 1: not YAML: "),
-        "{problem}"
-    );
+    assert!(problem.starts_with("a.yaml, document 1, line 1: not YAML: "), "{problem}");
     assert!(
         problem.ends_with("; the objects of this file that were sound last stay in service"),
         "{problem}"
@@ -287,10 +239,7 @@ async fn of_a_file_that_is_broken_from_the_start_the_sound_documents_are_served(
     let folder = folder(&[("a.yaml", &format!("{}---\nb: [", service("a")))]);
     let source = FilesSource::open(folder.path()).unwrap();
     let snapshot = source.snapshot().unwrap();
-    assert_eq!(
-        (services(&snapshot), snapshot.problems.len()),
-        (vec!["default/a".to_owned()], 1)
-    );
+    assert_eq!((services(&snapshot), snapshot.problems.len()), (vec!["default/a".to_owned()], 1));
 }
 
 #[tokio::test]
@@ -328,11 +277,7 @@ async fn a_mounted_config_map_is_followed() {
     symlink("..2026_01", root.join("..data")).unwrap();
     symlink("..data/a.yaml", root.join("a.yaml")).unwrap();
     let mut source = FilesSource::open(root).unwrap();
-    assert_eq!(
-        services(&source.snapshot().unwrap()),
-        ["default/a"],
-        "each object once"
-    );
+    assert_eq!(services(&source.snapshot().unwrap()), ["default/a"], "each object once");
     version("..2026_02", &service("b"));
     symlink("..2026_02", root.join("..data_tmp")).unwrap();
     fs::rename(root.join("..data_tmp"), root.join("..data")).unwrap();
@@ -352,10 +297,7 @@ async fn a_folder_that_vanishes_leaves_its_last_state_and_may_come_back() {
     let snapshot = until(&mut source, |snapshot| !snapshot.problems.is_empty()).await;
     assert_eq!(services(&snapshot), ["default/a"]);
     let problem = snapshot.problems[0].to_string();
-    assert!(
-        problem.ends_with("what it held last stays in service"),
-        "{problem}"
-    );
+    assert!(problem.ends_with("what it held last stays in service"), "{problem}");
     fs::create_dir(&root).unwrap();
     fs::write(root.join("a.yaml"), service("b")).unwrap();
     // Nobody tells of a folder made anew: it is found at the next reading.
@@ -375,10 +317,7 @@ async fn a_change_is_not_lost_when_nobody_waits_for_it_to_the_end() {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
     // Dropped again and again within the pause after a notice.
     while services(&source.snapshot().unwrap()) != ["default/b"] {
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "the change was lost"
-        );
+        assert!(tokio::time::Instant::now() < deadline, "the change was lost");
         let _ = tokio::time::timeout(SETTLE / 2, source.changed()).await;
         if source.dirty {
             source.changed().await;

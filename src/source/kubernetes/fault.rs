@@ -61,11 +61,7 @@ fn answer(error: &watcher::Error) -> Option<&Status> {
 
 /// The sentence about it.
 fn sentence(kind: &Kind, error: &watcher::Error) -> String {
-    let Kind {
-        plural,
-        group,
-        title,
-    } = kind;
+    let Kind { plural, group, title } = kind;
     let said = answer(error).map(|status| match status.message.as_str() {
         "" => format!("status {}", status.code),
         message => message.trim_end().to_owned(),
@@ -87,10 +83,7 @@ fn sentence(kind: &Kind, error: &watcher::Error) -> String {
         (_, Some(said)) => format!("cannot read {title}: the API server answers: {said}"),
         (_, None) => {
             let error: &dyn std::error::Error = error;
-            format!(
-                "no answer from the Kubernetes API: {}",
-                chain(error.source().unwrap_or(error))
-            )
+            format!("no answer from the Kubernetes API: {}", chain(error.source().unwrap_or(error)))
         }
     }
 }
@@ -154,11 +147,8 @@ impl Speaker {
 mod tests {
     use super::*;
 
-    const KIND: Kind = Kind {
-        plural: "websocketroutes",
-        group: "tidegate.io",
-        title: "WebSocketRoutes",
-    };
+    const KIND: Kind =
+        Kind { plural: "websocketroutes", group: "tidegate.io", title: "WebSocketRoutes" };
 
     fn answered(code: u16, message: &str) -> watcher::Error {
         let status = Status::failure(message, "Reason").with_code(code);
@@ -167,10 +157,8 @@ mod tests {
 
     #[test]
     fn what_is_forbidden_names_the_verbs_and_the_resource() {
-        let error = answered(
-            403,
-            "websocketroutes.tidegate.io is forbidden: User \"u\" cannot list",
-        );
+        let error =
+            answered(403, "websocketroutes.tidegate.io is forbidden: User \"u\" cannot list");
         assert_eq!(cause(&error), Cause::Forbidden);
         assert_eq!(
             sentence(&KIND, &error),
@@ -206,9 +194,6 @@ mod tests {
     #[test]
     fn an_expired_watch_is_normal() {
         let status = Status::failure("too old resource version", "Expired").with_code(410);
-        assert_eq!(
-            cause(&watcher::Error::WatchError(status.boxed())),
-            Cause::Expired
-        );
+        assert_eq!(cause(&watcher::Error::WatchError(status.boxed())), Cause::Expired);
     }
 }

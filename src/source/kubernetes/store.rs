@@ -23,9 +23,7 @@ where
     fn replace(&self, mut new: Self) -> (Self, Option<Change>) {
         if let Some(new) = Arc::get_mut(&mut new) {
             let version = new.meta_mut().resource_version.take();
-            new.meta_mut()
-                .resource_version
-                .clone_from(&self.meta().resource_version);
+            new.meta_mut().resource_version.clone_from(&self.meta().resource_version);
             if *new == **self {
                 return (Self::clone(self), None);
             }
@@ -58,11 +56,7 @@ enum State {
 
 impl<V> Default for Store<V> {
     fn default() -> Self {
-        Self {
-            objects: BTreeMap::new(),
-            incoming: None,
-            state: State::New,
-        }
+        Self { objects: BTreeMap::new(), incoming: None, state: State::New }
     }
 }
 
@@ -128,11 +122,7 @@ impl<V: Stored> Store<V> {
         self.incoming = None;
         self.objects.clear();
         let before = std::mem::replace(&mut self.state, State::NotInstalled);
-        if before == State::NotInstalled {
-            Change::Sync
-        } else {
-            Change::Inputs
-        }
+        if before == State::NotInstalled { Change::Sync } else { Change::Inputs }
     }
 
     /// The objects, once they have been read.
@@ -166,27 +156,15 @@ mod tests {
             "spec": { "clusterIP": ip },
         });
         let service: Service = serde_json::from_value(value).unwrap();
-        (
-            ObjectRef {
-                namespace: "n".into(),
-                name: name.into(),
-            },
-            Some(Arc::new(service)),
-        )
+        (ObjectRef { namespace: "n".into(), name: name.into() }, Some(Arc::new(service)))
     }
 
     fn synced_with_one() -> Store<Arc<Service>> {
         let mut store = Store::default();
         store.apply(watcher::Event::Init);
         store.apply(watcher::Event::InitApply(service("a", "1", "10.0.0.1")));
-        assert!(
-            store.known().is_none(),
-            "nothing is known before a list is complete"
-        );
-        assert_eq!(
-            store.apply(watcher::Event::InitDone),
-            (Some(Change::Inputs), true)
-        );
+        assert!(store.known().is_none(), "nothing is known before a list is complete");
+        assert_eq!(store.apply(watcher::Event::InitDone), (Some(Change::Inputs), true));
         store
     }
 
@@ -194,10 +172,7 @@ mod tests {
     fn an_empty_first_list_is_a_change() {
         let mut store = Store::<Arc<Service>>::default();
         store.apply(watcher::Event::Init);
-        assert_eq!(
-            store.apply(watcher::Event::InitDone),
-            (Some(Change::Inputs), true)
-        );
+        assert_eq!(store.apply(watcher::Event::InitDone), (Some(Change::Inputs), true));
     }
 
     #[test]
@@ -206,10 +181,7 @@ mod tests {
         let before = Arc::as_ptr(store.known().unwrap().values().next().unwrap());
         let applied = store.apply(watcher::Event::Apply(service("a", "2", "10.0.0.1")));
         assert_eq!(applied, (None, false));
-        assert_eq!(
-            Arc::as_ptr(store.known().unwrap().values().next().unwrap()),
-            before
-        );
+        assert_eq!(Arc::as_ptr(store.known().unwrap().values().next().unwrap()), before);
         let applied = store.apply(watcher::Event::Apply(service("a", "3", "10.0.0.2")));
         assert_eq!(applied, (Some(Change::Inputs), false));
     }
@@ -218,26 +190,13 @@ mod tests {
     fn a_second_list_changes_only_what_differs() {
         let mut store = synced_with_one();
         store.fail();
-        assert!(
-            !store.synced() && store.known().is_some(),
-            "what was known stays"
-        );
+        assert!(!store.synced() && store.known().is_some(), "what was known stays");
         store.apply(watcher::Event::Init);
         store.apply(watcher::Event::InitApply(service("a", "9", "10.0.0.1")));
-        assert_eq!(
-            store.apply(watcher::Event::InitDone),
-            (Some(Change::Sync), true)
-        );
+        assert_eq!(store.apply(watcher::Event::InitDone), (Some(Change::Sync), true));
         store.apply(watcher::Event::Init);
-        assert_eq!(
-            store.known().unwrap().len(),
-            1,
-            "a list that is not complete hides nothing"
-        );
-        assert_eq!(
-            store.apply(watcher::Event::InitDone),
-            (Some(Change::Inputs), true)
-        );
+        assert_eq!(store.known().unwrap().len(), 1, "a list that is not complete hides nothing");
+        assert_eq!(store.apply(watcher::Event::InitDone), (Some(Change::Inputs), true));
         assert!(store.known().unwrap().is_empty());
     }
 
@@ -248,10 +207,7 @@ mod tests {
         assert_eq!(store.not_installed(), Change::Sync);
         assert!(store.synced() && !store.installed() && store.known().unwrap().is_empty());
         store.apply(watcher::Event::Init);
-        assert_eq!(
-            store.apply(watcher::Event::InitDone),
-            (Some(Change::Inputs), true)
-        );
+        assert_eq!(store.apply(watcher::Event::InitDone), (Some(Change::Inputs), true));
         assert!(store.installed());
     }
 
@@ -261,9 +217,6 @@ mod tests {
         let (name, _) = service("a", "2", "10.0.0.1");
         let applied = store.apply(watcher::Event::Apply((name.clone(), None)));
         assert_eq!(applied, (Some(Change::Inputs), false));
-        assert_eq!(
-            store.apply(watcher::Event::Apply((name, None))),
-            (None, false)
-        );
+        assert_eq!(store.apply(watcher::Event::Apply((name, None))), (None, false));
     }
 }

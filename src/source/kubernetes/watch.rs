@@ -22,7 +22,7 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// How often it is looked whether a kind was installed that was not.
-const MISSING_PAUSE: Duration = Duration::from_secs(10);
+const MISSING_PAUSE: Duration = Duration::from_secs(5);
 
 type Watch<K> = BoxStream<'static, watcher::Result<watcher::Event<K>>>;
 
@@ -50,35 +50,32 @@ where
         backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
         pause: None,
     };
-    stream::unfold(
-        (following, begin),
-        move |(mut following, begin)| async move {
-            loop {
-                if let Some(pause) = following.pause.take() {
-                    tokio::time::sleep(pause).await;
-                    following.watch = begin();
-                }
-                match following.watch.next().await {
-                    Some(Ok(event)) => {
-                        let message = wrap(reduce(event, prepare));
-                        return Some((message, (following, begin)));
-                    }
-                    Some(Err(error)) => {
-                        let cause = cause(&error);
-                        following.pause = Some(match cause {
-                            Cause::Missing => jittered(MISSING_PAUSE),
-                            _ => following.backoff.failed(Instant::now()),
-                        });
-                        if cause != Cause::Expired {
-                            return Some((Message::Failed(kind, error), (following, begin)));
-                        }
-                    }
-                    // A watcher's stream does not end; if it did, it would be begun anew.
-                    None => following.pause = Some(following.backoff.failed(Instant::now())),
-                }
+    stream::unfold((following, begin), move |(mut following, begin)| async move {
+        loop {
+            if let Some(pause) = following.pause.take() {
+                tokio::time::sleep(pause).await;
+                following.watch = begin();
             }
-        },
-    )
+            match following.watch.next().await {
+                Some(Ok(event)) => {
+                    let message = wrap(reduce(event, prepare));
+                    return Some((message, (following, begin)));
+                }
+                Some(Err(error)) => {
+                    let cause = cause(&error);
+                    following.pause = Some(match cause {
+                        Cause::Missing => jittered(MISSING_PAUSE),
+                        _ => following.backoff.failed(Instant::now()),
+                    });
+                    if cause != Cause::Expired {
+                        return Some((Message::Failed(kind, error), (following, begin)));
+                    }
+                }
+                // A watcher's stream does not end; if it did, it would be begun anew.
+                None => following.pause = Some(following.backoff.failed(Instant::now())),
+            }
+        }
+    })
     .boxed()
 }
 
