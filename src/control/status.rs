@@ -213,7 +213,7 @@ impl StatusWriter {
             }
             match self.memory.get(name).and_then(|memory| memory.retry) {
                 Some(retry) if retry > now => {
-                    next = Some(next.map_or(retry, |next| next.min(retry)))
+                    next = Some(next.map_or(retry, |next| next.min(retry)));
                 }
                 _ => self.queue.push_back(name.clone()),
             }

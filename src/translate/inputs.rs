@@ -43,6 +43,8 @@ pub enum RouteInput {
     Unreadable {
         /// Its metadata.
         metadata: Arc<ObjectMeta>,
+        /// Its class, if that much can be read.
+        class_name: Option<String>,
         /// What is wrong and where.
         error: String,
     },

@@ -73,7 +73,9 @@ impl Translator {
             findings: BTreeMap::new(),
         };
         for route in &inputs.routes {
-            if let RouteInput::Unreadable { metadata, error } = route {
+            if let RouteInput::Unreadable { metadata, class_name, error } = route
+                && class_name.as_deref().is_none_or(|name| name == class)
+            {
                 work.findings
                     .insert(routes::object_ref(metadata), routes::unreadable(metadata, error));
             }

@@ -37,9 +37,11 @@ fn add(document: Value, inputs: &mut Inputs) -> Result<(), String> {
     match kind.as_str() {
         "WebSocketRoute" => inputs.routes.push(match read(document.clone()) {
             Ok(route) => RouteInput::Valid(route),
-            Err(error) => {
-                RouteInput::Unreadable { metadata: read(document["metadata"].clone())?, error }
-            }
+            Err(error) => RouteInput::Unreadable {
+                metadata: read(document["metadata"].clone())?,
+                class_name: None,
+                error,
+            },
         }),
         "Secret" => {
             let mut secret: k8s_openapi::api::core::v1::Secret =

@@ -83,17 +83,13 @@ fn descend(
             .is_some_and(|extension| matches!(extension, "yaml" | "yml" | "json"));
         // Follows links. What is gone by now, or leads nowhere, is only told of if it is called a YAML file.
         match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => {
-                if depth < DEEPEST {
-                    match descend(&path, &format!("{shown}/"), depth + 1, found) {
-                        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                            found.insert(
-                                format!("{shown}/"),
-                                Reading::Unreadable(error.to_string()),
-                            );
-                        }
-                        _ => {}
+            Ok(metadata) if metadata.is_dir() && depth < DEEPEST => {
+                let below = format!("{shown}/");
+                match descend(&path, &below, depth + 1, found) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        found.insert(below, Reading::Unreadable(error.to_string()));
                     }
+                    _ => {}
                 }
             }
             Ok(metadata) if metadata.is_file() && yaml => {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::store::Stored;
 use crate::{
-    api::{WebSocketRoute, WebSocketRouteSpec},
+    api::{DEFAULT_CLASS, WebSocketRoute, WebSocketRouteSpec},
     source::{Change, ObservedRoute, reference, strip},
     translate::RouteInput,
 };
@@ -30,6 +30,11 @@ impl From<DynamicObject> for Route {
             status: serde_json::from_value(status).unwrap_or_default(),
         };
         let spec = object.data.get_mut("spec").map(Value::take).unwrap_or_default();
+        // The default stands in the CRD; an object stored before it did has none.
+        let class_name = match spec.get("className") {
+            None => Some(DEFAULT_CLASS.to_owned()),
+            Some(name) => name.as_str().map(str::to_owned),
+        };
         let input = match serde_path_to_error::deserialize::<_, WebSocketRouteSpec>(spec) {
             Ok(spec) => {
                 let metadata = object.metadata;
@@ -40,7 +45,7 @@ impl From<DynamicObject> for Route {
                 let path = if path == "." { "spec".to_owned() } else { format!("spec.{path}") };
                 let error = format!("{path}: {}", error.into_inner());
                 tracing::debug!("WebSocketRoute {}: {error}", reference(&object.metadata));
-                RouteInput::Unreadable { metadata: Arc::new(object.metadata), error }
+                RouteInput::Unreadable { metadata: Arc::new(object.metadata), class_name, error }
             }
         };
         Self { input, observed: Arc::new(observed) }
@@ -57,16 +62,14 @@ impl Stored for Route {
                 new.input = RouteInput::Valid(input);
             }
             (
-                RouteInput::Unreadable { metadata: old, error: before },
-                RouteInput::Unreadable { metadata, error },
+                RouteInput::Unreadable { metadata: old, class_name: was, error: before },
+                RouteInput::Unreadable { metadata, class_name, error },
             ) => {
-                let same = *before == error
-                    && old.generation == metadata.generation
-                    && old.uid == metadata.uid;
-                if same {
+                let same = *before == error && *was == class_name;
+                if same && old.generation == metadata.generation && old.uid == metadata.uid {
                     new.input = self.input.clone();
                 } else {
-                    new.input = RouteInput::Unreadable { metadata, error };
+                    new.input = RouteInput::Unreadable { metadata, class_name, error };
                     change = Some(Change::Inputs);
                 }
             }
@@ -123,10 +126,11 @@ mod tests {
     fn an_unreadable_spec_says_where_and_keeps_its_status() {
         let broken = route("1", &json!(7), &json!({ "observedGeneration": 3 }));
         assert_eq!(broken.observed.status.observed_generation, Some(3));
-        let RouteInput::Unreadable { metadata, error } = &broken.input else {
+        let RouteInput::Unreadable { metadata, class_name, error } = &broken.input else {
             panic!("7 is no hostname");
         };
         assert_eq!(metadata.name.as_deref(), Some("chat"));
+        assert_eq!(class_name.as_deref(), Some("tidegate"));
         assert_eq!(error, "spec.hostnames[0]: invalid type: integer `7`, expected a string");
         let (_, change) = broken.replace(route("2", &json!(7), &Value::Null));
         assert_eq!(change, Some(Change::Status));

@@ -22,7 +22,7 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// How often it is looked whether a kind was installed that was not.
-const MISSING_PAUSE: Duration = Duration::from_secs(10);
+const MISSING_PAUSE: Duration = Duration::from_secs(5);
 
 type Watch<K> = BoxStream<'static, watcher::Result<watcher::Event<K>>>;
 
