@@ -1,0 +1,103 @@
+//! What the chart's ServiceAccount may do: no less than the program needs, and no more.
+
+use serde_json::json;
+
+use crate::support::{App, Release, eventually, get, objects, try_kubectl};
+
+/// After all that the program does was done once, its log tells of nothing that was forbidden.
+#[test]
+fn the_log_tells_of_nothing_forbidden() {
+    let release = Release::shared();
+    let app = App::start(&release, "permitted", 1);
+    app.open(release.load_balancer()).echo("hello");
+    let log = release.log();
+    // So that an empty log does not pass.
+    assert!(log.contains("ready"), "{log}");
+    let forbidden: Vec<_> =
+        log.lines().filter(|line| line.to_ascii_lowercase().contains("forbidden")).collect();
+    assert!(forbidden.is_empty(), "{forbidden:#?}");
+}
+
+/// Without RBAC it keeps trying, is not ready, and says what is missing; with it, the same pods go on.
+#[test]
+fn without_permissions_it_is_not_ready_and_says_so_until_they_come() {
+    let release = Release::own("no-rbac", &["--set=rbac.create=false,replicaCount=1"]);
+    let pod = eventually("the pod runs", 30, || {
+        release.pods().pop().ok_or_else(|| "there is none".to_owned())
+    });
+    eventually("it says why it is not ready", 30, || {
+        let (status, text) = get(pod.admin(), "/readyz")?;
+        let told = status == 503 && text.contains("cannot read") && text.contains("ClusterRole");
+        told.then_some(()).ok_or(format!("{status} {text}"))
+    });
+    assert!(release.log().contains("forbidden"));
+
+    release.helm("upgrade", &["--wait", "--set=rbac.create=true,replicaCount=1"]);
+    let app = App::start(&release, "no-rbac-app", 1);
+    app.open(pod.https()).echo("hello");
+    let after = release.pods();
+    assert_eq!((after.len(), &after[0].name, after[0].restarts), (1, &pod.name, 0));
+}
+
+#[test]
+fn the_service_account_may_do_no_more_than_it_needs() {
+    let release = Release::shared();
+    let account = format!("--as=system:serviceaccount:{}:{}", release.namespace, release.name);
+    let may = |arguments: &[&str]| {
+        let answer = try_kubectl(&[&["auth", "can-i", &account], arguments].concat(), None);
+        // "no" is a failure.
+        answer.is_ok_and(|answer| answer.trim() == "yes")
+    };
+    let everywhere = "--all-namespaces";
+    let here = format!("--namespace={}", release.namespace);
+    for allowed in [
+        &["watch", "websocketroutes.tidegate.io", everywhere][..],
+        &["patch", "websocketroutes.tidegate.io/status", everywhere],
+        &["list", "secrets", everywhere],
+        &["watch", "endpointslices.discovery.k8s.io", everywhere],
+        &["update", "leases/tidegate-tidegate", &here],
+    ] {
+        assert!(may(allowed), "it may not {}", allowed.join(" "));
+    }
+    for forbidden in [
+        &["patch", "websocketroutes.tidegate.io", everywhere][..],
+        &["delete", "websocketroutes.tidegate.io", everywhere],
+        &["create", "secrets", everywhere],
+        &["patch", "secrets", everywhere],
+        &["delete", "secrets", everywhere],
+        &["list", "pods", everywhere],
+        &["create", "pods", everywhere],
+        &["create", "pods/exec", &here],
+        &["patch", "services", everywhere],
+        &["patch", "endpointslices.discovery.k8s.io", everywhere],
+        &["create", "configmaps", &here],
+        &["list", "nodes"],
+        &["patch", "customresourcedefinitions.apiextensions.k8s.io"],
+        &["update", "leases/another", &here],
+        &["delete", "leases/tidegate-tidegate", &here],
+        &["update", "leases/tidegate-tidegate", "--namespace=kube-system"],
+        &["create", "leases", "--namespace=kube-system"],
+        &["impersonate", "serviceaccounts", everywhere],
+    ] {
+        assert!(!may(forbidden), "it may {}", forbidden.join(" "));
+    }
+}
+
+/// The pods run where the API server enforces the Pod Security Standard "restricted".
+#[test]
+fn the_pods_run_under_the_restricted_pod_security_standard() {
+    let release = Release::shared();
+    assert_eq!(release.pods().len(), 2);
+    // That it is enforced: pods that would not comply are refused there.
+    let mut pod = objects::deployment("privileged", 1)["spec"]["template"].take();
+    pod["apiVersion"] = "v1".into();
+    pod["kind"] = "Pod".into();
+    pod["metadata"] = json!({ "name": "privileged", "namespace": release.namespace });
+    pod["spec"]["containers"][0]["securityContext"] = json!({ "privileged": true });
+    let create = ["create", "--dry-run=server", "--filename=-"];
+    let error = try_kubectl(&create, Some(&pod.to_string())).expect_err("it is privileged");
+    assert!(error.contains("violates PodSecurity \"restricted"), "{error}");
+    pod["spec"]["containers"][0]["securityContext"] =
+        objects::deployment("same", 1)["spec"]["template"]["spec"]["containers"][0]["securityContext"].take();
+    try_kubectl(&create, Some(&pod.to_string())).expect("the same without privileges");
+}

@@ -1,0 +1,79 @@
+//! Every replica serves; one writes statuses.
+
+use serde_json::{Value, json};
+
+use crate::support::{App, Pod, Release, eventually, expect_eq};
+
+/// The replica that holds the Lease, once it is the only one that says so, and the others.
+fn leader(release: &Release, seconds: u64) -> (Pod, Vec<Pod>) {
+    eventually("exactly one replica leads, the one that holds the Lease", seconds, || {
+        let holder = release.lease_holder()?;
+        let (leaders, others): (Vec<_>, Vec<_>) = release
+            .pods()
+            .into_iter()
+            .partition(|pod| pod.metrics().sum("tidegate_leader", &[]) == Some(1.0));
+        match <[Pod; 1]>::try_from(leaders) {
+            Ok([leader]) if leader.name == holder => Ok((leader, others)),
+            other => Err(format!("the Lease is held by {holder}; leading: {other:?}")),
+        }
+    })
+}
+
+fn statuses_written(pod: &Pod) -> f64 {
+    pod.metrics().sum("tidegate_status_writes_total", &[]).unwrap_or(0.0)
+}
+
+#[test]
+fn one_replica_holds_the_lease_and_writes_statuses_and_another_takes_over() {
+    let release = Release::own("replicas", &["--wait"]);
+    let (first, others) = leader(&release, 30);
+    assert_eq!(others.len(), 1);
+    let app = App::start(&release, "replicas-app", 1);
+
+    let route = app.namespace.get("wsr/chat");
+    assert_eq!(status_managers(&app), ["tidegate"], "{route:#}");
+    assert!(statuses_written(&first) >= 1.0);
+    assert_eq!(statuses_written(&others[0]), 0.0, "only the leader writes");
+    let survivor = &others[0];
+    let mut socket = app.open(survivor.https());
+
+    // The leader goes, and while nobody leads the route is broken.
+    release.kubectl(&["delete", "pod", &first.name, "--wait=false"]);
+    app.namespace.kubectl(&[
+        "patch",
+        "wsr/chat",
+        "--type=merge",
+        &format!("--patch={}", json!({ "spec": { "tls": { "secretName": "missing" } } }),),
+    ]);
+    // The Lease is given back by whoever ends in order, so it does not take the whole of its duration.
+    let (second, _) = leader(&release, 12);
+    assert_ne!(second.name, first.name);
+    eventually("the status speaks of the changed route", 20, || {
+        let found = app.namespace.condition("chat", "ResolvedRefs").unwrap_or_default();
+        let is = (found.status.as_str(), found.reason.as_str(), found.observed_generation);
+        expect_eq(&is, &("False", "InvalidCertificateRef", 2))
+    });
+    assert!(statuses_written(&second) >= 1.0);
+    assert_eq!(status_managers(&app), ["tidegate"]);
+    let lease: Value = serde_json::from_str(&release.kubectl(&[
+        "get",
+        &format!("lease/tidegate-{}", release.class),
+        "--output=json",
+    ]))
+    .expect("kubectl prints JSON");
+    assert_eq!(lease["spec"]["leaseTransitions"], 1, "{lease:#}");
+    // What the other replica does is none of its connections' business.
+    socket.echo("still here");
+}
+
+/// Who wrote the status of the route, by its managedFields.
+fn status_managers(app: &App) -> Vec<String> {
+    let text =
+        app.namespace.kubectl(&["get", "wsr/chat", "--show-managed-fields", "--output=json"]);
+    let route: Value = serde_json::from_str(&text).expect("kubectl prints JSON");
+    let fields = route["metadata"]["managedFields"].as_array().into_iter().flatten();
+    fields
+        .filter(|entry| entry["subresource"] == "status")
+        .filter_map(|entry| entry["manager"].as_str().map(str::to_owned))
+        .collect()
+}
