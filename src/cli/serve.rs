@@ -233,7 +233,7 @@ pub(super) async fn stop_signal() {
         Ok(mut signals) => signals.next().await,
         Err(error) => {
             tracing::error!(%error, "signals cannot be received");
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
