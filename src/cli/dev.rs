@@ -35,7 +35,7 @@ const RENEW_BEFORE_DAYS: i64 = 7;
 const VALID_DAYS: i64 = 397;
 
 /// Runs `tidegate dev`.
-pub(super) fn run(args: DevArgs) -> Result<()> {
+pub(super) fn run(args: &DevArgs) -> Result<()> {
     start_log(&args.log)?;
     let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let tls = ports::bind_or_next(at(args.tls_port), "TLS_PORT")?;

@@ -26,7 +26,7 @@ pub fn run() -> ExitCode {
     };
     let result = match cli.command {
         Command::Serve(args) => serve::run(*args),
-        Command::Dev(args) => dev::run(args),
+        Command::Dev(args) => dev::run(&args),
         Command::Crd => print(&crate::api::crd_yaml()).map_err(Into::into),
         Command::EchoBackend(args) => echo::run(&args),
     };

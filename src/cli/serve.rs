@@ -128,7 +128,10 @@ impl Setup {
     /// Runs both planes until a signal comes. `announce` prints the addresses and the line `ready`.
     pub(super) fn run(self, announce: bool) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(self.serve(announce))
+        let result = runtime.block_on(self.serve(announce));
+        // After a second signal a thread may still be waiting for connections to say goodbye.
+        runtime.shutdown_background();
+        result
     }
 
     async fn serve(self, announce: bool) -> Result<()> {
@@ -158,8 +161,7 @@ impl Setup {
         tokio::select! {
             biased;
             () = stop.next() => {}
-            // The cell lives in this function: there is no error to come.
-            _ = generation.wait_for(|generation| *generation > 0) => {
+            () = first_table(&mut generation) => {
                 let started = Gateway::start(self.gateway, self.data, Arc::clone(&table), Arc::clone(&metrics));
                 gateway = Some(started.context("the gateway could not be started")?);
                 tracing::info!("ready");
@@ -197,6 +199,12 @@ impl Setup {
     }
 }
 
+/// Waits for the first table, and lets go of the channel's lock before it returns.
+async fn first_table(generation: &mut watch::Receiver<u64>) {
+    // The cell lives in the caller: there is no error to come.
+    let _ = generation.wait_for(|generation| *generation > 0).await;
+}
+
 /// SIGTERM and SIGINT.
 struct StopSignals {
     terminate: tokio::signal::unix::Signal,
@@ -225,7 +233,7 @@ pub(super) async fn stop_signal() {
         Ok(mut signals) => signals.next().await,
         Err(error) => {
             tracing::error!(%error, "signals cannot be received");
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -19,7 +19,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::stopped;
 use crate::{
-    source::{chain, jittered},
+    source::{explain, jittered},
     telemetry::ControlMetrics,
 };
 
@@ -276,8 +276,7 @@ impl Candidate {
                 );
                 self.say(&sentence, true);
             }
-            kube::Error::Api(status) => self.say(&status.message.clone(), true),
-            error => self.say(&chain(error), true),
+            error => self.say(&explain(error), true),
         }
     }
 
@@ -341,7 +340,7 @@ impl Candidate {
             Ok(Err(error)) => {
                 tracing::warn!(
                     "Lease {namespace}/{name}: not released, it runs out by itself: {}",
-                    chain(&error)
+                    explain(&error)
                 );
             }
             Err(_) => tracing::warn!(

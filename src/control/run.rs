@@ -122,7 +122,7 @@ where
         timer.observe_duration();
         if let Some(generation) = published {
             self.metrics.table_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
-            tracing::info!("table generation {generation}: {hosts} hosts, {routes} routes");
+            tracing::info!(generation, hosts, routes, "table published");
             self.show_expiries(expiries);
         }
         let problems = snapshot.problems.iter().map(ToString::to_string);

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     api::{self, Condition, ConditionType, WebSocketRoute, WebSocketRouteStatus},
-    source::{Backoff, ObservedRoute, chain},
+    source::{Backoff, ObservedRoute, explain},
     table::ObjectRef,
     telemetry::ControlMetrics,
     translate::RouteStatus,
@@ -324,7 +324,7 @@ fn request(
                     kube::Error::Api(status) => status.code,
                     _ => 0,
                 };
-                (Err(explain(&error)), matches!(code, 404 | 409))
+                (Err(fault(&error)), matches!(code, 404 | 409))
             }
             Err(_) => (Err("no answer from the Kubernetes API in time".to_owned()), false),
         };
@@ -333,16 +333,16 @@ fn request(
     .boxed_local()
 }
 
-fn explain(error: &kube::Error) -> String {
+/// What went wrong, and what to do.
+fn fault(error: &kube::Error) -> String {
+    let said = explain(error);
     match error {
         kube::Error::Api(status) if status.code == 403 => format!(
-            "{}; give the ServiceAccount a ClusterRole with the verbs get, patch and update on \
+            "{said}; give the ServiceAccount a ClusterRole with the verbs get, patch and update on \
              websocketroutes/status in the API group \"{}\"",
-            status.message,
             api::GROUP
         ),
-        kube::Error::Api(status) => status.message.clone(),
-        error => chain(error),
+        _ => said,
     }
 }
 

@@ -38,7 +38,10 @@ const KIND: &str = "files";
 
 /// Why a folder cannot be a source.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the folder {}: {error}; name an existing folder of YAML files that this user may read", folder.display())]
+#[error(
+    "cannot read the folder {}: {error}; name an existing folder of YAML files that this user may read",
+    folder.display()
+)]
 pub struct FilesError {
     folder: PathBuf,
     error: io::Error,

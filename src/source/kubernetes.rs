@@ -36,6 +36,10 @@ use store::Store;
 /// How long a connection to the API server may take.
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// How long one watch request lasts. A connection that died without a word is noticed that much
+/// later, and 5 s; longer would mean to go on with endpoints that are long gone.
+const WATCH_SECONDS: u32 = 60;
+
 const ROUTES: &Kind =
     &Kind { plural: "websocketroutes", group: "tidegate.io", title: "WebSocketRoutes" };
 const SECRETS: &Kind = &Kind { plural: "secrets", group: "", title: "Secrets" };
@@ -120,9 +124,9 @@ pub struct KubernetesSource {
 impl KubernetesSource {
     /// Begins to read everything, in all namespaces, once it is asked for changes.
     pub fn new(client: &Client) -> Self {
-        let tls_only = watcher::Config::default().fields("type=kubernetes.io/tls");
         let routes = ApiResource::erase::<WebSocketRoute>(&());
-        let everything = watcher::Config::default;
+        let everything = || watcher::Config::default().timeout(WATCH_SECONDS);
+        let tls_only = everything().fields("type=kubernetes.io/tls");
         let messages = [
             watch::watch(
                 Api::<DynamicObject>::all_with(client.clone(), &routes),

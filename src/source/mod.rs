@@ -84,6 +84,17 @@ pub(crate) fn reference(metadata: &ObjectMeta) -> ObjectRef {
     }
 }
 
+/// What the API server answered, or why there is no answer, in one line.
+pub(crate) fn explain(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if status.message.is_empty() => format!("status {}", status.code),
+        kube::Error::Api(status) => status.message.trim_end().to_owned(),
+        // The layers of the client say nothing; what is below them does.
+        kube::Error::Service(error) => chain(error.as_ref()),
+        error => chain(error),
+    }
+}
+
 /// An error with all its causes in one line; causes that only repeat are left out.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::{core::Status, runtime::watcher};
 
-use crate::source::chain;
+use crate::source::{chain, explain};
 
 /// A kind that is watched.
 #[derive(Debug)]
@@ -59,6 +59,16 @@ fn answer(error: &watcher::Error) -> Option<&Status> {
     }
 }
 
+/// Why there is no answer.
+fn reason(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => explain(error),
+        error => chain(error),
+    }
+}
+
 /// The sentence about it.
 fn sentence(kind: &Kind, error: &watcher::Error) -> String {
     let Kind { plural, group, title } = kind;
@@ -81,10 +91,7 @@ fn sentence(kind: &Kind, error: &watcher::Error) -> String {
             said.unwrap_or_default()
         ),
         (_, Some(said)) => format!("cannot read {title}: the API server answers: {said}"),
-        (_, None) => {
-            let error: &dyn std::error::Error = error;
-            format!("no answer from the Kubernetes API: {}", chain(error.source().unwrap_or(error)))
-        }
+        (_, None) => format!("no answer from the Kubernetes API: {}", reason(error)),
     }
 }
 
@@ -131,7 +138,7 @@ impl Speaker {
     pub(super) fn recovered(&mut self, kind: &'static Kind) {
         self.answered(kind);
         match self.said.remove(kind.plural) {
-            Some(_) => tracing::info!("{} are read again", kind.title),
+            Some(_) => tracing::info!("{} are read now", kind.title),
             None => tracing::debug!("all {} have been read", kind.title),
         }
     }
@@ -187,7 +194,7 @@ mod tests {
         assert_eq!(cause(&error), Cause::Unreachable);
         assert_eq!(
             sentence(&KIND, &error),
-            "no answer from the Kubernetes API: ServiceError: connection refused"
+            "no answer from the Kubernetes API: connection refused"
         );
     }
 
