@@ -1,10 +1,16 @@
 //! Tests that take the shared installation away, or the API server: they run alone (.config/nextest.toml).
 
-use std::time::Duration;
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::support::{App, Release, eventually, kubectl};
+use crate::support::{
+    App, Release, certificate_shown, eventually, expect_eq, get, kubectl, objects, try_kubectl,
+};
 
 /// `helm uninstall` says goodbye to every connection, and leaves the kind and the routes; a new installation
 /// serves them again.
@@ -32,4 +38,84 @@ fn uninstalling_leaves_the_routes_for_the_next_installation() {
     app.open(release.load_balancer()).echo("hello again");
     // Nothing about the route has changed, so nothing is written.
     assert_eq!(app.namespace.get("wsr/chat")["status"], before["status"]);
+}
+
+/// The API server's process, stopped until this is dropped: it answers nothing, and refuses nothing either.
+struct Hanging {
+    pid: String,
+}
+
+impl Hanging {
+    fn stop() -> Self {
+        let processes = fs::read_dir("/proc").expect("processes can be listed").flatten();
+        let mut found = processes.filter(|process| {
+            fs::read_to_string(process.path().join("comm"))
+                .is_ok_and(|name| name.trim() == "kube-apiserver")
+        });
+        let process = found.next().expect("the cluster's processes are seen from here");
+        let hanging = Self { pid: process.file_name().to_string_lossy().into_owned() };
+        hanging.signal("-STOP");
+        hanging
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.pid]).status();
+        assert!(status.is_ok_and(|status| status.success()), "kill {signal} {}", self.pid);
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.signal("-CONT");
+    }
+}
+
+/// While the API server hangs, sockets live on, new ones are opened, and the replicas stay ready; afterwards
+/// changes are served again.
+#[test]
+fn clients_do_not_notice_an_api_server_that_hangs() {
+    let release = Release::shared();
+    let app = App::start(&release, "outage", 2);
+    let (address, replicas) = (release.load_balancer(), release.pods());
+    let mut old: Vec<_> = replicas.iter().map(|replica| app.open(replica.https())).collect();
+
+    let hanging = Hanging::stop();
+    let begin = Instant::now();
+    try_kubectl(&["get", "--raw=/readyz", "--request-timeout=1s"], None)
+        .expect_err("the API server hangs");
+    // Longer than the leader's deadline to renew its Lease.
+    while begin.elapsed() < Duration::from_secs(12) {
+        for replica in &replicas {
+            app.open(replica.https()).echo("new");
+            let (status, text) = get(replica.admin(), "/readyz").expect("the admin port answers");
+            assert_eq!(status, 200, "{text}");
+        }
+        app.open(address).echo("new, through the load balancer");
+        old.iter_mut().for_each(|socket| socket.echo("still here"));
+    }
+    let leading = || replicas.iter().filter_map(|pod| pod.metrics().sum("tidegate_leader", &[]));
+    assert_eq!(leading().sum::<f64>(), 0.0, "who cannot renew the Lease does not lead");
+    drop(hanging);
+
+    eventually("the API server answers again", 30, || {
+        try_kubectl(&["get", "--raw=/readyz"], None).map(|_| ())
+    });
+    let renewed = app.authority.issue(&[&app.client.host]);
+    app.namespace.apply(&[&objects::tls_secret("chat-tls", &renewed)]);
+    for replica in &replicas {
+        eventually("a change is served again", 90, || {
+            let shown = certificate_shown(&app.client.host, replica.https())?;
+            expect_eq(&(shown == renewed.der), &true)
+        });
+    }
+    eventually("one leads again", 60, || expect_eq(&leading().sum::<f64>(), &1.0));
+    old.iter_mut().for_each(|socket| socket.echo("still here"));
+    let after = release.pods();
+    assert!(after.iter().all(|pod| pod.restarts == 0), "{after:?}");
+    // Nodes that could not report for so long may have been taken for dead.
+    for what in ["nodes", "pods"] {
+        let all =
+            ["wait", "--for=condition=Ready", "--timeout=30s", "--all", "--all-namespaces", what];
+        kubectl(&all);
+    }
 }

@@ -15,6 +15,7 @@ mod backend_tls;
 mod certificates;
 mod grants;
 mod idle;
+mod monitoring;
 mod permissions;
 mod replicas;
 mod routes;

@@ -1,8 +1,10 @@
 //! What becomes of routes that are deleted, in conflict, or wrong.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{App, Client, Namespace, Release, eventually, expect_eq, objects};
+use crate::support::{
+    App, Client, Namespace, Release, eventually, expect_eq, objects, try_kubectl,
+};
 
 #[test]
 fn after_its_deletion_a_route_answers_404_no_route_and_an_open_socket_lives_on() {
@@ -111,6 +113,7 @@ fn a_spec_that_can_never_work_is_refused_by_the_api_server_in_our_words() {
     namespace.apply(&[&good]);
 }
 
+/// By kubectl before it sends it, and by the API server whoever sends it.
 #[test]
 fn a_misspelt_field_is_refused_by_name() {
     let _release = Release::shared();
@@ -118,7 +121,18 @@ fn a_misspelt_field_is_refused_by_name() {
     let mut route = objects::route("chat", "chat.example.test");
     route["spec"]["rules"][0]["timeout"] = json!({ "idle": "5m" });
     let error = namespace.try_apply(&[&route]).expect_err("there is no such field");
+    assert!(error.contains("unknown field \"") && error.contains("timeout\""), "{error}");
+
+    let path = format!(
+        "--raw=/apis/tidegate.io/v1alpha1/namespaces/{}/websocketroutes?fieldValidation=Strict",
+        namespace.name
+    );
+    let create =
+        |route: &Value| try_kubectl(&["create", &path, "--filename=-"], Some(&route.to_string()));
+    let error = create(&route).expect_err("there is no such field");
     assert!(error.contains("unknown field \"spec.rules[0].timeout\""), "{error}");
+    route["spec"]["rules"][0].as_object_mut().expect("a rule").remove("timeout");
+    create(&route).expect("the rest is sound");
 }
 
 /// Routes of another class are another controller's: neither served nor touched.

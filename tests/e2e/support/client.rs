@@ -20,6 +20,8 @@ use tokio_tungstenite::tungstenite::{
     },
 };
 
+use super::http::get_over;
+
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client of one host.
@@ -102,6 +104,11 @@ impl Client {
             Err(Failure::Broken(error)) => Err(error),
             Ok(socket) => Err(format!("it was opened, by {}", socket.backend)),
         }
+    }
+
+    /// Sends a plain GET. The status and the body of the answer.
+    pub fn get(&self, to: SocketAddr) -> Result<(u16, String), String> {
+        get_over(self.handshake(to)?, &self.host, &self.path)
     }
 
     fn handshake(

@@ -11,18 +11,31 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends a GET. The status and the body of the answer.
 pub fn get(to: SocketAddr, path: &str) -> Result<(u16, String), String> {
-    let exchange = || -> std::io::Result<Vec<u8>> {
-        let mut stream = TcpStream::connect_timeout(&to, TIMEOUT)?;
+    let connect = || {
+        let stream = TcpStream::connect_timeout(&to, TIMEOUT)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n")?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        Ok(answer)
+        Ok(stream)
     };
-    let answer = exchange().map_err(|error| format!("http://{to}{path}: {error}"))?;
-    parse(&answer).ok_or_else(|| {
-        format!("http://{to}{path}: not an HTTP answer: {:?}", String::from_utf8_lossy(&answer))
-    })
+    connect()
+        .map_err(|error: std::io::Error| error.to_string())
+        .and_then(|stream| get_over(stream, &to.to_string(), path))
+        .map_err(|error| format!("http://{to}{path}: {error}"))
+}
+
+/// Sends a GET over a connection that is used for nothing else.
+pub fn get_over(
+    mut stream: impl Read + Write,
+    host: &str,
+    path: &str,
+) -> Result<(u16, String), String> {
+    let mut exchange = || {
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).map(|_| answer)
+    };
+    let answer = exchange().map_err(|error: std::io::Error| error.to_string())?;
+    parse(&answer)
+        .ok_or_else(|| format!("not an HTTP answer: {:?}", String::from_utf8_lossy(&answer)))
 }
 
 fn parse(answer: &[u8]) -> Option<(u16, String)> {

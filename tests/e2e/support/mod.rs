@@ -19,4 +19,4 @@ pub use metrics::Metrics;
 pub use namespace::Namespace;
 pub use poll::{eventually, expect_eq};
 pub use release::{Pod, Release};
-pub use tools::{ROOT, kubectl, try_kubectl};
+pub use tools::{CHART, ROOT, helm, kubectl, try_kubectl};
