@@ -2,14 +2,14 @@
 
 use std::{
     fs,
-    process::Command,
     time::{Duration, Instant},
 };
 
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::support::{
-    App, Release, certificate_shown, eventually, expect_eq, get, kubectl, objects, try_kubectl,
+    App, Hanging, ROOT, Release, certificate_shown, eventually, expect_eq, get, kubectl, objects,
+    try_kubectl,
 };
 
 /// `helm uninstall` says goodbye to every connection, and leaves the kind and the routes; a new installation
@@ -40,36 +40,6 @@ fn uninstalling_leaves_the_routes_for_the_next_installation() {
     assert_eq!(app.namespace.get("wsr/chat")["status"], before["status"]);
 }
 
-/// The API server's process, stopped until this is dropped: it answers nothing, and refuses nothing either.
-struct Hanging {
-    pid: String,
-}
-
-impl Hanging {
-    fn stop() -> Self {
-        let processes = fs::read_dir("/proc").expect("processes can be listed").flatten();
-        let mut found = processes.filter(|process| {
-            fs::read_to_string(process.path().join("comm"))
-                .is_ok_and(|name| name.trim() == "kube-apiserver")
-        });
-        let process = found.next().expect("the cluster's processes are seen from here");
-        let hanging = Self { pid: process.file_name().to_string_lossy().into_owned() };
-        hanging.signal("-STOP");
-        hanging
-    }
-
-    fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.pid]).status();
-        assert!(status.is_ok_and(|status| status.success()), "kill {signal} {}", self.pid);
-    }
-}
-
-impl Drop for Hanging {
-    fn drop(&mut self) {
-        self.signal("-CONT");
-    }
-}
-
 /// While the API server hangs, sockets live on, new ones are opened, and the replicas stay ready; afterwards
 /// changes are served again.
 #[test]
@@ -79,7 +49,7 @@ fn clients_do_not_notice_an_api_server_that_hangs() {
     let (address, replicas) = (release.load_balancer(), release.pods());
     let mut old: Vec<_> = replicas.iter().map(|replica| app.open(replica.https())).collect();
 
-    let hanging = Hanging::stop();
+    let hanging = Hanging::stop("kube-apiserver", |_| true);
     let begin = Instant::now();
     try_kubectl(&["get", "--raw=/readyz", "--request-timeout=1s"], None)
         .expect_err("the API server hangs");
@@ -118,4 +88,37 @@ fn clients_do_not_notice_an_api_server_that_hangs() {
             ["wait", "--for=condition=Ready", "--timeout=30s", "--all", "--all-namespaces", what];
         kubectl(&all);
     }
+}
+
+/// The plain manifests do what the chart does.
+#[test]
+fn the_plain_manifests_serve_the_same_routes() {
+    let release = Release::shared();
+    let app = App::start(&release, "manifests", 1);
+    release.uninstall();
+
+    let file = fs::read_to_string(format!("{ROOT}/manifests/install.yaml")).expect("it is there");
+    let image = "image: \"ghcr.io/tidegate/tidegate:0.1.0\"";
+    assert!(file.contains(image), "manifests/install.yaml has no {image}");
+    let text = file.replace(image, &format!("image: {}", objects::IMAGE));
+    try_kubectl(&["apply", "--server-side", "--force-conflicts", "--filename=-"], Some(&text))
+        .unwrap_or_else(|error| panic!("{error}"));
+    release.kubectl(&["rollout", "status", "--timeout=60s", "deployment/tidegate"]);
+    app.wait_until_served(&release);
+    app.open(release.load_balancer()).echo("hello");
+
+    // All but the CRD, which would take the routes of all tests along, and the namespace.
+    let rest: Vec<_> = text
+        .split("\n---\n")
+        .filter(|object| !object.contains("\nkind: CustomResourceDefinition\n"))
+        .filter(|object| !object.contains("\nkind: Namespace\n"))
+        .collect();
+    assert!(rest.len() > 5, "{rest:#?}");
+    try_kubectl(
+        &["delete", "--wait", "--timeout=60s", "--filename=-"],
+        Some(&rest.join("\n---\n")),
+    )
+    .unwrap_or_else(|error| panic!("{error}"));
+    release.install(&[]);
+    app.wait_until_served(&release);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{App, Pod, Release, eventually, expect_eq};
+use crate::support::{App, Hanging, Metrics, Pod, Release, eventually, expect_eq, get};
 
 /// The replica that holds the Lease, once it is the only one that says so, and the others.
 fn leader(release: &Release, seconds: u64) -> (Pod, Vec<Pod>) {
@@ -64,6 +64,40 @@ fn one_replica_holds_the_lease_and_writes_statuses_and_another_takes_over() {
     assert_eq!(lease["spec"]["leaseTransitions"], 1, "{lease:#}");
     // What the other replica does is none of its connections' business.
     socket.echo("still here");
+}
+
+#[test]
+fn when_the_leader_hangs_another_takes_over_and_it_does_not_lead_when_it_wakes_up() {
+    let release = Release::own("hanging", &["--wait"]);
+    let (first, others) = leader(&release, 30);
+    let app = App::start(&release, "hanging-app", 1);
+    let hanging = Hanging::stop("tidegate", |process| {
+        let variables = std::fs::read(process.join("environ")).unwrap_or_default();
+        let name = format!("POD_NAME={}", first.name);
+        variables.split(|byte| *byte == 0).any(|variable| variable == name.as_bytes())
+    });
+
+    // Not before the Lease has run out: 15 s, and up to two between two looks at it.
+    eventually("the other one leads", 25, || {
+        expect_eq(&others[0].metrics().sum("tidegate_leader", &[]), &Some(1.0))
+    });
+    app.namespace.kubectl(&[
+        "patch",
+        "wsr/chat",
+        "--type=merge",
+        "--patch={\"spec\":{\"tls\":{\"secretName\":\"missing\"}}}",
+    ]);
+    app.namespace.eventually("chat", "ResolvedRefs", "False", "InvalidCertificateRef");
+    drop(hanging);
+    eventually("it knows that it leads no more", 10, || {
+        let (status, text) = get(first.admin(), "/metrics")?;
+        expect_eq(&status, &200)?;
+        expect_eq(&Metrics::new(text).sum("tidegate_leader", &[]), &Some(0.0))
+    });
+    let (second, _) = leader(&release, 10);
+    assert_eq!(second.name, others[0].name);
+    let found = app.namespace.condition("chat", "ResolvedRefs").expect("it has been written");
+    assert_eq!((found.status.as_str(), found.observed_generation), ("False", 2));
 }
 
 /// Who wrote the status of the route, by its managedFields.

@@ -44,10 +44,10 @@ fn echo_everything(socket: &mut crate::support::Socket) {
         socket.echo("hello");
         socket.echo("");
         socket.echo("Grüße, 世界 🌊");
-        socket.echo_message(Message::binary((0..=255).collect::<Vec<u8>>()));
+        socket.echo_message(&Message::binary((0..=255).collect::<Vec<u8>>()));
         socket.echo_fragments(&["a message ", "", "in three ", "or four parts"]);
         let mebibyte: Vec<u8> = (0..1 << 20).map(|index: u32| (index * 31 % 251) as u8).collect();
-        socket.echo_message(Message::binary(mebibyte));
+        socket.echo_message(&Message::binary(mebibyte));
         socket.echo(&"tide ".repeat((1 << 20) / 5));
     }
 }

@@ -172,15 +172,15 @@ impl Socket {
     /// Sends a text and expects it back.
     #[track_caller]
     pub fn echo(&mut self, text: &str) {
-        self.echo_message(Message::text(text));
+        self.echo_message(&Message::text(text));
     }
 
     /// Sends a message and expects it back.
     #[track_caller]
-    pub fn echo_message(&mut self, message: Message) {
+    pub fn echo_message(&mut self, message: &Message) {
         self.send(message.clone());
         let back = self.read();
-        assert!(back.as_ref().is_ok_and(|back| *back == message), "{}", summary(&back));
+        assert!(back.as_ref().is_ok_and(|back| back == message), "{}", summary(&back));
     }
 
     /// Sends a text in as many frames as there are parts, and expects the whole back.

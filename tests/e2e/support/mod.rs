@@ -8,6 +8,7 @@ mod metrics;
 mod namespace;
 pub mod objects;
 mod poll;
+mod process;
 mod release;
 mod tools;
 
@@ -18,5 +19,6 @@ pub use http::{get, url_encoded};
 pub use metrics::Metrics;
 pub use namespace::Namespace;
 pub use poll::{eventually, expect_eq};
+pub use process::Hanging;
 pub use release::{Pod, Release};
 pub use tools::{CHART, ROOT, helm, kubectl, try_kubectl};
