@@ -4,7 +4,7 @@
 use std::{convert::Infallible, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header, request};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, request};
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
@@ -102,6 +102,9 @@ impl ClientConnection {
                 "The path has \".\" or \"..\" segments: send it resolved.",
             ));
         }
+        if parts.method == Method::CONNECT {
+            return Err(Refusal::new(RefusalReason::BadHandshake, "CONNECT makes no tunnel here."));
+        }
         let published = self
             .worker
             .table
@@ -197,6 +200,12 @@ impl ClientConnection {
                 )
             })??,
         };
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Refusal::new(
+                RefusalReason::BackendBadHandshake,
+                "The backend switched protocols, which nobody had asked for.",
+            ));
+        }
         let (mut parts, body) = answer.into_parts();
         HopByHop::take(&mut parts.headers);
         self.worker.metrics.forwarded(
