@@ -4,6 +4,8 @@
 //! and metrics, and peers that speak bytes, heads and frames. Nothing waits by the clock: reads have a deadline, and
 //! what happens on other threads is polled for until one.
 
+#![allow(clippy::unwrap_used, reason = "what helpers of tests unwrap fails the test, as it should")]
+
 mod support;
 
 mod backend_tls;
