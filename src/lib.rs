@@ -14,12 +14,20 @@
 //! | [`table`] | the immutable routing table and the cell that it is published in |
 //! | [`gateway`] | listeners, TLS, handshake, balancing, relay |
 //! | [`telemetry`] | metrics, log, and the names used in them |
+//! | [`source`] | where inputs come from: the Kubernetes API, or a folder of YAML |
+//! | [`control`] | builds and publishes tables, writes statuses, holds the lease |
 //! | [`translate`] | inputs to table and statuses, pure |
+//! | [`admin`] | health, metrics and debugging, on a port of its own |
+//! | [`cli`] | the command line |
 //!
 //! ARCHITECTURE.md tells the rules that hold between them.
 
+pub mod admin;
 pub mod api;
+pub mod cli;
+pub mod control;
 pub mod gateway;
+pub mod source;
 pub mod table;
 pub mod telemetry;
 pub mod translate;

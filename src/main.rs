@@ -1,5 +1,11 @@
 //! The program: see `tidegate --help`.
 
-fn main() {
-    print!("{}", tidegate::api::crd_yaml());
+use std::process::ExitCode;
+
+/// For long-lived connections: gives memory back, and does not fragment.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    tidegate::cli::run()
 }

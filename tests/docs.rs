@@ -15,7 +15,9 @@ fn read(path: &str) -> String {
 /// Words that stand in backticks at the start of the table rows of a page, or of one section of it.
 fn first_cells(text: &str) -> BTreeSet<String> {
     text.lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(word, _)| word.to_owned()))
+        .filter_map(|line| {
+            line.strip_prefix("| `")?.split_once('`').map(|(word, _)| word.to_owned())
+        })
         .collect()
 }
 
@@ -33,7 +35,10 @@ fn every_refusal_reason_and_close_cause_is_explained_and_no_other() {
 fn every_condition_reason_is_listed() {
     let page = read("docs/websocketroute.md");
     for reason in Reason::ALL {
-        assert!(page.contains(&format!("`{reason}`")), "{reason} is missing in docs/websocketroute.md");
+        assert!(
+            page.contains(&format!("`{reason}`")),
+            "{reason} is missing in docs/websocketroute.md"
+        );
     }
 }
 
@@ -42,7 +47,9 @@ fn every_metric_is_explained_and_no_other() {
     let mut names = BTreeSet::new();
     for file in ["src/telemetry/names.rs", "src/telemetry/control.rs"] {
         let text = read(file);
-        names.extend(text.split('"').filter(|part| part.starts_with("tidegate_")).map(str::to_owned));
+        names.extend(
+            text.split('"').filter(|part| part.starts_with("tidegate_")).map(str::to_owned),
+        );
     }
     assert!(names.len() > 15, "too few names found: {names:?}");
     assert_eq!(first_cells(&read("docs/metrics.md")), names);

@@ -1,5 +1,7 @@
 //! `WebSocketRoute`, field by field. The doc comments here are what `kubectl explain` prints.
 
+#![allow(clippy::duplicated_attributes, reason = "several print columns have one type")]
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -242,11 +244,11 @@ pub struct BackendRef {
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// The Service's port, by number.
-    #[schemars(range(min = 1, max = 65535))]
+    #[schemars(with = "i32", range(min = 1, max = 65535))]
     pub port: u16,
     /// Its share among the rule's backendRefs: weight over the sum of weights. 0 takes none.
     #[serde(default = "default_weight")]
-    #[schemars(range(min = 0, max = 1_000_000))]
+    #[schemars(with = "i32", range(min = 0, max = 1_000_000))]
     pub weight: u32,
     /// How the pods' certificates are verified, for Service ports with `appProtocol: kubernetes.io/wss`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -39,9 +39,11 @@ pub enum ConditionType {
 pub enum Reason {
     /// Accepted: True.
     Accepted,
-    /// Accepted: False. The spec cannot be read or contradicts itself.
+    /// Accepted: False. The spec cannot be read or contradicts itself; then ResolvedRefs: False too, as
+    /// nothing was looked up. PartiallyInvalid: True. A hostname or a rule of it does.
     Invalid,
-    /// Accepted or PartiallyInvalid: older routes hold the hostname's certificate or every match.
+    /// Accepted: False, if older routes hold every match. PartiallyInvalid: True, if they hold some, or
+    /// a hostname's certificate.
     Conflicted,
     /// ResolvedRefs: True.
     ResolvedRefs,

@@ -173,8 +173,14 @@ impl ClientConnection {
             return Err(Refusal::new(
                 RefusalReason::NotWebsocket,
                 format!(
-                    "Only WebSockets are served here: connect to wss://{}{} with a WebSocket client. If you did, something on the way removed the Upgrade header.",
-                    sender.host,
+                    "Only WebSockets are served here: connect to {}://{}{} with a WebSocket client. If you did, something on the way removed the Upgrade header.",
+                    if sender.secure { "wss" } else { "ws" },
+                    // With the port, as the client wrote it.
+                    parts
+                        .headers
+                        .get(header::HOST)
+                        .and_then(|host| host.to_str().ok())
+                        .unwrap_or(sender.host),
                     parts.uri.path(),
                 ),
             ));

@@ -139,8 +139,7 @@ async fn run(index: usize, parts: WorkerParts, mut accepted: mpsc::Receiver<Acce
     loop {
         tokio::select! {
             biased;
-            // An error means that the sender is gone: the program is ending as well.
-            _ = shutdown.wait_for(|down| *down) => break,
+            () = stopped(&mut shutdown) => break,
             next = accepted.recv() => match next {
                 Some(socket) => { spawn_local(serve(Rc::clone(&worker), socket)); }
                 None => break,
@@ -152,6 +151,11 @@ async fn run(index: usize, parts: WorkerParts, mut accepted: mpsc::Receiver<Acce
     if tokio::time::timeout(GOODBYE_TIMEOUT, worker.sessions.emptied()).await.is_err() {
         tracing::warn!(left = worker.sessions.count(), "connections did not say goodbye in time");
     }
+}
+
+/// Waits for the shutdown. That its sender is gone means the same.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|down| *down).await;
 }
 
 /// Serves one socket until it ends or is upgraded.

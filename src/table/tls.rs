@@ -14,6 +14,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 use sha2::{Digest, Sha256};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
 
 use super::ObjectRef;
 
@@ -28,8 +29,13 @@ const FROM_1_3: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 pub struct TlsIdentity {
     /// The Secret that it came from.
     pub secret: ObjectRef,
+    /// Start of the leaf's validity, seconds since 1970.
+    pub not_before: i64,
     /// End of the leaf's validity, seconds since 1970.
     pub not_after: i64,
+    /// The DNS names of the leaf's subjectAltName, lower case. The subject's common name is none of
+    /// them: clients do not look at it (RFC 9525 §2).
+    pub names: Box<[Box<str>]>,
     /// What handshakes are done with.
     pub config: Arc<ServerConfig>,
     fingerprint: [u8; 32],
@@ -63,12 +69,14 @@ impl TlsIdentity {
         let leaf = certificates.first().ok_or_else(|| {
             IdentityError::Certificate("holds no PEM block \"CERTIFICATE\"".into())
         })?;
-        let not_after = x509_parser::parse_x509_certificate(leaf)
-            .map_err(|error| IdentityError::Certificate(format!("is not X.509: {error}")))?
-            .1
-            .validity()
-            .not_after
-            .timestamp();
+        let leaf = x509_parser::parse_x509_certificate(leaf)
+            .map_err(|_| {
+                IdentityError::Certificate("does not begin with an X.509 certificate".into())
+            })?
+            .1;
+        let not_before = leaf.validity().not_before.timestamp();
+        let not_after = leaf.validity().not_after.timestamp();
+        let names = dns_names(&leaf);
         let key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|error| IdentityError::Key(format!("holds no private key in PEM: {error}")))?;
         let fingerprint = certificates
@@ -87,8 +95,30 @@ impl TlsIdentity {
                 error => IdentityError::Key(format!("is not usable: {error}")),
             })?;
         let config = server_config(certified, only_tls13);
-        Ok(Self { secret, not_after, config: Arc::new(config), fingerprint })
+        let config = Arc::new(config);
+        Ok(Self { secret, not_before, not_after, names, config, fingerprint })
     }
+
+    /// Whether the leaf names `hostname`, or, for `*.example.com`, every name under it. Both in lower case.
+    pub fn covers(&self, hostname: &str) -> bool {
+        let parent = hostname.split_once('.').map(|(_, parent)| parent);
+        self.names.iter().any(|name| {
+            name.as_ref() == hostname
+                || parent.is_some_and(|parent| name.strip_prefix("*.") == Some(parent))
+        })
+    }
+}
+
+fn dns_names(leaf: &X509Certificate<'_>) -> Box<[Box<str>]> {
+    // An extension that cannot be read is refused by rustls later on.
+    let Ok(Some(extension)) = leaf.subject_alternative_name() else { return Box::default() };
+    let names = extension.value.general_names.iter();
+    names
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase().into()),
+            _ => None,
+        })
+        .collect()
 }
 
 /// A server's settings around one certificate. HTTP/1.1 is all that ALPN offers.
@@ -158,6 +188,7 @@ impl BackendTls {
     }
 
     /// TLS to a backend whose certificate is not looked at.
+    #[expect(clippy::disallowed_methods, reason = "this is insecureSkipVerify")]
     pub fn unverified(server_name: &str) -> Result<Self, String> {
         let config = client_builder()
             .dangerous()

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of routes, sockets or Kubernetes; other rooms hand it names and numbers.
 
+mod control;
 mod gateway;
 mod log;
 pub mod names;
@@ -9,6 +10,7 @@ mod traffic;
 
 use prometheus::{IntGaugeVec, Opts, Registry, TextEncoder};
 
+pub use control::ControlMetrics;
 pub use gateway::{GatewayMetrics, RouteMetrics};
 pub use log::{LogFormat, LogSettings, init_log};
 pub use traffic::{Traffic, TrafficShard};
@@ -18,7 +20,7 @@ pub fn registry() -> Registry {
     let registry = Registry::new();
     let build = IntGaugeVec::new(
         Opts::new(names::BUILD_INFO, "Always 1; the labels tell the version of the program."),
-        &["version"],
+        &[names::VERSION],
     )
     .expect("a constant name is valid");
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);

@@ -30,6 +30,19 @@ pub const TLS_FALLBACK_CERTIFICATE_TOTAL: &str = "tidegate_tls_fallback_certific
 pub const ACCEPT_ERRORS_TOTAL: &str = "tidegate_accept_errors_total";
 /// 1 while the gateway is ending its connections.
 pub const DRAINING: &str = "tidegate_draining";
+/// Number of the table in service; 0 before the first.
+pub const TABLE_GENERATION: &str = "tidegate_table_generation";
+/// From inputs to a published table, seconds.
+pub const TABLE_BUILD_DURATION_SECONDS: &str = "tidegate_table_build_duration_seconds";
+/// 1 while what is known of a kind of object is up to date. Labels: kind.
+pub const SOURCE_SYNCED: &str = "tidegate_source_synced";
+/// 1 while this process holds the Lease and writes statuses.
+pub const LEADER: &str = "tidegate_leader";
+/// Statuses written. Labels: result.
+pub const STATUS_WRITES_TOTAL: &str = "tidegate_status_writes_total";
+/// End of validity of the certificates in the table, seconds since 1970. Labels: namespace, secret.
+pub const CERTIFICATE_EXPIRY_TIMESTAMP_SECONDS: &str =
+    "tidegate_certificate_expiry_timestamp_seconds";
 /// Always 1. Labels: version.
 pub const BUILD_INFO: &str = "tidegate_build_info";
 
@@ -47,3 +60,11 @@ pub const CAUSE: &str = "cause";
 pub const DIRECTION: &str = "direction";
 /// HTTP status code.
 pub const CODE: &str = "code";
+/// Version of the program.
+pub const VERSION: &str = "version";
+/// Kind of object, as in URLs of the Kubernetes API; `files` for a folder.
+pub const KIND: &str = "kind";
+/// Name of a Secret.
+pub const SECRET: &str = "secret";
+/// `success` or `error`.
+pub const RESULT: &str = "result";

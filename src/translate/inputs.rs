@@ -30,6 +30,8 @@ pub struct Inputs {
     pub endpoint_slices: Vec<Arc<EndpointSlice>>,
     /// ReferenceGrants; `None` where their kind is not installed.
     pub reference_grants: Option<Vec<Arc<ReferenceGrant>>>,
+    /// The time, in seconds since 1970, at which certificates are judged; `None`: their validity is not looked at.
+    pub now: Option<i64>,
 }
 
 /// A WebSocketRoute, or what could be read of it.
@@ -41,6 +43,8 @@ pub enum RouteInput {
     Unreadable {
         /// Its metadata.
         metadata: Arc<ObjectMeta>,
+        /// Its class, if that much can be read.
+        class_name: Option<String>,
         /// What is wrong and where.
         error: String,
     },

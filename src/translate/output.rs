@@ -16,6 +16,9 @@ pub struct Output {
     pub statuses: BTreeMap<ObjectRef, RouteStatus>,
     /// What is wrong, for the log: one line each, in the order of the objects.
     pub problems: Vec<Problem>,
+    /// When the same inputs would next give other statuses, because a certificate begins or ceases to
+    /// be valid: seconds since 1970, above [`Inputs::now`](super::Inputs::now).
+    pub next_change: Option<i64>,
 }
 
 /// The conditions of one route.

@@ -1,0 +1,59 @@
+//! The routing table as JSON, for people who ask what is served now. Certificates by name; no keys.
+
+use serde_json::{Value, json};
+
+use crate::table::{Backend, PathKind, Published, RouteEntry};
+
+/// The table as indented JSON with a final newline.
+pub(super) fn render(published: &Published) -> String {
+    let hosts: Vec<Value> = published
+        .table
+        .hosts()
+        .into_iter()
+        .map(|host| {
+            let mut entries: Vec<&RouteEntry> = host.entries().collect();
+            entries.sort_by(|a, b| (&a.key.path, &a.rule.route).cmp(&(&b.key.path, &b.rule.route)));
+            json!({
+                "hostname": host.pattern,
+                "certificate": host.tls.as_ref().map(|tls| json!({
+                    "secret": tls.secret.to_string(),
+                    "notAfter": tls.not_after,
+                })),
+                "matches": entries.into_iter().map(entry).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    let view = json!({ "generation": published.generation, "hosts": hosts });
+    format!("{view:#}\n")
+}
+
+fn entry(entry: &RouteEntry) -> Value {
+    let (key, rule) = (&entry.key, &entry.rule);
+    json!({
+        "path": if key.path.is_empty() { "/" } else { &*key.path },
+        "pathType": match key.kind { PathKind::Prefix => "Prefix", PathKind::Exact => "Exact" },
+        "headers": key.headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        "queryParams": key.query.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+        "subprotocols": key.subprotocols,
+        "route": rule.route.to_string(),
+        "rule": rule.name,
+        "plaintext": format!("{:?}", rule.plaintext),
+        "http": format!("{:?}", rule.http),
+        "timeouts": {
+            "connect": rule.timeouts.connect.as_secs_f64(),
+            "upgrade": rule.timeouts.upgrade.as_secs_f64(),
+            "idle": rule.timeouts.idle.map(|idle| idle.as_secs_f64()),
+        },
+        "backends": rule.backends.iter().map(backend).collect::<Vec<_>>(),
+    })
+}
+
+fn backend(backend: &Backend) -> Value {
+    json!({
+        "service": backend.service.to_string(),
+        "port": backend.port,
+        "weight": backend.weight,
+        "tls": backend.tls.is_some(),
+        "endpoints": backend.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,47 @@
+//! The command line: arguments as typed, settings as resolved, and the commands themselves.
+//!
+//! The only room that prints, that ends the process, and that knows all the others.
+
+mod args;
+mod dev;
+mod echo;
+mod ports;
+mod serve;
+
+use std::{io::Write, process::ExitCode};
+
+use clap::Parser;
+
+use self::args::{Cli, Command};
+
+/// Runs the program with the arguments of the process.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are "errors" too; clap knows where they go.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    let result = match cli.command {
+        Command::Serve(args) => serve::run(*args),
+        Command::Dev(args) => dev::run(&args),
+        Command::Crd => print(&crate::api::crd_yaml()).map_err(Into::into),
+        Command::EchoBackend(args) => echo::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "tidegate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes to standard output. A reader that has left (`| head`) is an error like any other, not a panic.
+fn print(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}

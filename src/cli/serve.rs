@@ -1,0 +1,239 @@
+//! `tidegate serve`: settings resolved, everything bound, then both planes until a signal comes.
+
+use std::{
+    net::TcpListener,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use super::{
+    args::{Listen, LogArgs, ServeArgs},
+    ports, print,
+};
+use crate::{
+    admin::{self, AdminState},
+    control::{self, ControlSettings, SourceSettings},
+    gateway::{FallbackCertificate, Gateway, GatewaySettings, ListenerKind, RequestLimits},
+    table::TableCell,
+    telemetry::{self, ControlMetrics, GatewayMetrics, LogSettings},
+};
+
+/// How long the lease's release may take at the end.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Runs `tidegate serve`.
+pub(super) fn run(args: ServeArgs) -> Result<()> {
+    start_log(&args.log)?;
+    let mut data = Vec::new();
+    for (kind, flag, addresses) in [
+        (ListenerKind::Https, "--https-listen", &args.https_listen),
+        (ListenerKind::Http, "--http-listen", &args.http_listen),
+    ] {
+        for listener in bind_all(flag, addresses)? {
+            data.push((kind, listener));
+        }
+    }
+    if data.is_empty() {
+        bail!("--https-listen and --http-listen are both off: there is nothing to serve");
+    }
+    let admin = bind_all("--admin-listen", &args.admin_listen)?;
+    let workers = match args.workers {
+        Some(workers) => usize::from(workers),
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let setup = Setup {
+        gateway: GatewaySettings {
+            workers,
+            trusted_proxies: args.trusted_proxies,
+            fallback: FallbackCertificate::self_made().map_err(anyhow::Error::msg)?,
+            public_https_port: args.public_https_port,
+            limits: RequestLimits::default(),
+        },
+        control: ControlSettings {
+            source: match args.source.as_str() {
+                "kubernetes" => SourceSettings::Kubernetes {
+                    kubeconfig: args.kubeconfig,
+                    lease_namespace: args.lease_namespace.or_else(|| variable("POD_NAMESPACE")),
+                    lease_name: args
+                        .lease_name
+                        .unwrap_or_else(|| format!("tidegate-{}", args.class)),
+                    identity: args
+                        .identity
+                        .or_else(|| variable("POD_NAME"))
+                        .unwrap_or_else(host_name),
+                },
+                folder => SourceSettings::Files(PathBuf::from(folder)),
+            },
+            class: args.class,
+        },
+        data,
+        admin,
+    };
+    setup.run(true)
+}
+
+/// An environment variable that is set to something.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// This machine's name, with the process's number: two processes of a machine must differ.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = if name.trim().is_empty() { "tidegate" } else { name.trim() };
+    format!("{name}-{}", std::process::id())
+}
+
+/// What the first table waits for, in a sentence.
+fn waiting_for(metrics: &ControlMetrics) -> String {
+    match metrics.not_synced() {
+        kinds if kinds.is_empty() => "the first table is being built".to_owned(),
+        kinds => format!("still to be read: {}; the log says why", kinds.join(", ")),
+    }
+}
+
+/// Starts the log as the arguments say.
+pub(super) fn start_log(args: &LogArgs) -> Result<()> {
+    let settings = LogSettings { format: args.log_format.into(), filter: args.log_level.clone() };
+    telemetry::init_log(&settings).map_err(anyhow::Error::msg)
+}
+
+fn bind_all(flag: &str, addresses: &[Listen]) -> Result<Vec<TcpListener>> {
+    let wanted = addresses.iter().filter_map(|listen| match listen {
+        Listen::Off => None,
+        Listen::At(address) => Some(ports::bind_exactly(*address, flag)),
+    });
+    wanted.collect()
+}
+
+/// Everything resolved and bound.
+pub(super) struct Setup {
+    pub(super) gateway: GatewaySettings,
+    pub(super) control: ControlSettings,
+    pub(super) data: Vec<(ListenerKind, TcpListener)>,
+    pub(super) admin: Vec<TcpListener>,
+}
+
+impl Setup {
+    /// Runs both planes until a signal comes. `announce` prints the addresses and the line `ready`.
+    pub(super) fn run(self, announce: bool) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let result = runtime.block_on(self.serve(announce));
+        // After a second signal a thread may still be waiting for connections to say goodbye.
+        runtime.shutdown_background();
+        result
+    }
+
+    async fn serve(self, announce: bool) -> Result<()> {
+        // Before anything that takes long: a signal that comes early must not be lost.
+        let mut stop = StopSignals::new()?;
+        if announce {
+            self.print_addresses()?;
+        }
+        let registry = telemetry::registry();
+        let metrics = Arc::new(GatewayMetrics::register(&registry)?);
+        let control_metrics = ControlMetrics::register(&registry)?;
+        let table = Arc::new(TableCell::default());
+        let (shutdown, shut_down) = watch::channel(false);
+        let sync = control_metrics.clone();
+        let control = control::spawn(self.control, Arc::clone(&table), control_metrics, shut_down)?;
+        let admin_state = Arc::new(AdminState {
+            table: Arc::clone(&table),
+            registry,
+            draining: AtomicBool::new(false),
+            waiting_for: Box::new(move || waiting_for(&sync)),
+        });
+        let (end_admin, admin_end) = watch::channel(false);
+        let admin = admin::spawn(self.admin, Arc::clone(&admin_state), admin_end)
+            .context("the admin port could not be started")?;
+        let mut generation = table.subscribe();
+        let mut gateway = None;
+        tokio::select! {
+            biased;
+            () = stop.next() => {}
+            () = first_table(&mut generation) => {
+                let started = Gateway::start(self.gateway, self.data, Arc::clone(&table), Arc::clone(&metrics));
+                gateway = Some(started.context("the gateway could not be started")?);
+                tracing::info!("ready");
+                if announce {
+                    print("ready\n")?;
+                }
+                stop.next().await;
+            }
+        }
+        tracing::info!("shutting down");
+        admin_state.draining.store(true, Relaxed);
+        metrics.draining.set(1);
+        shutdown.send_replace(true);
+        let goodbye = tokio::task::spawn_blocking(move || {
+            if let Some(gateway) = gateway {
+                gateway.shut_down();
+            }
+            control.join(RELEASE_TIMEOUT);
+        });
+        tokio::select! {
+            _ = goodbye => {}
+            () = stop.next() => bail!("ended at once by a second signal; connections were cut"),
+        }
+        end_admin.send_replace(true);
+        let _ = admin.join();
+        Ok(())
+    }
+
+    fn print_addresses(&self) -> Result<()> {
+        let data = self.data.iter().map(|(kind, listener)| (kind.as_str(), listener));
+        for (kind, listener) in data.chain(self.admin.iter().map(|listener| ("admin", listener))) {
+            print(&format!("{kind} {}\n", listener.local_addr()?))?;
+        }
+        Ok(())
+    }
+}
+
+/// Waits for the first table, and lets go of the channel's lock before it returns.
+async fn first_table(generation: &mut watch::Receiver<u64>) {
+    // The cell lives in the caller: there is no error to come.
+    let _ = generation.wait_for(|generation| *generation > 0).await;
+}
+
+/// SIGTERM and SIGINT.
+struct StopSignals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl StopSignals {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub(super) async fn stop_signal() {
+    match StopSignals::new() {
+        Ok(mut signals) => signals.next().await,
+        Err(error) => {
+            tracing::error!(%error, "signals cannot be received");
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The control plane: follows a source, publishes tables, writes statuses.
+//!
+//! It runs on one thread of its own with its own runtime, and shares nothing with the gateway but the
+//! [`TableCell`]. Architecture invariant: whatever happens here, the gateway keeps serving the last
+//! table. Nothing here looks at a connection.
+
+mod hold_off;
+mod lease;
+mod run;
+mod status;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+pub use hold_off::HoldOff;
+pub use lease::{LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD};
+
+use crate::{
+    source::{
+        files::{FilesError, FilesSource},
+        kubernetes::{self, ConnectError, KubernetesSource},
+    },
+    table::TableCell,
+    telemetry::ControlMetrics,
+    translate::{Inputs, Translator},
+};
+use lease::{Candidate, LeaseName};
+use run::{ControlLoop, Statuses};
+use status::StatusWriter;
+
+/// What the control plane is to do.
+#[derive(Clone, Debug)]
+pub struct ControlSettings {
+    /// Where objects come from.
+    pub source: SourceSettings,
+    /// The class of routes that is served.
+    pub class: String,
+}
+
+/// Where objects come from.
+#[derive(Clone, Debug)]
+pub enum SourceSettings {
+    /// The Kubernetes API. Statuses are written there by the process that holds the Lease.
+    Kubernetes {
+        /// A kubeconfig; without it the one of `KUBECONFIG`, `~/.kube/config` or the pod's ServiceAccount.
+        kubeconfig: Option<PathBuf>,
+        /// Namespace of the Lease; without it the ServiceAccount's or, outside of a cluster, the
+        /// kubeconfig's.
+        lease_namespace: Option<String>,
+        /// Name of the Lease: the same for all processes that serve the class.
+        lease_name: String,
+        /// Who this process is among them: must differ from process to process.
+        identity: String,
+    },
+    /// A folder of YAML.
+    Files(PathBuf),
+}
+
+/// Why the control plane cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The folder cannot be read.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// No configuration to reach a cluster with. A cluster that does not answer is no error: it is tried
+    /// again for ever.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The operating system gives no thread or no event queue.
+    #[error("cannot start the control plane: {0}")]
+    Start(#[from] std::io::Error),
+    /// A bug; it has been logged.
+    #[error("the control plane ended before it began")]
+    Ended,
+}
+
+/// The running control plane.
+#[derive(Debug)]
+pub struct ControlHandle {
+    thread: thread::JoinHandle<()>,
+    ended: mpsc::Receiver<()>,
+}
+
+impl ControlHandle {
+    /// Waits until the control plane has ended, the Lease released; at most `deadline`. Whether it has.
+    /// Blocks: call it where nothing else has to run. It ends only once `shutdown` is true.
+    pub fn join(self, deadline: Duration) -> bool {
+        // Nothing is ever sent: the thread drops its end.
+        match self.ended.recv_timeout(deadline) {
+            Err(mpsc::RecvTimeoutError::Timeout) => false,
+            Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => self.thread.join().is_ok(),
+        }
+    }
+
+    /// Whether it has ended. Before `shutdown` that is a bug, after which the last table is served for ever.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+/// Starts the control plane on a thread of its own. Returns once it is sure that there is something to
+/// follow, which takes no request to an API server; tables appear in `cell` later. It runs until
+/// `shutdown` becomes true, or its sender is dropped.
+pub fn spawn(
+    settings: ControlSettings,
+    cell: Arc<TableCell>,
+    metrics: ControlMetrics,
+    shutdown: watch::Receiver<bool>,
+) -> Result<ControlHandle, ControlError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (started, start) = mpsc::sync_channel(1);
+    let (end, ended) = mpsc::channel();
+    let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
+        let _end = end;
+        runtime.block_on(run(settings, cell, metrics, shutdown, started));
+    })?;
+    start.recv().map_err(|_| ControlError::Ended)??;
+    Ok(ControlHandle { thread, ended })
+}
+
+type Started = mpsc::SyncSender<Result<(), ControlError>>;
+
+async fn run(
+    settings: ControlSettings,
+    cell: Arc<TableCell>,
+    metrics: ControlMetrics,
+    shutdown: watch::Receiver<bool>,
+    started: Started,
+) {
+    let ControlSettings { source, class } = settings;
+    let mut translator = Translator::default();
+    let translate = move |inputs: &Inputs| translator.translate(inputs, &class);
+    let result = match source {
+        SourceSettings::Files(folder) => match FilesSource::open(&folder) {
+            Ok(source) => {
+                let _ = started.send(Ok(()));
+                let control = ControlLoop::new(source, translate, cell, metrics, None);
+                return Box::pin(control.run(shutdown)).await;
+            }
+            Err(error) => Err(error.into()),
+        },
+        SourceSettings::Kubernetes { kubeconfig, lease_namespace, lease_name, identity } => {
+            match kubernetes::connect(kubeconfig).await {
+                Ok((client, namespace)) => {
+                    let _ = started.send(Ok(()));
+                    let lease = LeaseName {
+                        namespace: lease_namespace.unwrap_or(namespace),
+                        name: lease_name,
+                        identity,
+                    };
+                    let (leader, leads) = watch::channel(false);
+                    let (statuses, wanted) = watch::channel(Statuses::default());
+                    let source = KubernetesSource::new(&client);
+                    let control =
+                        ControlLoop::new(source, translate, cell, metrics.clone(), Some(statuses));
+                    let writer = StatusWriter::new(client.clone(), wanted, leads, metrics.clone());
+                    let candidate = Candidate::new(client, lease, leader, metrics);
+                    // The Lease is let go of only when no status is under way any more.
+                    let (written, done) = watch::channel(false);
+                    let write = async {
+                        writer.run(shutdown.clone()).await;
+                        written.send_replace(true);
+                    };
+                    let control = Box::pin(control.run(shutdown.clone()));
+                    let ((), (), ()) =
+                        tokio::join!(control, Box::pin(write), Box::pin(candidate.run(done)));
+                    return;
+                }
+                Err(error) => Err(error.into()),
+            }
+        }
+    };
+    let _ = started.send(result);
+}
+
+/// Waits until `shutdown` is true. That its sender is gone means the same.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}

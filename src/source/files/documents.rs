@@ -1,0 +1,318 @@
+//! From YAML text to objects: one file at a time, document by document. No I/O.
+
+use std::{fmt, sync::Arc, sync::LazyLock};
+
+use k8s_openapi::{
+    ByteString,
+    api::{
+        core::v1::{ConfigMap, Secret, Service},
+        discovery::v1::EndpointSlice,
+    },
+};
+use kube::core::cel::{CompiledSchema, Validator, compile_schema};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{
+    api::{self, ReferenceGrant, WebSocketRoute},
+    source::strip,
+    table::ObjectRef,
+};
+
+/// The namespace of objects that name none.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// What is wrong in a file, and where.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileProblem {
+    /// The file, as it was named.
+    pub file: String,
+    /// The document in it, counted from 1; absent if the whole file is meant.
+    pub document: Option<usize>,
+    /// The line in the file, counted from 1: of the fault if the parser knows it, else of the document.
+    pub line: Option<usize>,
+    /// What is wrong, after the name of the object where there is one.
+    pub message: String,
+}
+
+impl fmt::Display for FileProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        match (self.document, self.line) {
+            (Some(document), Some(line)) => write!(f, ", document {document}, line {line}")?,
+            (Some(document), None) => write!(f, ", document {document}")?,
+            (None, Some(line)) => write!(f, ", line {line}")?,
+            (None, None) => {}
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+/// An object of a kind that concerns us.
+#[derive(Clone, Debug)]
+pub(super) enum Object {
+    Route(Arc<WebSocketRoute>),
+    Secret(Arc<Secret>),
+    ConfigMap(Arc<ConfigMap>),
+    Service(Arc<Service>),
+    EndpointSlice(Arc<EndpointSlice>),
+    ReferenceGrant(Arc<ReferenceGrant>),
+}
+
+/// An object with its place.
+#[derive(Clone, Debug)]
+pub(super) struct Located {
+    pub(super) object: Object,
+    pub(super) kind: &'static str,
+    pub(super) reference: ObjectRef,
+    pub(super) document: usize,
+    pub(super) line: usize,
+}
+
+/// What a file holds.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Parsed {
+    pub(super) objects: Vec<Located>,
+    pub(super) problems: Vec<FileProblem>,
+}
+
+/// Reads every document of a file. Sound ones become objects, each other one a problem.
+pub(super) fn parse(file: &str, text: &str) -> Parsed {
+    let mut parsed = Parsed::default();
+    for (index, (first_line, document)) in split(text).into_iter().enumerate() {
+        let mut place = Place { file, document: index + 1, line: first_line, parsed: &mut parsed };
+        // `y` and `on` are words, as in YAML 1.2; kubectl takes them for that in most places, too.
+        let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+        match serde_saphyr::from_str_with_options::<Value>(document, options) {
+            Ok(value) => place.value(value),
+            Err(error) => {
+                let location = error.location().map(|location| location.line() as usize);
+                place.line = first_line + location.map_or(0, |line| line.saturating_sub(1));
+                // The position in the message counts from the document's start: ours says it better.
+                let message = error.to_string();
+                let message = match message.rfind(" at line ") {
+                    Some(end) if location.is_some() => &message[..end],
+                    _ => &message,
+                };
+                place.problem(format!("not YAML: {message}"));
+            }
+        }
+    }
+    parsed
+}
+
+/// The documents of a stream that are not empty, each with the number of its first line. A line that begins
+/// with `---` separates documents wherever it stands (YAML 1.2, section 9.1.2), so that one document's fault
+/// does not hide the others.
+fn split(text: &str) -> Vec<(usize, &str)> {
+    let mut documents = Vec::new();
+    let (mut start, mut start_line, mut offset) = (0, 1, 0);
+    let mut push = |start: usize, line: usize, end: usize| {
+        let document = &text[start..end];
+        let blank =
+            |line: &str| line.is_empty() || line.starts_with('#') || line == "---" || line == "...";
+        if !document.lines().all(|line| blank(line.trim())) {
+            documents.push((line, document));
+        }
+    };
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        let separates = line
+            .strip_prefix("---")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+        if separates && offset > start {
+            push(start, start_line, offset);
+            (start, start_line) = (offset, index + 1);
+        }
+        offset += line.len();
+    }
+    push(start, start_line, text.len());
+    documents
+}
+
+/// The place that a value was read from, and where results go.
+struct Place<'a> {
+    file: &'a str,
+    document: usize,
+    line: usize,
+    parsed: &'a mut Parsed,
+}
+
+impl Place<'_> {
+    fn problem(&mut self, message: String) {
+        self.parsed.problems.push(FileProblem {
+            file: self.file.to_owned(),
+            document: Some(self.document),
+            line: Some(self.line),
+            message,
+        });
+    }
+
+    fn value(&mut self, mut value: Value) {
+        if value.is_null() {
+            return;
+        }
+        let text =
+            |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+        let (Some(version), Some(kind)) = (text(&value, "apiVersion"), text(&value, "kind")) else {
+            self.problem("no Kubernetes object: apiVersion and kind are needed".to_owned());
+            return;
+        };
+        if version == "v1" && kind.ends_with("List") {
+            match value.get_mut("items").map(Value::take) {
+                Some(Value::Array(items)) => items.into_iter().for_each(|item| self.value(item)),
+                _ => self.problem(format!("{kind}: items must be a list")),
+            }
+            return;
+        }
+        let group = version.rsplit_once('/').map_or("", |(group, _)| group);
+        match (group, kind.as_str()) {
+            (api::GROUP, "WebSocketRoute") => {
+                if version.ends_with(&format!("/{}", api::VERSION)) {
+                    self.object::<WebSocketRoute>("WebSocketRoute", value, |route| {
+                        check(&route)?;
+                        Ok(Some(Object::Route(Arc::new(route))))
+                    });
+                } else {
+                    let known = format!("{}/{}", api::GROUP, api::VERSION);
+                    self.problem(format!(
+                        "WebSocketRoute: apiVersion {version} is not known; write {known}"
+                    ));
+                }
+            }
+            ("", "Secret") => self.object::<Secret>("Secret", value, |mut secret| {
+                merge_string_data(&mut secret);
+                strip::secret(&mut secret);
+                Ok(Some(Object::Secret(Arc::new(secret))))
+            }),
+            ("", "ConfigMap") => self.object::<ConfigMap>("ConfigMap", value, |mut map| {
+                let holds_ca = strip::config_map(&mut map);
+                Ok(holds_ca.then(|| Object::ConfigMap(Arc::new(map))))
+            }),
+            ("", "Service") => self.object::<Service>("Service", value, |mut service| {
+                strip::service(&mut service);
+                Ok(Some(Object::Service(Arc::new(service))))
+            }),
+            ("discovery.k8s.io", "EndpointSlice") => {
+                self.object::<EndpointSlice>("EndpointSlice", value, |mut slice| {
+                    strip::metadata(&mut slice.metadata);
+                    Ok(Some(Object::EndpointSlice(Arc::new(slice))))
+                });
+            }
+            ("gateway.networking.k8s.io", "ReferenceGrant") => {
+                self.object::<ReferenceGrant>("ReferenceGrant", value, |mut grant| {
+                    strip::metadata(&mut grant.metadata);
+                    Ok(Some(Object::ReferenceGrant(Arc::new(grant))))
+                });
+            }
+            _ => tracing::debug!(
+                file = self.file,
+                document = self.document,
+                "{version} {kind} does not concern us"
+            ),
+        }
+    }
+
+    /// Reads `value` as a `K`, which `finish` turns into an object, unless it does not concern us.
+    fn object<K: DeserializeOwned + kube::Resource>(
+        &mut self,
+        kind: &'static str,
+        value: Value,
+        finish: impl FnOnce(K) -> Result<Option<Object>, Vec<String>>,
+    ) {
+        let metadata = |key: &str| {
+            value.pointer(&format!("/metadata/{key}")).and_then(Value::as_str).map(str::to_owned)
+        };
+        let namespace = metadata("namespace").unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+        let Some(name) = metadata("name").filter(|name| !name.is_empty()) else {
+            self.problem(format!("{kind}: metadata.name is missing"));
+            return;
+        };
+        let reference = ObjectRef { namespace, name };
+        let mut unknown = Vec::new();
+        let mut note = |path: serde_ignored::Path<'_>| {
+            let path = path.to_string();
+            // The types of custom resources have no such fields; they have been looked at.
+            if path != "apiVersion" && path != "kind" {
+                unknown.push(path);
+            }
+        };
+        let read = serde_path_to_error::deserialize::<_, K>(serde_ignored::Deserializer::new(
+            value, &mut note,
+        ));
+        let faults = match read {
+            // Only our own kind is held to its schema: for the others we may know an older one.
+            Ok(_) if kind == "WebSocketRoute" && !unknown.is_empty() => {
+                unknown.iter().map(|path| format!("{}: unknown field", readable(path))).collect()
+            }
+            Ok(mut object) => {
+                object.meta_mut().namespace = Some(reference.namespace.clone());
+                match finish(object) {
+                    Ok(None) => return,
+                    Ok(Some(object)) => {
+                        let (document, line) = (self.document, self.line);
+                        self.parsed.objects.push(Located {
+                            object,
+                            kind,
+                            reference,
+                            document,
+                            line,
+                        });
+                        return;
+                    }
+                    Err(faults) => faults,
+                }
+            }
+            Err(error) => {
+                let path = error.path().to_string();
+                let error = error.into_inner();
+                vec![if path == "." { error.to_string() } else { format!("{path}: {error}") }]
+            }
+        };
+        for fault in faults {
+            self.problem(format!("{kind} {reference}: {fault}"));
+        }
+    }
+}
+
+/// `spec.rules.0.foo` as `spec.rules[0].foo`; the question marks that stand for optional fields are left out.
+fn readable(path: &str) -> String {
+    let mut text = String::new();
+    for part in path.split('.').filter(|part| *part != "?") {
+        match part.parse::<usize>() {
+            Ok(index) => text.push_str(&format!("[{index}]")),
+            Err(_) if text.is_empty() => text.push_str(part),
+            Err(_) => {
+                text.push('.');
+                text.push_str(part);
+            }
+        }
+    }
+    text
+}
+
+/// Checks the CEL rules of the CRD, as the API server would.
+fn check(route: &WebSocketRoute) -> Result<(), Vec<String>> {
+    static SCHEMA: LazyLock<CompiledSchema> = LazyLock::new(|| {
+        let crd = api::crd();
+        let schema = crd.spec.versions[0]
+            .schema
+            .as_ref()
+            .and_then(|schema| schema.open_api_v3_schema.as_ref());
+        compile_schema(&serde_json::to_value(schema).expect("a schema is plain data"))
+    });
+    let value = serde_json::to_value(route).expect("a route is plain data");
+    Validator::new().validate_compiled(&SCHEMA, &value, None).map_err(|errors| {
+        errors
+            .into_vec()
+            .iter()
+            .map(|error| error.to_string().trim_start_matches('.').to_owned())
+            .collect()
+    })
+}
+
+/// `stringData` is written over `data`, as the API server does it.
+fn merge_string_data(secret: &mut Secret) {
+    for (key, value) in secret.string_data.take().unwrap_or_default() {
+        secret.data.get_or_insert_default().insert(key, ByteString(value.into_bytes()));
+    }
+}

@@ -1,0 +1,418 @@
+//! From backendRefs to endpoints: Services, their ports, EndpointSlices, and trust in the pods' certificates.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use k8s_openapi::api::{
+    core::v1::{Service, ServicePort},
+    discovery::v1::EndpointSlice,
+};
+
+use super::{
+    Fault, Inputs, certificates::TLS_SECRET, routes::CheckedRule, status, status::Findings,
+};
+use crate::{
+    api::{APP_PROTOCOL_WSS, BackendRef, CaCertificateKind, CaCertificateRef, Reason},
+    table::{Backend, BackendTls, Endpoint, ObjectRef},
+};
+
+/// The label by which an EndpointSlice names its Service.
+const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+/// The key of CA certificates.
+const CA_KEY: &str = "ca.crt";
+
+/// TLS settings towards backends, by the name expected and the authorities trusted (`None`: any certificate).
+/// Sessions are resumed by them, so they live on from table to table.
+#[derive(Debug, Default)]
+pub(super) struct TrustCache {
+    entries: HashMap<(String, Option<Vec<u8>>), Trust>,
+}
+
+#[derive(Debug)]
+struct Trust {
+    made: Result<Arc<BackendTls>, String>,
+    used: bool,
+}
+
+impl TrustCache {
+    /// Drops what no backend asked for since the last call.
+    pub(super) fn forget_unused(&mut self) {
+        self.entries.retain(|_, trust| std::mem::take(&mut trust.used));
+    }
+
+    fn get(&mut self, server_name: &str, ca: Option<&[u8]>) -> Result<Arc<BackendTls>, String> {
+        let key = (server_name.to_owned(), ca.map(<[u8]>::to_vec));
+        let trust = self.entries.entry(key).or_insert_with(|| {
+            let made = match ca {
+                Some(ca) => BackendTls::verified(server_name, ca),
+                None => BackendTls::unverified(server_name),
+            };
+            Trust { made: made.map(Arc::new), used: true }
+        });
+        trust.used = true;
+        trust.made.clone()
+    }
+}
+
+/// The backends of one translation.
+pub(super) struct Backends<'a> {
+    inputs: &'a Inputs,
+    trust: &'a mut TrustCache,
+    /// EndpointSlices by namespace and Service.
+    slices: HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
+    /// What was found out about a Service's port: many rules may lead to one.
+    ports: HashMap<(ObjectRef, u16), Result<Port, Fault>>,
+}
+
+/// A port of a Service.
+#[derive(Clone)]
+struct Port {
+    tls: bool,
+    /// The appProtocol, for messages.
+    protocol: Option<Arc<str>>,
+    endpoints: Arc<[Endpoint]>,
+    /// What stands in EndpointSlices as an address and is none.
+    ignored: Arc<[String]>,
+}
+
+impl<'a> Backends<'a> {
+    pub(super) fn new(inputs: &'a Inputs, trust: &'a mut TrustCache) -> Self {
+        let mut slices = HashMap::<_, Vec<_>>::new();
+        for slice in &inputs.endpoint_slices {
+            let labels = slice.metadata.labels.as_ref();
+            let Some(service) = labels.and_then(|labels| labels.get(SERVICE_LABEL)) else {
+                continue;
+            };
+            let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
+            slices.entry((namespace, service.as_str())).or_default().push(slice.as_ref());
+        }
+        Self { inputs, trust, slices, ports: HashMap::new() }
+    }
+
+    /// The backends of a rule that can be resolved. The others' shares go to these; where none is left,
+    /// upgrades are refused.
+    pub(super) fn of_rule(
+        &mut self,
+        namespace: &str,
+        rule: &CheckedRule<'_>,
+        findings: &mut Findings,
+    ) -> Vec<Backend> {
+        let mut backends = Vec::with_capacity(rule.spec.backend_refs.len());
+        let mut missing = Vec::new();
+        for (index, reference) in rule.spec.backend_refs.iter().enumerate() {
+            let field = format!("spec.rules[{}].backendRefs[{index}]", rule.index);
+            match self.resolve(namespace, reference, &field) {
+                Ok((backend, ignored)) => {
+                    findings.notes.extend(ignored.iter().cloned());
+                    backends.push(backend);
+                }
+                Err(fault) => {
+                    findings.unresolved.push(fault);
+                    missing.push(field);
+                }
+            }
+        }
+        let takes_connections = |backend: &Backend| backend.weight > 0;
+        if !missing.is_empty() {
+            let whose = if missing.len() == 1 { "its share goes" } else { "their shares go" };
+            let missing = status::list(&missing);
+            findings.unserved.push(if backends.iter().any(takes_connections) {
+                format!("{missing} cannot be served: {whose} to the rule's other backends.")
+            } else {
+                let rule = rule.index;
+                format!(
+                    "{missing} cannot be served: spec.rules[{rule}] has no other backend, so upgrades are answered \
+                     503 no_endpoints."
+                )
+            });
+        }
+        let ready = |backend: &Backend| takes_connections(backend) && !backend.endpoints.is_empty();
+        let consequence = if backends.iter().any(ready) {
+            "it takes no connections until one is ready"
+        } else {
+            "upgrades are answered 503 no_endpoints until one is ready"
+        };
+        for backend in backends.iter().filter(|backend| takes_connections(backend)) {
+            if backend.endpoints.is_empty() {
+                let (service, port) = (&backend.service, backend.port);
+                let note =
+                    format!("Backend {service}:{port} has no ready endpoint: {consequence}.");
+                findings.notes.push(note);
+            }
+        }
+        // Several rules may lead to one Service; once is enough.
+        let mut told = BTreeSet::new();
+        findings.notes.retain(|note| told.insert(note.clone()));
+        backends
+    }
+
+    fn resolve(
+        &mut self,
+        namespace: &str,
+        reference: &BackendRef,
+        field: &str,
+    ) -> Result<(Backend, Arc<[String]>), Fault> {
+        let service = ObjectRef { namespace: namespace.to_owned(), name: reference.name.clone() };
+        let number = reference.port;
+        let key = (service.clone(), number);
+        let port = match self.ports.get(&key) {
+            Some(known) => known.clone(),
+            None => {
+                let found = self.port(&service, number);
+                self.ports.insert(key, found.clone());
+                found
+            }
+        };
+        let in_field =
+            |fault: Fault| Fault { message: format!("{field}: {}", fault.message), ..fault };
+        let port = port.map_err(in_field)?;
+        let tls = self.tls(&service, reference, &port).map_err(in_field)?;
+        let Port { endpoints, ignored, .. } = port;
+        Ok((Backend { service, port: number, weight: reference.weight, tls, endpoints }, ignored))
+    }
+
+    fn port(&self, name: &ObjectRef, number: u16) -> Result<Port, Fault> {
+        let not_found = |message| Err(Fault { reason: Reason::BackendNotFound, message });
+        let unsupported = |message| Err(Fault { reason: Reason::UnsupportedProtocol, message });
+        let Some(service) = self.inputs.services.get(name) else {
+            return not_found(format!(
+                "there is no Service {name}. Create it, or correct the name."
+            ));
+        };
+        if is_external(service) {
+            return not_found(format!(
+                "Service {name} is of type ExternalName, which is not supported: it has no endpoints. Make it a \
+                 Service without a selector, and write an EndpointSlice with the addresses."
+            ));
+        }
+        let ports =
+            service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+        let same = || ports.iter().filter(|port| port.port == i32::from(number));
+        let Some(port) = same().find(|port| transport(port.protocol.as_deref()) == "TCP") else {
+            return match same().next() {
+                Some(port) => unsupported(format!(
+                    "port {number} of Service {name} is {}. WebSockets need a TCP port.",
+                    transport(port.protocol.as_deref())
+                )),
+                None => not_found(format!(
+                    "Service {name} has no port {number}; {}. Correct the number: it is the Service's port, not the \
+                     targetPort of the pods.",
+                    has_ports(ports)
+                )),
+            };
+        };
+        let protocol = port.app_protocol.as_deref().filter(|protocol| !protocol.is_empty());
+        let Some(tls) = speaks_tls(protocol) else {
+            return unsupported(format!(
+                "port {number} of Service {name} has appProtocol {}, which cannot carry WebSockets to the pods: \
+                 they are reached by HTTP/1.1. Name a port that speaks it (appProtocol kubernetes.io/ws or \
+                 {APP_PROTOCOL_WSS}).",
+                protocol.unwrap_or_default()
+            ));
+        };
+        let slices = self.slices.get(&(name.namespace.as_str(), name.name.as_str()));
+        let (endpoints, ignored) =
+            endpoints(service, port, slices.map(Vec::as_slice).unwrap_or_default());
+        Ok(Port { tls, protocol: protocol.map(Arc::from), endpoints, ignored })
+    }
+
+    fn tls(
+        &mut self,
+        service: &ObjectRef,
+        reference: &BackendRef,
+        port: &Port,
+    ) -> Result<Option<Arc<BackendTls>>, Fault> {
+        let fault = |message| Fault { reason: Reason::InvalidBackendTls, message };
+        let number = reference.port;
+        let tls = match (port.tls, &reference.tls) {
+            (false, None) => return Ok(None),
+            (true, Some(tls)) => tls,
+            (true, None) => {
+                return Err(fault(format!(
+                    "port {number} of Service {service} speaks TLS (appProtocol {}), but tls does not say how its \
+                     certificate is verified. Set tls.caCertificateRef.name to a ConfigMap that holds the authority \
+                     under {CA_KEY}, or tls.insecureSkipVerify: true to accept any certificate.",
+                    port.protocol.as_deref().unwrap_or_default()
+                )));
+            }
+            (false, Some(_)) => {
+                return Err(fault(format!(
+                    "tls is set, but port {number} of Service {service} speaks clear text ({}). Set appProtocol: \
+                     {APP_PROTOCOL_WSS} on that port of the Service, or remove tls here.",
+                    match port.protocol.as_deref() {
+                        Some(protocol) => format!("appProtocol {protocol}"),
+                        None => "it has no appProtocol".to_owned(),
+                    }
+                )));
+            }
+        };
+        let server_name = match &tls.hostname {
+            Some(hostname) => hostname.clone(),
+            None => format!("{}.{}.svc", service.name, service.namespace),
+        };
+        let inputs = self.inputs;
+        let ca = match (&tls.ca_certificate_ref, tls.insecure_skip_verify) {
+            (Some(reference), false) => {
+                Some(authorities(inputs, &service.namespace, reference).map_err(fault)?)
+            }
+            (None, true) => None,
+            _ => {
+                return Err(fault(
+                    "tls: set caCertificateRef to verify the backend's certificate, or insecureSkipVerify: true to \
+                     accept any, but not both."
+                        .into(),
+                ));
+            }
+        };
+        let origin = tls.ca_certificate_ref.as_ref().map(|reference| {
+            format!(" ({} {}/{})", kind(reference.kind), service.namespace, reference.name)
+        });
+        self.trust.get(&server_name, ca).map(Some).map_err(|error| {
+            fault(format!(
+                "tls: {error}{}. Correct tls.hostname, or put the authority's certificate in PEM under {CA_KEY}.",
+                origin.unwrap_or_default()
+            ))
+        })
+    }
+}
+
+/// The content of `ca.crt`, or what is wrong with the object that should have it.
+fn authorities<'a>(
+    inputs: &'a Inputs,
+    namespace: &str,
+    reference: &CaCertificateRef,
+) -> Result<&'a [u8], String> {
+    let name = ObjectRef { namespace: namespace.to_owned(), name: reference.name.clone() };
+    let kind = kind(reference.kind);
+    let found = match reference.kind {
+        CaCertificateKind::ConfigMap => inputs.config_maps.get(&name).and_then(|map| {
+            let text = map.data.as_ref().and_then(|data| data.get(CA_KEY)).map(String::as_bytes);
+            let binary = || map.binary_data.as_ref()?.get(CA_KEY).map(|value| value.0.as_slice());
+            text.or_else(binary)
+        }),
+        CaCertificateKind::Secret => {
+            let secret = inputs.secrets.get(&name);
+            let is = secret.map(|secret| secret.type_.as_deref().unwrap_or("Opaque"));
+            if let Some(is) = is.filter(|is| *is != TLS_SECRET) {
+                return Err(format!(
+                    "tls.caCertificateRef: Secret {name} is of type {is}, not {TLS_SECRET}. A certificate is no \
+                     secret: put it into a ConfigMap under {CA_KEY}."
+                ));
+            }
+            secret.and_then(|secret| Some(secret.data.as_ref()?.get(CA_KEY)?.0.as_slice()))
+        }
+    };
+    found.filter(|ca| !ca.is_empty()).ok_or_else(|| {
+        let of_type = match reference.kind {
+            CaCertificateKind::ConfigMap => String::new(),
+            CaCertificateKind::Secret => format!(" of type {TLS_SECRET}"),
+        };
+        format!(
+            "tls.caCertificateRef: there is no {kind} {name}{of_type} with the key {CA_KEY}. Create it with the \
+             certificate of the authority that signed the backend's."
+        )
+    })
+}
+
+fn kind(kind: CaCertificateKind) -> &'static str {
+    match kind {
+        CaCertificateKind::ConfigMap => "ConfigMap",
+        CaCertificateKind::Secret => "Secret",
+    }
+}
+
+fn is_external(service: &Service) -> bool {
+    service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName")
+}
+
+fn transport(protocol: Option<&str>) -> &str {
+    protocol.unwrap_or("TCP")
+}
+
+fn has_ports(ports: &[ServicePort]) -> String {
+    let ports: Vec<_> = ports
+        .iter()
+        .map(|port| match port.name.as_deref() {
+            Some(name) if !name.is_empty() => format!("{} ({name})", port.port),
+            _ => port.port.to_string(),
+        })
+        .collect();
+    if ports.is_empty() { "it has none".into() } else { format!("it has {}", status::list(&ports)) }
+}
+
+/// Whether a port of this appProtocol speaks TLS; `None` if it cannot carry WebSockets over HTTP/1.1. KEP-3726 has the
+/// names with a prefix, IANA the bare ones; in doubt it is clear text, as it is without one.
+fn speaks_tls(protocol: Option<&str>) -> Option<bool> {
+    match protocol.unwrap_or_default().to_ascii_lowercase().as_str() {
+        "kubernetes.io/wss" | "wss" | "https" => Some(true),
+        "kubernetes.io/h2c" | "h2c" | "http2" | "grpc" | "grpcs" | "kubernetes.io/grpc" => None,
+        _ => Some(false),
+    }
+}
+
+/// The addresses that take new connections, sorted, and what is no address.
+fn endpoints(
+    service: &Service,
+    port: &ServicePort,
+    slices: &[&EndpointSlice],
+) -> (Arc<[Endpoint]>, Arc<[String]>) {
+    let mut found = BTreeSet::new();
+    let mut ignored = BTreeSet::new();
+    for slice in slices {
+        // FQDN: names are not looked up.
+        let (family, is_family): (_, fn(&IpAddr) -> bool) = match slice.address_type.as_str() {
+            "IPv4" => ("IPv4", IpAddr::is_ipv4),
+            "IPv6" => ("IPv6", IpAddr::is_ipv6),
+            _ => continue,
+        };
+        let ready = slice.endpoints.iter().filter(|endpoint| {
+            endpoint.conditions.as_ref().is_none_or(|conditions| {
+                conditions.ready.unwrap_or(true) && !conditions.terminating.unwrap_or(false)
+            })
+        });
+        for address in ready.flat_map(|endpoint| &endpoint.addresses) {
+            match address.parse::<IpAddr>().ok().filter(is_family) {
+                Some(address) => {
+                    let ports = ports(slice, port);
+                    found.extend(ports.map(|port| SocketAddr::new(address, port)));
+                }
+                None => {
+                    let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
+                    let name = slice.metadata.name.as_deref().unwrap_or_default();
+                    ignored.insert(format!(
+                        "EndpointSlice {namespace}/{name} has {address:?}, which is no {family} address, and is left \
+                         out."
+                    ));
+                }
+            }
+        }
+    }
+    // A pod of a dual-stack Service has an address of each family; it is taken once, by the Service's first.
+    let families = service.spec.as_ref().and_then(|spec| spec.ip_families.as_deref());
+    if let Some([first, _, ..]) = families {
+        let of_first = |address: &SocketAddr| address.is_ipv6() == (first == "IPv6");
+        if found.iter().any(of_first) {
+            found.retain(of_first);
+        }
+    }
+    let endpoints = found.into_iter().map(|address| Endpoint { address }).collect();
+    (endpoints, ignored.into_iter().collect())
+}
+
+/// The port numbers of a slice that stand for the Service's port. They carry its name, which is how a targetPort can
+/// be another number in every pod.
+fn ports<'s>(slice: &'s EndpointSlice, port: &'s ServicePort) -> impl Iterator<Item = u16> + 's {
+    let wanted = port.name.as_deref().unwrap_or_default();
+    slice
+        .ports
+        .iter()
+        .flatten()
+        .filter(move |port| {
+            port.name.as_deref().unwrap_or_default() == wanted
+                && transport(port.protocol.as_deref()) == "TCP"
+        })
+        .filter_map(|port| u16::try_from(port.port?).ok().filter(|port| *port != 0))
+}

@@ -1,0 +1,177 @@
+//! From Secrets to certificates that can be served.
+
+use std::{collections::HashMap, sync::Arc};
+
+use jiff::Timestamp;
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+
+use super::{Fault, Inputs, routes::TlsWanted, status};
+use crate::{
+    api::{Reason, TlsVersion},
+    table::{IdentityError, ObjectRef, TlsIdentity},
+};
+
+/// The type of Secrets that hold a certificate and its key.
+pub(super) const TLS_SECRET: &str = "kubernetes.io/tls";
+
+/// Parsed certificates by Secret and whether only TLS 1.3 is spoken. An entry holds as long as the Secret's
+/// content does; it is the content that is compared, as files have no resourceVersion.
+#[derive(Debug, Default)]
+pub(super) struct CertificateCache {
+    entries: HashMap<(ObjectRef, bool), Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    secret: Arc<Secret>,
+    parsed: Result<Arc<TlsIdentity>, IdentityError>,
+    used: bool,
+}
+
+impl CertificateCache {
+    /// Drops what no route asked for since the last call.
+    pub(super) fn forget_unused(&mut self) {
+        self.entries.retain(|_, entry| std::mem::take(&mut entry.used));
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+/// The certificates of one translation.
+pub(super) struct Certificates<'a> {
+    inputs: &'a Inputs,
+    cache: &'a mut CertificateCache,
+    next_change: Option<i64>,
+}
+
+impl<'a> Certificates<'a> {
+    pub(super) fn new(inputs: &'a Inputs, cache: &'a mut CertificateCache) -> Self {
+        Self { inputs, cache, next_change: None }
+    }
+
+    /// The certificate that a route wants, or what is wrong with its Secret.
+    pub(super) fn identity(&mut self, wanted: &TlsWanted) -> Result<Arc<TlsIdentity>, Fault> {
+        let TlsWanted { secret: name, field, min_version } = wanted;
+        let fault = |message| Fault { reason: Reason::InvalidCertificateRef, message };
+        let secret = self.inputs.secrets.get(name).ok_or_else(|| {
+            fault(format!(
+                "{field}: there is no Secret {name} of type {TLS_SECRET}. Create it (kubectl create secret \
+                 tls {} --namespace {} --cert=FILE --key=FILE), or correct the name.",
+                name.name, name.namespace
+            ))
+        })?;
+        let kind = secret.type_.as_deref().unwrap_or("Opaque");
+        if kind != TLS_SECRET {
+            return Err(fault(format!(
+                "{field}: Secret {name} is of type {kind}, not {TLS_SECRET}. The type of a Secret cannot be \
+                 changed: delete it and create it again (kubectl create secret tls)."
+            )));
+        }
+        let (Some(chain), Some(key)) = (content(secret, "tls.crt"), content(secret, "tls.key"))
+        else {
+            let missing: Vec<_> = ["tls.crt", "tls.key"]
+                .into_iter()
+                .filter(|key| content(secret, key).is_none())
+                .collect();
+            return Err(fault(format!(
+                "{field}: Secret {name} has no {}. Put the certificate chain under tls.crt and its private \
+                 key under tls.key, both in PEM.",
+                status::list(&missing)
+            )));
+        };
+        let only_tls13 = *min_version == TlsVersion::V1_3;
+        self.parsed(name, secret, chain, key, only_tls13).map_err(|error| {
+            let advice = match error {
+                IdentityError::Certificate(_) => {
+                    "Put the certificate chain in PEM under tls.crt, the server's certificate first."
+                }
+                IdentityError::Key(_) => {
+                    "Put the private key in PEM (PKCS#8, PKCS#1 or SEC1, not encrypted) under tls.key."
+                }
+                IdentityError::Mismatch => {
+                    "Put the key that the certificate was issued for under tls.key, and the server's \
+                     certificate first in tls.crt."
+                }
+            };
+            fault(format!("{field}: in Secret {name}, {error}. {advice}"))
+        })
+    }
+
+    fn parsed(
+        &mut self,
+        name: &ObjectRef,
+        secret: &Arc<Secret>,
+        chain: &ByteString,
+        key: &ByteString,
+        only_tls13: bool,
+    ) -> Result<Arc<TlsIdentity>, IdentityError> {
+        let slot = (name.clone(), only_tls13);
+        if let Some(entry) = self.cache.entries.get_mut(&slot)
+            && (Arc::ptr_eq(&entry.secret, secret)
+                || content(&entry.secret, "tls.crt") == Some(chain)
+                    && content(&entry.secret, "tls.key") == Some(key))
+        {
+            entry.used = true;
+            return entry.parsed.clone();
+        }
+        let parsed =
+            TlsIdentity::from_pem(name.clone(), &chain.0, &key.0, only_tls13).map(Arc::new);
+        let entry = Entry { secret: Arc::clone(secret), parsed: parsed.clone(), used: true };
+        self.cache.entries.insert(slot, entry);
+        parsed
+    }
+
+    /// Why clients may refuse a certificate that can be served.
+    pub(super) fn doubts(&mut self, identity: &TlsIdentity, hostnames: &[&str]) -> Vec<String> {
+        let mut doubts = Vec::new();
+        let secret = &identity.secret;
+        let uncovered: Vec<_> =
+            hostnames.iter().copied().filter(|hostname| !identity.covers(hostname)).collect();
+        if !uncovered.is_empty() {
+            let names = match &*identity.names {
+                [] => "no DNS name at all".to_owned(),
+                names => format!("only {}", status::list(names)),
+            };
+            doubts.push(format!(
+                "The certificate in Secret {secret} does not cover {}: it names {names}, so clients refuse \
+                 it. Have one issued for all hostnames of the route.",
+                status::list(&uncovered)
+            ));
+        }
+        let Some(now) = self.inputs.now else { return doubts };
+        if now >= identity.not_after {
+            doubts.push(format!(
+                "The certificate in Secret {secret} expired at {}, so clients refuse it. Renew it.",
+                moment(identity.not_after)
+            ));
+        } else if now < identity.not_before {
+            doubts.push(format!(
+                "The certificate in Secret {secret} is valid only from {} on; clients refuse it until then.",
+                moment(identity.not_before)
+            ));
+        }
+        for change in [identity.not_before, identity.not_after] {
+            if change > now {
+                self.next_change = Some(self.next_change.map_or(change, |next| next.min(change)));
+            }
+        }
+        doubts
+    }
+
+    /// When the first certificate in use begins or ceases to be valid.
+    pub(super) fn next_change(&self) -> Option<i64> {
+        self.next_change
+    }
+}
+
+/// The value of a key, unless it is empty.
+fn content<'a>(secret: &'a Secret, key: &str) -> Option<&'a ByteString> {
+    secret.data.as_ref()?.get(key).filter(|value| !value.0.is_empty())
+}
+
+fn moment(seconds: i64) -> String {
+    Timestamp::from_second(seconds).map_or_else(|_| format!("{seconds} s"), |time| time.to_string())
+}

@@ -1,0 +1,225 @@
+//! Who gets a match, and whose certificate a hostname shows: the older route, then the one whose
+//! `namespace/name` comes first.
+//!
+//! Routes are placed in that order, so whatever is taken stays taken.
+
+use std::{
+    collections::{BTreeMap, HashMap, hash_map},
+    fmt::Write as _,
+    sync::Arc,
+};
+
+use super::{
+    routes::{CheckedRoute, CheckedRule},
+    status,
+};
+use crate::{
+    api::TlsVersion,
+    table::{MatchKey, ObjectRef, PathKind, RouteEntry, Rule, TlsIdentity, VirtualHost},
+};
+
+/// All hostnames, as they fill up.
+#[derive(Default)]
+pub(super) struct Hosts<'a> {
+    hosts: BTreeMap<&'a str, Host>,
+}
+
+#[derive(Default)]
+struct Host {
+    entries: Vec<RouteEntry>,
+    /// Who holds a match: the route, and the index of the rule in its spec.
+    holders: HashMap<MatchKey, (ObjectRef, usize)>,
+    /// Whose certificate is shown.
+    certificate: Option<(ObjectRef, Claim)>,
+}
+
+/// What a route wants its hostnames to show.
+#[derive(Clone)]
+pub(super) struct Claim {
+    pub(super) secret: ObjectRef,
+    pub(super) min_version: TlsVersion,
+    /// `None` if the Secret cannot be used.
+    pub(super) identity: Option<Arc<TlsIdentity>>,
+}
+
+impl Claim {
+    /// Whether both show the same. They need not, though they name one Secret: a route of another namespace may not be
+    /// permitted to use it.
+    fn is_like(&self, other: &Self) -> bool {
+        self.secret == other.secret
+            && self.min_version == other.min_version
+            && self.identity.is_some() == other.identity.is_some()
+    }
+}
+
+/// What became of a route's matches.
+pub(super) struct Placement<'a> {
+    /// Hostnames under which at least one match is the route's.
+    pub(super) served: Vec<&'a str>,
+    /// A sentence for each match that is another's.
+    pub(super) lost: Vec<String>,
+}
+
+/// What became of a route's claim.
+pub(super) struct ClaimOutcome<'a> {
+    /// Hostnames whose certificate is the one that the route wants.
+    pub(super) held: Vec<&'a str>,
+    /// A sentence for each winner.
+    pub(super) lost: Vec<String>,
+}
+
+impl<'a> Hosts<'a> {
+    /// Gives the route every match that is free.
+    pub(super) fn place(&mut self, route: &CheckedRoute<'a>, rules: &[Arc<Rule>]) -> Placement<'a> {
+        let mut served = Vec::new();
+        let mut lost = Losses::default();
+        for &hostname in &route.hostnames {
+            let host = self.hosts.entry(hostname).or_default();
+            let before = host.entries.len();
+            for (checked, rule) in route.rules.iter().zip(rules) {
+                for (index, key) in &checked.keys {
+                    match host.holders.entry(key.clone()) {
+                        hash_map::Entry::Vacant(free) => {
+                            free.insert((route.object.clone(), checked.index));
+                            host.entries
+                                .push(RouteEntry { key: key.clone(), rule: Arc::clone(rule) });
+                        }
+                        hash_map::Entry::Occupied(taken) => {
+                            lost.add((checked, *index, key), taken.get(), hostname);
+                        }
+                    }
+                }
+            }
+            if host.entries.len() > before {
+                served.push(hostname);
+            }
+        }
+        Placement { served, lost: lost.sentences(&route.object) }
+    }
+
+    /// Lets the route choose the certificate of `hostnames`, where none has before it.
+    pub(super) fn claim(
+        &mut self,
+        route: &ObjectRef,
+        hostnames: &[&'a str],
+        claim: &Claim,
+    ) -> ClaimOutcome<'a> {
+        let mut held = Vec::new();
+        let mut winners = Vec::<(ObjectRef, Claim, Vec<&str>)>::new();
+        for &hostname in hostnames {
+            let host = self.hosts.entry(hostname).or_default();
+            let (winner, shown) =
+                host.certificate.get_or_insert_with(|| (route.clone(), claim.clone()));
+            if shown.is_like(claim) {
+                held.push(hostname);
+            } else if let Some((.., under)) = winners.iter_mut().find(|(other, ..)| other == winner)
+            {
+                under.push(hostname);
+            } else {
+                winners.push((winner.clone(), shown.clone(), vec![hostname]));
+            }
+        }
+        let lost = winners.into_iter().map(|(winner, shown, under)| {
+            format!(
+                "spec.tls: under {} the certificate is chosen by route {winner}, which has precedence \
+                 (older, or first by name): Secret {}, TLS {} and later. Use the same Secret and minVersion, \
+                 leave spec.tls out, or take another hostname.",
+                status::list(&under),
+                shown.secret,
+                version(shown.min_version),
+            )
+        });
+        ClaimOutcome { held, lost: lost.collect() }
+    }
+
+    /// The hosts of the table. Within a host the entries stand in order of precedence.
+    pub(super) fn build(self) -> impl Iterator<Item = VirtualHost> {
+        // A hostname that only losers named has no entry, for whoever wins it has one.
+        self.hosts.into_iter().map(|(pattern, host)| {
+            let tls = host.certificate.and_then(|(_, claim)| claim.identity);
+            VirtualHost::new(pattern, tls, host.entries)
+        })
+    }
+}
+
+/// Lost matches; one that is lost to one winner under several hostnames is told once.
+#[derive(Default)]
+struct Losses<'r> {
+    order: Vec<Loss<'r>>,
+}
+
+struct Loss<'r> {
+    rule: usize,
+    index: usize,
+    key: &'r MatchKey,
+    winner: (ObjectRef, usize),
+    under: Vec<&'r str>,
+}
+
+impl<'r> Losses<'r> {
+    fn add(
+        &mut self,
+        (rule, index, key): (&'r CheckedRule<'_>, usize, &'r MatchKey),
+        winner: &(ObjectRef, usize),
+        hostname: &'r str,
+    ) {
+        let rule = rule.index;
+        let known = self
+            .order
+            .iter_mut()
+            .find(|loss| loss.rule == rule && loss.index == index && loss.winner == *winner);
+        match known {
+            Some(loss) => loss.under.push(hostname),
+            None => {
+                let under = vec![hostname];
+                self.order.push(Loss { rule, index, key, winner: winner.clone(), under });
+            }
+        }
+    }
+
+    fn sentences(mut self, route: &ObjectRef) -> Vec<String> {
+        self.order.sort_by(|a, b| (a.rule, a.index, &a.winner).cmp(&(b.rule, b.index, &b.winner)));
+        let sentence = |loss: &Loss<'_>| {
+            let Loss { rule, index, key, winner: (winner, winning_rule), under } = loss;
+            let what = format!("spec.rules[{rule}].matches[{index}] ({})", describe(key));
+            if winner == route {
+                format!(
+                    "{what} is never reached: spec.rules[{winning_rule}] has the same match. Remove one."
+                )
+            } else {
+                format!(
+                    "{what} under {} belongs to route {winner}, which has precedence (older, or first by \
+                     name). Change the match or the hostname here, or delete it there.",
+                    status::list(under)
+                )
+            }
+        };
+        self.order.iter().map(sentence).collect()
+    }
+}
+
+/// A match in the words of the spec.
+fn describe(key: &MatchKey) -> String {
+    let mut text = match key.kind {
+        PathKind::Exact => format!("Exact {}", key.path),
+        PathKind::Prefix if key.path.is_empty() => "Prefix /".to_owned(),
+        PathKind::Prefix => format!("Prefix {}", key.path),
+    };
+    for (name, value) in &key.headers {
+        let _ = write!(text, ", header {name}: {}", value.to_str().unwrap_or("…"));
+    }
+    for (name, value) in &key.query {
+        let _ = write!(text, ", query parameter {name}={value}");
+    }
+    if !key.subprotocols.is_empty() {
+        let _ = write!(text, ", subprotocol {}", key.subprotocols.join(" or "));
+    }
+    text
+}
+
+fn version(version: TlsVersion) -> &'static str {
+    match version {
+        TlsVersion::V1_2 => "1.2",
+        TlsVersion::V1_3 => "1.3",
+    }
+}

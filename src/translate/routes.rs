@@ -1,0 +1,325 @@
+//! From a WebSocketRoute to its sound parts, with a sentence for each of the others.
+//!
+//! The CRD refuses most of this at the API server already; but files, and objects stored under an
+//! older schema, come here unchecked.
+
+use std::{cmp::Ordering, collections::HashSet};
+
+use http::{HeaderName, HeaderValue};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{Fault, RouteInput, status, status::Findings};
+use crate::{
+    api::{
+        PathMatch, PathMatchType, Reason, RouteMatch, RouteRule, RouteTls, TlsVersion,
+        WebSocketRoute, WebSocketRouteSpec,
+    },
+    table::{MatchKey, ObjectRef, PathKind},
+};
+
+const MAX_BACKENDS: usize = 16;
+const MAX_WEIGHT: u32 = 1_000_000;
+
+/// A route with its sound parts.
+pub(super) struct CheckedRoute<'a> {
+    pub(super) object: ObjectRef,
+    pub(super) generation: Option<i64>,
+    pub(super) spec: &'a WebSocketRouteSpec,
+    /// Why nothing of it can be served.
+    pub(super) rejected: Option<String>,
+    /// What is wrong with the parts that are left out.
+    pub(super) faults: Vec<String>,
+    /// Without repeats.
+    pub(super) hostnames: Vec<&'a str>,
+    pub(super) tls: Option<TlsWanted>,
+    pub(super) rules: Vec<CheckedRule<'a>>,
+}
+
+/// A sound rule.
+pub(super) struct CheckedRule<'a> {
+    /// Its index in the spec.
+    pub(super) index: usize,
+    pub(super) name: String,
+    pub(super) spec: &'a RouteRule,
+    /// Its matches without repeats, each with its index in the spec.
+    pub(super) keys: Vec<(usize, MatchKey)>,
+}
+
+/// The certificate that a route asks for.
+pub(super) struct TlsWanted {
+    pub(super) secret: ObjectRef,
+    /// The field that names the Secret.
+    pub(super) field: &'static str,
+    pub(super) min_version: TlsVersion,
+}
+
+/// Namespace and name of an object.
+pub(super) fn object_ref(metadata: &ObjectMeta) -> ObjectRef {
+    ObjectRef {
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name: metadata.name.clone().unwrap_or_default(),
+    }
+}
+
+/// What there is to say about a route that could not be read. Its class cannot be read either, so that
+/// every controller says it.
+pub(super) fn unreadable(metadata: &ObjectMeta, error: &str) -> Findings {
+    let mut findings = Findings::new(metadata.generation);
+    let message = format!(
+        "The spec cannot be read: {}. Correct it, or delete the route; the fields are those of kubectl explain \
+         wsr.spec.",
+        error.trim_end_matches('.')
+    );
+    findings.rejected = Some(Fault { reason: Reason::Invalid, message });
+    findings
+}
+
+/// The readable routes of our class: older before younger, then by namespace and name. Files have no age.
+pub(super) fn by_precedence<'a>(routes: &'a [RouteInput], class: &str) -> Vec<&'a WebSocketRoute> {
+    let mut ours: Vec<_> = routes
+        .iter()
+        .filter_map(|route| match route {
+            RouteInput::Valid(route) if route.spec.class_name == class => Some(route.as_ref()),
+            _ => None,
+        })
+        .collect();
+    ours.sort_by(|a, b| precedence(&a.metadata, &b.metadata));
+    ours
+}
+
+fn precedence(a: &ObjectMeta, b: &ObjectMeta) -> Ordering {
+    let age = |metadata: &ObjectMeta| {
+        let created = metadata.creation_timestamp.as_ref().map(|time| time.0);
+        // What has no age comes after what has one.
+        (created.is_none(), created)
+    };
+    age(a)
+        .cmp(&age(b))
+        .then_with(|| a.namespace.cmp(&b.namespace))
+        .then_with(|| a.name.cmp(&b.name))
+}
+
+/// Takes a route apart.
+pub(super) fn check(route: &WebSocketRoute) -> CheckedRoute<'_> {
+    let spec = &route.spec;
+    let mut checked = CheckedRoute {
+        object: object_ref(&route.metadata),
+        generation: route.metadata.generation,
+        spec,
+        rejected: None,
+        faults: Vec::new(),
+        hostnames: Vec::new(),
+        tls: None,
+        rules: Vec::new(),
+    };
+    match spec.tls.as_ref().map(|tls| wanted(tls, &checked.object.namespace)).transpose() {
+        Ok(tls) => checked.tls = tls,
+        Err(message) => checked.rejected = Some(message),
+    }
+    let mut seen = HashSet::new();
+    for (index, name) in spec.hostnames.iter().enumerate() {
+        match hostname(name) {
+            Ok(()) if seen.insert(name) => checked.hostnames.push(name),
+            Ok(()) => {}
+            Err(what) => checked.faults.push(format!("spec.hostnames[{index}]: {name:?} {what}.")),
+        }
+    }
+    let mut names = HashSet::new();
+    for (index, rule) in spec.rules.iter().enumerate() {
+        match check_rule(index, rule, &mut names) {
+            Ok(rule) => checked.rules.push(rule),
+            Err(message) => checked.faults.push(format!("spec.rules[{index}]{message}")),
+        }
+    }
+    if checked.rejected.is_none() && (checked.hostnames.is_empty() || checked.rules.is_empty()) {
+        if spec.hostnames.is_empty() {
+            checked.faults.push("spec.hostnames: is empty. Name at least one hostname.".into());
+        }
+        if spec.rules.is_empty() {
+            checked.faults.push("spec.rules: is empty. Write at least one rule.".into());
+        }
+        checked.rejected = Some(status::join(std::mem::take(&mut checked.faults)));
+    }
+    checked
+}
+
+fn wanted(tls: &RouteTls, namespace: &str) -> Result<TlsWanted, String> {
+    let (field, secret) = match (&tls.secret_name, &tls.secret_ref) {
+        (Some(name), None) => {
+            let name = name.clone();
+            ("spec.tls.secretName", ObjectRef { namespace: namespace.to_owned(), name })
+        }
+        (None, Some(reference)) => {
+            let namespace = reference.namespace.as_deref().unwrap_or(namespace).to_owned();
+            ("spec.tls.secretRef", ObjectRef { namespace, name: reference.name.clone() })
+        }
+        _ => {
+            return Err("spec.tls: set secretName, or secretRef for a Secret of another namespace, but not \
+                        both."
+                .into());
+        }
+    };
+    Ok(TlsWanted { secret, field, min_version: tls.min_version })
+}
+
+/// Whether a hostname can be the name that a client asks for (RFC 1123 §2.1, RFC 6066 §3), or a wildcard for it.
+fn hostname(name: &str) -> Result<(), &'static str> {
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Err("has upper-case letters; write it in lower case");
+    }
+    if name.parse::<std::net::IpAddr>().is_ok() {
+        return Err(
+            "is an IP address; clients that dial one send no server name (SNI), so take a name",
+        );
+    }
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let labels = name.strip_prefix("*.").unwrap_or(name);
+    if name.len() <= 253 && labels.split('.').all(label) {
+        Ok(())
+    } else {
+        Err(
+            "is no hostname; write DNS labels, such as chat.example.com, with at most one '*', which stands \
+             for the whole leftmost label: *.example.com; no port, no scheme",
+        )
+    }
+}
+
+fn check_rule<'a>(
+    index: usize,
+    rule: &'a RouteRule,
+    names: &mut HashSet<&'a str>,
+) -> Result<CheckedRule<'a>, String> {
+    if let Some(name) = &rule.name
+        && !names.insert(name)
+    {
+        return Err(format!(".name: {name:?} is the name of an earlier rule too. Rename one."));
+    }
+    let mut keys = Vec::<(usize, MatchKey)>::new();
+    let every = [RouteMatch::default()];
+    let matches = if rule.matches.is_empty() { &every[..] } else { &rule.matches };
+    for (index, wanted) in matches.iter().enumerate() {
+        let key = match_key(wanted).map_err(|what| format!(".matches[{index}]{what}"))?;
+        if keys.iter().all(|(_, other)| *other != key) {
+            keys.push((index, key));
+        }
+    }
+    if rule.timeouts.connect.limit().is_none() || rule.timeouts.upgrade.limit().is_none() {
+        return Err(
+            ".timeouts: connect and upgrade must be above 0s: an upgrade always has a deadline."
+                .into(),
+        );
+    }
+    backend_refs(rule)?;
+    let name = rule.name.clone().unwrap_or_else(|| index.to_string());
+    Ok(CheckedRule { index, name, spec: rule, keys })
+}
+
+fn backend_refs(rule: &RouteRule) -> Result<(), String> {
+    let count = rule.backend_refs.len();
+    if !(1..=MAX_BACKENDS).contains(&count) {
+        return Err(format!(
+            ".backendRefs: there are {count}. Name at least one and at most {MAX_BACKENDS}."
+        ));
+    }
+    for (index, backend) in rule.backend_refs.iter().enumerate() {
+        if backend.port == 0 {
+            return Err(format!(
+                ".backendRefs[{index}].port: 0 is no port. Give a number of the Service's ports."
+            ));
+        }
+        if backend.weight > MAX_WEIGHT {
+            return Err(format!(
+                ".backendRefs[{index}].weight: {} is above {MAX_WEIGHT}. Weights are shares: divide all by the same \
+                 number.",
+                backend.weight
+            ));
+        }
+    }
+    if rule.backend_refs.iter().all(|backend| backend.weight == 0) {
+        return Err(".backendRefs: every weight is 0, so that every upgrade would be refused. Give at least one a \
+                    weight above 0."
+            .into());
+    }
+    Ok(())
+}
+
+/// The match, normalised.
+fn match_key(wanted: &RouteMatch) -> Result<MatchKey, String> {
+    let (kind, path) =
+        path(&wanted.path).map_err(|what| format!(".path: {:?} {what}.", wanted.path.value))?;
+
+    let mut headers = Vec::<(HeaderName, HeaderValue)>::new();
+    for (index, header) in wanted.headers.iter().enumerate() {
+        let fault = |what: &str| format!(".headers[{index}]: {what}");
+        let name = HeaderName::from_bytes(header.name.as_bytes())
+            .map_err(|_| fault(&format!("{:?} is no name of a header.", header.name)))?;
+        let value = HeaderValue::from_str(&header.value)
+            .ok()
+            .filter(|value| !value.is_empty() && header.value.trim() == header.value)
+            .ok_or_else(|| {
+                fault(&format!(
+                    "{:?} can be no header's value: those are not empty, and have no space around them and no control \
+                     characters.",
+                    header.value
+                ))
+            })?;
+        if headers.iter().any(|(other, _)| *other == name) {
+            return Err(fault(&format!("{name} stands here twice. Each header has one value.")));
+        }
+        headers.push((name, value));
+    }
+    headers.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+
+    let mut query = Vec::<(String, String)>::new();
+    for (index, parameter) in wanted.query_params.iter().enumerate() {
+        let fault = |what: &str| format!(".queryParams[{index}]: {what}");
+        if parameter.name.is_empty() {
+            return Err(fault("the name is empty."));
+        }
+        if query.iter().any(|(name, _)| *name == parameter.name) {
+            let name = &parameter.name;
+            return Err(fault(&format!(
+                "{name:?} stands here twice. Each parameter has one value."
+            )));
+        }
+        query.push((parameter.name.clone(), parameter.value.clone()));
+    }
+    query.sort();
+
+    // Subprotocols are tokens, as the names of headers are, but case counts (RFC 6455 §4.1).
+    let no_token = |text: &&String| HeaderName::from_bytes(text.as_bytes()).is_err();
+    if let Some(bad) = wanted.subprotocols.iter().find(no_token) {
+        return Err(format!(
+            ".subprotocols: {bad:?} is no subprotocol: one has no spaces and no commas."
+        ));
+    }
+    let mut subprotocols = wanted.subprotocols.clone();
+    subprotocols.sort();
+    subprotocols.dedup();
+    Ok(MatchKey { kind, path: path.into(), headers, query, subprotocols })
+}
+
+fn path(path: &PathMatch) -> Result<(PathKind, &str), &'static str> {
+    let value = path.value.as_str();
+    if !value.starts_with('/') {
+        return Err("does not begin with '/'");
+    }
+    if value.contains(['?', '#']) {
+        return Err("has '?' or '#'; a query is matched by queryParams");
+    }
+    if value.contains("//") || value.split('/').any(|element| matches!(element, "." | "..")) {
+        return Err("has '//', '/./' or '/../', which is not a path that a request should have");
+    }
+    if !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("has a character that stands percent-encoded in a request; write it so");
+    }
+    Ok(match path.kind {
+        PathMatchType::Exact => (PathKind::Exact, value),
+        PathMatchType::Prefix => (PathKind::Prefix, value.strip_suffix('/').unwrap_or(value)),
+    })
+}

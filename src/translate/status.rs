@@ -1,0 +1,181 @@
+//! From what was found out about each route to its conditions and to the lines of the log.
+
+use std::{collections::BTreeMap, fmt::Display};
+
+use super::{ConditionOutput, Fault, Problem, RouteStatus};
+use crate::{
+    api::{ConditionType, Reason},
+    table::ObjectRef,
+};
+
+/// Sentences in one condition; the API server takes no endless message.
+const MAX_SENTENCES: usize = 8;
+
+/// What there is to say about one route.
+#[derive(Debug)]
+pub(super) struct Findings {
+    generation: Option<i64>,
+    /// Why the route has no place in the table.
+    pub(super) rejected: Option<Fault>,
+    /// What of it is not served: Invalid or Conflicted.
+    pub(super) partial: Vec<Fault>,
+    /// References that lead nowhere.
+    pub(super) unresolved: Vec<Fault>,
+    /// References that lead to something doubtful.
+    pub(super) warnings: Vec<String>,
+    /// What is served otherwise than written.
+    pub(super) unserved: Vec<String>,
+    /// What is served as written, but not to the user's joy.
+    pub(super) notes: Vec<String>,
+}
+
+impl Findings {
+    pub(super) fn new(generation: Option<i64>) -> Self {
+        Self {
+            generation,
+            rejected: None,
+            partial: Vec::new(),
+            unresolved: Vec::new(),
+            warnings: Vec::new(),
+            unserved: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// No match of the route is left to it. What else was wrong with the spec is said too.
+    pub(super) fn reject_as_conflicted(&mut self, lost: Vec<String>) {
+        let partial = std::mem::take(&mut self.partial).into_iter().map(|fault| fault.message);
+        let message = join(lost.into_iter().chain(partial));
+        self.rejected = Some(Fault { reason: Reason::Conflicted, message });
+    }
+
+    fn status(&self) -> RouteStatus {
+        let mut conditions = vec![self.accepted(), self.resolved_refs(), self.programmed()];
+        conditions.extend(self.partially_invalid());
+        RouteStatus { observed_generation: self.generation, conditions }
+    }
+
+    fn accepted(&self) -> ConditionOutput {
+        let kind = ConditionType::Accepted;
+        match &self.rejected {
+            Some(fault) => condition(kind, false, fault.reason, fault.message.clone()),
+            None if self.partial.is_empty() => {
+                condition(kind, true, Reason::Accepted, "The route is accepted.".into())
+            }
+            None => condition(
+                kind,
+                true,
+                Reason::Accepted,
+                "The route is accepted in part: see PartiallyInvalid.".into(),
+            ),
+        }
+    }
+
+    fn resolved_refs(&self) -> ConditionOutput {
+        let kind = ConditionType::ResolvedRefs;
+        if self.rejected.as_ref().is_some_and(|fault| fault.reason == Reason::Invalid) {
+            let message = "Nothing was looked up, as the spec is invalid: see Accepted.".into();
+            return condition(kind, false, Reason::Invalid, message);
+        }
+        let mut faults: Vec<_> = self.unresolved.iter().collect();
+        // Stable: among faults of one reason the order of the spec stays.
+        faults.sort_by_key(|fault| fault.reason);
+        let warnings = self.warnings.iter().cloned();
+        match faults.first() {
+            Some(first) => {
+                let reason = first.reason;
+                let messages = faults.into_iter().map(|fault| fault.message.clone());
+                condition(kind, false, reason, join(messages.chain(warnings)))
+            }
+            None => {
+                let all_well = "All references are resolved.".to_owned();
+                let message = join(std::iter::once(all_well).chain(warnings));
+                condition(kind, true, Reason::ResolvedRefs, message)
+            }
+        }
+    }
+
+    fn programmed(&self) -> ConditionOutput {
+        let kind = ConditionType::Programmed;
+        if self.rejected.is_some() {
+            let message = "The route is not served: see Accepted.".into();
+            return condition(kind, false, Reason::NotProgrammed, message);
+        }
+        let notes = self.notes.iter().cloned();
+        let partly = (!self.partial.is_empty())
+            .then(|| "The route is served in part: see PartiallyInvalid.".to_owned());
+        let unserved: Vec<_> = partly.into_iter().chain(self.unserved.iter().cloned()).collect();
+        if unserved.is_empty() {
+            let all_well = "The route is served as written.".to_owned();
+            let message = join(std::iter::once(all_well).chain(notes));
+            condition(kind, true, Reason::Programmed, message)
+        } else {
+            condition(kind, false, Reason::NotProgrammed, join(unserved.into_iter().chain(notes)))
+        }
+    }
+
+    fn partially_invalid(&self) -> Option<ConditionOutput> {
+        let reason = self.partial.iter().map(|fault| fault.reason).min()?;
+        let message = join(self.partial.iter().map(|fault| fault.message.clone()));
+        Some(condition(ConditionType::PartiallyInvalid, true, reason, message))
+    }
+
+    /// What the log tells: all that is wrong, also where the route is served nevertheless. That endpoints come
+    /// and go is the day's work, and not in it.
+    fn problems(&self) -> impl Iterator<Item = (Reason, &str)> {
+        let faults = self.rejected.iter().chain(&self.partial).chain(&self.unresolved);
+        let warnings =
+            self.warnings.iter().map(|message| (Reason::InvalidCertificateRef, message.as_str()));
+        faults.map(|fault| (fault.reason, fault.message.as_str())).chain(warnings)
+    }
+}
+
+/// The statuses and the lines of the log, both in the order of the routes' names.
+pub(super) fn report(
+    findings: BTreeMap<ObjectRef, Findings>,
+) -> (BTreeMap<ObjectRef, RouteStatus>, Vec<Problem>) {
+    let problems = findings
+        .iter()
+        .flat_map(|(route, findings)| {
+            findings.problems().map(|(reason, message)| Problem {
+                route: route.clone(),
+                reason,
+                message: message.to_owned(),
+            })
+        })
+        .collect();
+    let statuses = findings.into_iter().map(|(route, found)| (route, found.status())).collect();
+    (statuses, problems)
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub(super) fn list<T: Display>(items: &[T]) -> String {
+    match items {
+        [] => String::new(),
+        [one] => one.to_string(),
+        [rest @ .., last] => {
+            let rest: Vec<_> = rest.iter().map(ToString::to_string).collect();
+            format!("{} and {last}", rest.join(", "))
+        }
+    }
+}
+
+/// The first sentences, and how many more there are.
+pub(super) fn join(sentences: impl IntoIterator<Item = String>) -> String {
+    let mut sentences = sentences.into_iter();
+    let mut text = sentences.by_ref().take(MAX_SENTENCES).collect::<Vec<_>>().join(" ");
+    let more = sentences.count();
+    if more > 0 {
+        text.push_str(&format!(" And {more} more like these."));
+    }
+    text
+}
+
+fn condition(
+    kind: ConditionType,
+    status: bool,
+    reason: Reason,
+    message: String,
+) -> ConditionOutput {
+    ConditionOutput { kind, status, reason, message }
+}

@@ -1,0 +1,7 @@
+//! The program as people start it: what it prints, what it refuses, how it ends.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod bad_input;
+mod dev;
+mod program;
+mod serve;

@@ -1,0 +1,150 @@
+//! `tidegate serve` from a folder: start, change, log, end.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    net::TcpStream,
+    process::Stdio,
+};
+
+use crate::program::*;
+
+#[test]
+fn it_prints_one_line_for_each_address_and_ready() {
+    let (_backend, port) = echo_backend();
+    let folder = folder(port);
+    let program = Program::start(&mut serve(folder.path()));
+    let text = program.says("ready\n");
+    let names: Vec<_> = text.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(names, ["https", "http", "admin", "ready"]);
+    let answer = get(program.address("admin"), "/readyz");
+    assert!(answer.contains("ready: table generation 1"), "{answer}");
+    let table = get(program.address("admin"), "/debug/table");
+    assert!(table.contains(&format!("127.0.0.1:{port}")), "{table}");
+}
+
+#[test]
+fn settings_can_come_from_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = tidegate();
+    command
+        .arg("serve")
+        .env("TIDEGATE_SOURCE", folder.path())
+        .env("TIDEGATE_HTTPS_LISTEN", "127.0.0.1:0,127.0.0.1:0")
+        .env("TIDEGATE_HTTP_LISTEN", "off")
+        .env("TIDEGATE_ADMIN_LISTEN", "off")
+        .env("TIDEGATE_LOG_FORMAT", "json");
+    let program = Program::start(&mut command);
+    let text = program.says("ready\n");
+    assert_eq!(text.lines().filter(|line| line.starts_with("https ")).count(), 2, "{text}");
+    let log = program.logs("\"message\":\"ready\"");
+    assert!(log.lines().all(|line| line.starts_with('{')), "{log}");
+}
+
+#[test]
+fn a_changed_folder_is_served_anew_while_open_sockets_stay() {
+    let (_backend, port) = echo_backend();
+    let folder = folder(port);
+    let program = Program::start(&mut serve(folder.path()));
+    let (http, admin) = (program.address("http"), program.address("admin"));
+    let mut open = TcpStream::connect(http).unwrap();
+    upgrade(&mut open, "/");
+    fs::remove_file(inside(&folder, "route.yaml")).unwrap();
+    get_until(admin, "/readyz", "table generation 2");
+    assert!(get(http, "/").starts_with("HTTP/1.1 404 "));
+    echo(&mut open);
+    fs::write(inside(&folder, "again.yml"), route("again", "/again", port)).unwrap();
+    get_until(admin, "/readyz", "table generation 3");
+    let mut new = TcpStream::connect(http).unwrap();
+    upgrade(&mut new, "/again");
+    echo(&mut new);
+    echo(&mut open);
+}
+
+#[test]
+fn the_log_has_a_line_for_open_close_and_refusal_and_never_a_query_string() {
+    let (_backend, port) = echo_backend();
+    let folder = folder(port);
+    let mut command = serve(folder.path());
+    let program = Program::start(command.args(["--log-format", "json", "--log-level", "debug"]));
+    let http = program.address("http");
+    let mut stream = TcpStream::connect(http).unwrap();
+    upgrade(&mut stream, "/room?access_token=s3cret");
+    echo(&mut stream);
+    drop(stream);
+    get(http, "/plain?access_token=s3cret");
+    program.logs("\"event\":\"close\"");
+    let log = program.logs("\"event\":\"refused\"");
+    assert!(!log.contains("s3cret"), "{log}");
+    let line = |event: &str| {
+        let wanted = format!("\"event\":\"{event}\"");
+        let line = log.lines().find(|line| line.contains(&wanted)).unwrap();
+        serde_json::from_str::<serde_json::Value>(line).unwrap()
+    };
+    let (open, close, refused) = (line("open"), line("close"), line("refused"));
+    assert_eq!(open["path"], "/room");
+    assert_eq!(open["route"], "echo");
+    assert_eq!(open["request_id"], close["request_id"]);
+    assert_eq!(close["cause"], "client_closed");
+    assert_eq!((&close["bytes_up"], &close["messages_down"]), (&11.into(), &1.into()));
+    assert_eq!((&refused["reason"], &refused["status"]), (&"not_websocket".into(), &426.into()));
+}
+
+#[test]
+fn a_termination_signal_says_goodbye_with_1001_and_exits_0() {
+    let (_backend, port) = echo_backend();
+    let folder = folder(port);
+    let mut program = Program::start(&mut serve(folder.path()));
+    let mut stream = TcpStream::connect(program.address("http")).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    upgrade(&mut stream, "/");
+    echo(&mut stream);
+    program.signal("TERM");
+    let mut close = [0; 4];
+    stream.read_exact(&mut close).unwrap();
+    assert_eq!((close[0], &close[2..]), (0x88, &1001_u16.to_be_bytes()[..]));
+    drop(stream);
+    assert_eq!(program.ends().code(), Some(0));
+    program.logs("cause=\"drain\"");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let (_backend, port) = echo_backend();
+    let folder = folder(port);
+    let mut program = Program::start(&mut serve(folder.path()));
+    // A client that does not answer a Close frame would be waited for.
+    let mut stream = TcpStream::connect(program.address("http")).unwrap();
+    upgrade(&mut stream, "/");
+    program.signal("TERM");
+    program.logs("shutting down");
+    program.signal("TERM");
+    assert_eq!(program.ends().code(), Some(1));
+    program.logs("ended at once by a second signal");
+}
+
+#[test]
+fn the_crd_is_printed_and_a_reader_that_leaves_is_no_panic() {
+    let (code, out, _) = run(tidegate().arg("crd"));
+    assert_eq!(code, Some(0));
+    assert!(out.contains("kind: CustomResourceDefinition"), "{out}");
+    let mut child =
+        tidegate().arg("crd").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::with_capacity(16, child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    child.wait().unwrap();
+    assert!(!err.contains("panicked"), "{err}");
+}
+
+#[test]
+fn help_names_every_command_and_the_way_to_try_it() {
+    let (code, out, _) = run(tidegate().arg("--help"));
+    assert_eq!(code, Some(0));
+    for word in ["serve", "dev", "crd", "Try it without a cluster: tidegate dev"] {
+        assert!(out.contains(word), "{word}: {out}");
+    }
+    let (code, out, _) = run(tidegate().arg("--version"));
+    assert_eq!((code, out.trim()), (Some(0), concat!("tidegate ", env!("CARGO_PKG_VERSION"))));
+}

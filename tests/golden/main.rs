@@ -1,0 +1,159 @@
+//! Golden files: what a user writes (`cases/NAME.in.yaml`), and all that comes of it
+//! (`cases/NAME.out.yaml`): the table, every condition, every line of the log.
+//!
+//! `UPDATE_GOLDEN=1 cargo test --test golden` writes the answers anew; read the diff before you
+//! commit it. README.md beside this file says how a case is written.
+
+mod objects;
+mod render;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use tidegate::{
+    api::{DEFAULT_CLASS, Reason},
+    translate::{Inputs, Output, Translator, translate},
+};
+
+/// When it is in every case, so that certificates are judged alike for ever: 2026-06-01T00:00:00Z.
+const NOW: i64 = 1_780_272_000;
+
+#[test]
+fn every_case_gives_its_answer() {
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1");
+    let mut wrong = Vec::new();
+    for case in cases() {
+        let answer = render::render(&translate(&case.inputs(), DEFAULT_CLASS));
+        let expected = fs::read_to_string(&case.answer).unwrap_or_default();
+        if answer == expected {
+            continue;
+        }
+        if update {
+            fs::write(&case.answer, &answer).expect("the folder of the cases is writable");
+        } else {
+            wrong.push(format!("{}\n{}", case.name, difference(&expected, &answer)));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of the cases give another answer. If that is meant: UPDATE_GOLDEN=1 cargo test --test golden\n\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn every_case_says_what_it_shows() {
+    for case in cases() {
+        let first = case.text.lines().next().unwrap_or_default();
+        assert!(
+            first.starts_with("# "),
+            "{}: begin with a comment that says what it shows",
+            case.name
+        );
+    }
+}
+
+#[test]
+fn no_answer_is_without_its_case() {
+    let known: BTreeSet<_> = cases().into_iter().map(|case| case.answer).collect();
+    for file in files(".out.yaml") {
+        assert!(known.contains(&file), "{} has no .in.yaml: delete it", file.display());
+    }
+}
+
+#[test]
+fn every_reason_is_shown() {
+    let outputs: Vec<_> =
+        cases().iter().map(|case| translate(&case.inputs(), DEFAULT_CLASS)).collect();
+    let shown: BTreeSet<_> = outputs
+        .iter()
+        .flat_map(|output| output.statuses.values())
+        .flat_map(|status| &status.conditions)
+        .map(|condition| condition.reason)
+        .collect();
+    for reason in Reason::ALL {
+        assert!(shown.contains(&reason), "no case shows {reason}");
+    }
+}
+
+#[test]
+fn the_order_of_objects_and_what_was_translated_before_change_no_answer() {
+    let mut used = Translator::default();
+    for case in cases() {
+        let inputs = case.inputs();
+        let answer = translate(&inputs, DEFAULT_CLASS);
+        assert_eq!(used.translate(&reversed(&inputs), DEFAULT_CLASS), answer, "{}", case.name);
+        assert_eq!(used.translate(&Inputs::default(), DEFAULT_CLASS), Output::default());
+    }
+}
+
+fn reversed(inputs: &Inputs) -> Inputs {
+    let mut inputs = inputs.clone();
+    inputs.routes.reverse();
+    inputs.endpoint_slices.reverse();
+    if let Some(grants) = &mut inputs.reference_grants {
+        grants.reverse();
+    }
+    inputs
+}
+
+struct Case {
+    name: String,
+    text: String,
+    answer: PathBuf,
+}
+
+impl Case {
+    fn inputs(&self) -> Inputs {
+        let mut inputs = objects::parse(&self.text)
+            .unwrap_or_else(|error| panic!("cases/{}.in.yaml: {error}", self.name));
+        inputs.now = Some(NOW);
+        inputs
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let cases: Vec<_> = files(".in.yaml")
+        .into_iter()
+        .map(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).expect("names are UTF-8");
+            let name = name.trim_end_matches(".in.yaml").to_owned();
+            let text = fs::read_to_string(&path).expect("the case is readable");
+            let answer = path.with_file_name(format!("{name}.out.yaml"));
+            Case { name, text, answer }
+        })
+        .collect();
+    assert!(!cases.is_empty(), "no cases found");
+    cases
+}
+
+fn files(suffix: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cases");
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .expect("the folder of the cases is there")
+        .map(|entry| entry.expect("the folder is readable").path())
+        .filter(|path| path.to_string_lossy().ends_with(suffix))
+        .collect();
+    files.sort();
+    files
+}
+
+/// The lines between the common beginning and the common end.
+fn difference(expected: &str, answer: &str) -> String {
+    let (old, new): (Vec<_>, Vec<_>) = (expected.lines().collect(), answer.lines().collect());
+    let start = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
+    let (old_rest, new_rest) = (&old[start..], &new[start..]);
+    let end = old_rest.iter().rev().zip(new_rest.iter().rev()).take_while(|(a, b)| a == b).count();
+    let removed = old_rest[..old_rest.len() - end].iter().map(|line| format!("  - {line}\n"));
+    let added = new_rest[..new_rest.len() - end].iter().map(|line| format!("  + {line}\n"));
+    format!(
+        "  from line {}:\n{}{}",
+        start + 1,
+        removed.collect::<String>(),
+        added.collect::<String>()
+    )
+}

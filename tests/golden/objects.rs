@@ -1,0 +1,73 @@
+//! From the YAML of a case to inputs.
+//!
+//! More lenient than the file source, on purpose: a case may hold what neither the API server nor the file source would
+//! let through, as translation must stand that too (objects stored under an older schema).
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tidegate::{
+    table::ObjectRef,
+    translate::{Inputs, RouteInput},
+};
+
+/// The objects of a multi-document YAML. ReferenceGrants are an installed kind unless the text has the line
+/// `# ReferenceGrant is not installed`.
+pub(crate) fn parse(text: &str) -> Result<Inputs, String> {
+    let mut inputs = Inputs::default();
+    if !text.lines().any(|line| line == "# ReferenceGrant is not installed") {
+        inputs.reference_grants = Some(Vec::new());
+    }
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(text).map_err(|error| error.to_string())?;
+    for (index, document) in documents.into_iter().enumerate() {
+        add(document, &mut inputs).map_err(|error| format!("document {}: {error}", index + 1))?;
+    }
+    Ok(inputs)
+}
+
+fn add(document: Value, inputs: &mut Inputs) -> Result<(), String> {
+    let kind = document["kind"].as_str().ok_or("no kind")?.to_owned();
+    let text = |field: &str| document["metadata"][field].as_str().map(str::to_owned);
+    let name = ObjectRef {
+        namespace: text("namespace").ok_or("no metadata.namespace")?,
+        name: text("name").ok_or("no metadata.name")?,
+    };
+    match kind.as_str() {
+        "WebSocketRoute" => inputs.routes.push(match read(document.clone()) {
+            Ok(route) => RouteInput::Valid(route),
+            Err(error) => RouteInput::Unreadable {
+                metadata: read(document["metadata"].clone())?,
+                class_name: None,
+                error,
+            },
+        }),
+        "Secret" => {
+            let mut secret: k8s_openapi::api::core::v1::Secret =
+                serde_json::from_value(document).map_err(|error| error.to_string())?;
+            for (key, value) in secret.string_data.take().unwrap_or_default() {
+                let value = k8s_openapi::ByteString(value.into_bytes());
+                secret.data.get_or_insert_default().insert(key, value);
+            }
+            inputs.secrets.insert(name, Arc::new(secret));
+        }
+        "ConfigMap" => {
+            inputs.config_maps.insert(name, read(document)?);
+        }
+        "Service" => {
+            inputs.services.insert(name, read(document)?);
+        }
+        "EndpointSlice" => inputs.endpoint_slices.push(read(document)?),
+        "ReferenceGrant" => match &mut inputs.reference_grants {
+            Some(grants) => grants.push(read(document)?),
+            None => return Err("a ReferenceGrant, though the kind is not installed".into()),
+        },
+        other => return Err(format!("kind {other} means nothing here")),
+    }
+    Ok(())
+}
+
+fn read<T: DeserializeOwned>(document: Value) -> Result<Arc<T>, String> {
+    serde_json::from_value(document).map(Arc::new).map_err(|error| error.to_string())
+}

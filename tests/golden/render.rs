@@ -1,0 +1,170 @@
+//! From an output to the text of an answer.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use tidegate::{
+    table::{self, HttpMode, MatchKey, PathKind, Plaintext, Rule, Verification, VirtualHost},
+    translate::{Output, Problem, RouteStatus},
+};
+
+pub(crate) fn render(output: &Output) -> String {
+    let answer = Answer {
+        hosts: output.table.hosts().into_iter().map(|host| Host::of(host)).collect(),
+        statuses: output.statuses.iter().map(|(route, status)| Status::of(route, status)).collect(),
+        problems: output.problems.iter().map(Problem::to_string).collect(),
+    };
+    serde_saphyr::to_string(&answer).expect("answers are plain data")
+}
+
+#[derive(Serialize)]
+struct Answer {
+    hosts: Vec<Host>,
+    statuses: Vec<Status>,
+    problems: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Host {
+    hostname: String,
+    certificate: String,
+    /// Of one path in the order in which they are tried.
+    entries: Vec<Entry>,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    #[serde(rename = "match")]
+    key: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    headers: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    query: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    subprotocols: Vec<String>,
+    rule: String,
+    serves: String,
+    backends: Vec<Backend>,
+}
+
+#[derive(Serialize)]
+struct Backend {
+    service: String,
+    weight: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<String>,
+    endpoints: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Status {
+    route: String,
+    #[serde(rename = "observedGeneration", skip_serializing_if = "Option::is_none")]
+    generation: Option<i64>,
+    conditions: BTreeMap<&'static str, Condition>,
+}
+
+#[derive(Serialize)]
+struct Condition {
+    is: String,
+    message: String,
+}
+
+impl Host {
+    fn of(host: &VirtualHost) -> Self {
+        let mut entries: Vec<_> = host.entries().collect();
+        // Stable: entries of one path stay in the order of precedence.
+        entries.sort_by(|a, b| {
+            let order = |key: &MatchKey| (key.kind == PathKind::Prefix, key.path.clone());
+            order(&a.key).cmp(&order(&b.key))
+        });
+        Self {
+            hostname: host.pattern.to_string(),
+            certificate: match &host.tls {
+                Some(identity) => format!("Secret {}", identity.secret),
+                None => "self-made".into(),
+            },
+            entries: entries.into_iter().map(|entry| Entry::of(&entry.key, &entry.rule)).collect(),
+        }
+    }
+}
+
+impl Entry {
+    fn of(key: &MatchKey, rule: &Rule) -> Self {
+        let path = match key.kind {
+            PathKind::Exact => format!("Exact {}", key.path),
+            PathKind::Prefix => format!("Prefix {}/", key.path),
+        };
+        let value =
+            |value: &http::HeaderValue| value.to_str().expect("cases have ASCII").to_owned();
+        Self {
+            key: path,
+            headers: key
+                .headers
+                .iter()
+                .map(|(name, wanted)| (name.to_string(), value(wanted)))
+                .collect(),
+            query: key.query.iter().cloned().collect(),
+            subprotocols: key.subprotocols.clone(),
+            rule: format!("{} rule {}", rule.route, rule.name),
+            serves: serves(rule),
+            backends: rule.backends.iter().map(Backend::of).collect(),
+        }
+    }
+}
+
+fn serves(rule: &Rule) -> String {
+    let plaintext = match rule.plaintext {
+        Plaintext::Refuse => "ws:// refused",
+        Plaintext::Redirect => "ws:// redirected",
+        Plaintext::Allow => "ws:// allowed",
+    };
+    let http = match rule.http {
+        HttpMode::Refuse => "plain HTTP refused",
+        HttpMode::Forward => "plain HTTP forwarded",
+    };
+    let table::Timeouts { connect, upgrade, idle } = rule.timeouts;
+    let idle = idle.map_or_else(|| "never".into(), |idle| format!("{idle:?}"));
+    format!("{plaintext}, {http}; connect {connect:?}, upgrade {upgrade:?}, idle {idle}")
+}
+
+impl Backend {
+    fn of(backend: &table::Backend) -> Self {
+        Self {
+            service: format!("{}:{}", backend.service, backend.port),
+            weight: backend.weight,
+            tls: backend.tls.as_ref().map(|tls| {
+                let name = tls.server_name.to_str();
+                match &tls.verification {
+                    Verification::Authorities(list) => {
+                        format!("{name}, signed by one of {}", list.len())
+                    }
+                    Verification::Skip => format!("{name}, not verified"),
+                }
+            }),
+            endpoints: backend
+                .endpoints
+                .iter()
+                .map(|endpoint| endpoint.address.to_string())
+                .collect(),
+        }
+    }
+}
+
+impl Status {
+    fn of(route: &table::ObjectRef, status: &RouteStatus) -> Self {
+        let conditions = status.conditions.iter().map(|condition| {
+            let is = if condition.status { "True" } else { "False" };
+            let text = Condition {
+                is: format!("{is}, {}", condition.reason),
+                message: condition.message.clone(),
+            };
+            (condition.kind.as_str(), text)
+        });
+        Self {
+            route: route.to_string(),
+            generation: status.observed_generation,
+            conditions: conditions.collect(),
+        }
+    }
+}
