@@ -18,6 +18,7 @@ use super::{
     headers::{self, HopByHop, Sender, X_REQUEST_ID},
     refuse::{Refusal, RefusalReason},
     relay::{Legs, relay},
+    sessions::Entry,
     transport::Transport,
     upstream::{self, Answer},
     worker::{LiveToken, Worker},
@@ -54,6 +55,8 @@ pub(super) async fn handle(
     connection: Rc<ClientConnection>,
     mut request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
+    // A worker that ends waits for its requests to be answered, as for its connections to say goodbye.
+    let _entry = connection.worker.sessions.enter();
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (mut parts, body) = request.into_parts();
     let hop = HopByHop::take(&mut parts.headers);
@@ -151,6 +154,7 @@ impl ClientConnection {
                     rule,
                     seat,
                     metrics,
+                    entry: self.worker.sessions.enter(),
                     started: Instant::now(),
                 };
                 granted.log_open(facts, &host, &response);
@@ -338,6 +342,7 @@ struct Granted {
     rule: Arc<Rule>,
     seat: Seat,
     metrics: Arc<RouteMetrics>,
+    entry: Entry,
     started: Instant,
 }
 
@@ -364,7 +369,6 @@ impl Granted {
     /// Takes the client's socket back from hyper once the 101 is written, and relays.
     async fn run(self, on_upgrade: OnUpgrade, backend: Transport, from_backend: Bytes) {
         let worker = Rc::clone(&self.connection.worker);
-        let entry = worker.sessions.enter();
         self.metrics.connections_open.inc();
         self.metrics.backend_connections_open.inc();
         let ending = match on_upgrade.await {
@@ -379,7 +383,7 @@ impl Granted {
                     from_backend,
                 };
                 let idle = self.rule.timeouts.idle;
-                relay(legs, idle, entry.session(), &self.metrics.traffic).await
+                relay(legs, idle, self.entry.session(), &self.metrics.traffic).await
             }
             Err(error) => {
                 tracing::debug!(%error, "the client left before its 101");
@@ -408,7 +412,6 @@ impl Granted {
             messages_up = ending.messages_up,
             messages_down = ending.messages_down,
         );
-        drop(entry);
     }
 }
 

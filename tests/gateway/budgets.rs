@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tidegate::table::{BackendTls, Rule, Timeouts};
+use tidegate::table::{BackendTls, HttpMode, Rule, Timeouts};
 
 use crate::support::{Backend, DEADLINE, Harness, Peer, host, rule, upgrade_request, upgrade_with};
 
@@ -143,4 +143,41 @@ fn a_tls_backend_that_never_answers_is_given_up_at_the_connect_timeout() {
     let (head, body) = client.answer();
     assert_eq!((head.status(), head.get("tidegate-reason")), (504, Some("backend_timeout")));
     assert!(body.contains("timeouts.connect"), "{body}");
+}
+
+#[test]
+fn a_refused_request_is_answered_without_waiting_for_its_body() {
+    let backend = Backend::bind();
+    let gateway = Harness::to(&backend);
+    let mut client = gateway.client();
+    client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000\r\n\r\nbegun");
+    assert_eq!(client.answer().0.status(), 426);
+    assert!(client.rest().is_empty(), "nor is it read from a connection that is kept");
+}
+
+#[test]
+fn the_deadline_of_the_head_does_not_end_an_answer_that_takes_longer() {
+    let backend = Backend::bind();
+    let rule = Rule { http: HttpMode::Forward, ..rule(&[backend.address()]) };
+    let gateway = Harness::with(vec![host("a.test", rule)], |settings| {
+        settings.limits.head_timeout = SHORT;
+    });
+    let mut client = gateway.client();
+    client.send("GET /poll HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    let mut server = backend.accept();
+    server.head();
+    // A connection that came later has met its deadline meanwhile.
+    assert!(gateway.client().rest().is_empty());
+    server.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate");
+    assert_eq!(client.answer().1, "late");
+}
+
+#[test]
+fn http_2_without_being_asked_for_is_refused_and_counted() {
+    let gateway = Harness::to(&Backend::bind());
+    let mut client = gateway.client();
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    client.rest();
+    let labels = [("reason", "bad_handshake")];
+    gateway.await_metric("tidegate_upgrade_failures_total", &labels, 1.0);
 }

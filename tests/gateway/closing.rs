@@ -3,8 +3,8 @@
 use std::net::TcpStream;
 
 use crate::support::{
-    Authority, Backend, Frame, Harness, OpCode, Peer, client_config, open_over, rule, tls_host,
-    upgrade_request,
+    Authority, Backend, Frame, Harness, OpCode, Peer, client_config, eventually, open_over, rule,
+    switching, tls_host, upgrade_request,
 };
 
 const MASK: Option<[u8; 4]> = Some([9, 9, 9, 9]);
@@ -207,4 +207,25 @@ fn shutting_down_without_connections_is_done_at_once() {
     let mut gateway = Harness::to(&Backend::bind());
     gateway.take_gateway().shut_down();
     TcpStream::connect(gateway.http).unwrap_err();
+}
+
+#[test]
+fn an_upgrade_that_is_under_way_when_the_gateway_shuts_down_is_still_answered() {
+    let backend = Backend::bind();
+    let mut gateway = Harness::to(&backend);
+    let mut client = gateway.client();
+    client.send(upgrade_request("a.test"));
+    let mut server = backend.accept();
+    server.head();
+    let running = gateway.take_gateway();
+    let down = std::thread::spawn(move || running.shut_down());
+    eventually("the listener is closed", || TcpStream::connect(gateway.http).is_err());
+    server.send(switching(""));
+    assert_eq!(client.head().status(), 101);
+    assert_eq!(client.frame().close().0, 1001);
+    assert_eq!(server.frame().close().0, 1001);
+    server.send(Frame::server_close(1001, ""));
+    client.send(Frame::client_close(1001, ""));
+    down.join().unwrap();
+    gateway.await_cause("drain");
 }

@@ -71,3 +71,17 @@ fn clear_text_counts_as_tls_only_where_a_trusted_proxy_says_so() {
     let (_server, _) = backend.answer(switching(""));
     assert_eq!(client.head().status(), 101);
 }
+
+#[test]
+fn the_claims_of_a_trusted_proxy_cannot_be_removed_by_naming_them_in_connection() {
+    let backend = Backend::bind();
+    let gateway = Harness::with(vec![host("a.test", rule(&[backend.address()]))], trusting);
+    let mut client = gateway.client();
+    let nominated = "Connection: X-Forwarded-For, X-Forwarded-Proto, Forwarded, X-Real-IP\r\n";
+    client.send(upgrade_with("a.test", &(CLAIMS.to_owned() + nominated)));
+    let (_server, asked) = backend.answer(switching(""));
+    assert_eq!(asked.get("x-forwarded-for"), Some("1.1.1.1, 2.2.2.2, 127.0.0.1"));
+    assert_eq!(asked.get("x-forwarded-proto"), Some("https"));
+    assert_eq!(asked.get("forwarded"), Some("for=1.1.1.1"));
+    assert_eq!(asked.get("x-real-ip"), Some("1.1.1.1"));
+}

@@ -1,20 +1,15 @@
 //! Bytes both ways, unchanged, at whatever pace, and counted.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::{Duration, Instant},
-};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use rustls::ClientConfig;
 use socket2::SockRef;
 use tidegate::table::RoutingTable;
 
 use crate::support::{
-    Authority, Backend, Frame, Harness, OpCode, Peer, client_config, echo_backend, eventually,
-    host, only_tls12, open_over, rule, switching, tls_host, upgrade_request,
+    Authority, Backend, Frame, Harness, OpCode, Peer, await_standstill, client_config,
+    echo_backend, host, only_tls12, open_over, rule, send_all, switching, tls_host,
+    upgrade_request,
 };
 
 const MASK: Option<[u8; 4]> = Some([0x11, 0x22, 0x33, 0x44]);
@@ -125,34 +120,6 @@ fn what_the_backend_sends_together_with_its_101_arrives() {
     assert_eq!(client.frame().payload, b"welcome");
     server.send(Frame::bytes(OpCode::Text, b"next", None));
     assert_eq!(client.frame().payload, b"next");
-}
-
-/// Sends `frames` on a thread of its own; the number of those sent.
-fn send_all(mut from: Peer, frame: Vec<u8>, frames: usize) -> Arc<AtomicUsize> {
-    SockRef::from(&from.socket).set_send_buffer_size(64 * 1024).unwrap();
-    let sent = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&sent);
-    std::thread::spawn(move || {
-        for _ in 0..frames {
-            from.send(&frame);
-            count.fetch_add(1, Relaxed);
-        }
-        from.finish();
-        from.rest();
-    });
-    sent
-}
-
-/// Waits until the sender makes no more progress: it has not for 100 ms.
-fn await_standstill(sent: &AtomicUsize) {
-    let (mut last, mut since) = (usize::MAX, Instant::now());
-    eventually("the sender is held up", || {
-        let now = sent.load(Relaxed);
-        if now != last {
-            (last, since) = (now, Instant::now());
-        }
-        since.elapsed() > Duration::from_millis(100)
-    });
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! What keeps an upgrade from being a hole through the gateway. Each rule was broken by a proxy before.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use tidegate::table::{HttpMode, Rule, Timeouts};
 
 use crate::support::{
-    ACCEPT, Backend, Frame, Harness, KEY, OpCode, host, rule, switching, upgrade_request,
-    upgrade_with,
+    ACCEPT, Backend, Frame, Harness, KEY, OpCode, Peer, await_standstill, host, rule, send_all,
+    switching, upgrade_request, upgrade_with,
 };
 
 const EARLY: &[u8] = b"GET /secret HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -365,4 +365,65 @@ fn a_backend_whose_head_is_too_long_is_refused() {
     assert_eq!(head.status(), 502);
     assert_eq!(head.get("tidegate-reason"), Some("backend_bad_handshake"));
     assert!(body.contains("too long"), "{body}");
+}
+
+#[test]
+fn more_early_bytes_than_the_budget_wait_with_the_client_and_arrive_whole_after_the_101() {
+    let backend = Backend::bind();
+    let gateway = Harness::to(&backend);
+    let mut client = gateway.client();
+    client.send(upgrade_request("a.test"));
+    let mut server = backend.accept();
+    server.head();
+    let mut reader = Peer::over(&client.socket);
+    let frame = Frame::bytes(OpCode::Binary, &[0x5a; 64 * 1024], Some([1, 2, 3, 4]));
+    // 16 MiB: more than the kernel takes for itself.
+    let frames = 256;
+    let sent = send_all(client, frame.clone(), frames);
+    await_standstill(&sent);
+    assert!(sent.load(Relaxed) < frames, "the gateway has taken all of it");
+    server.send(switching(""));
+    assert_eq!(reader.head().status(), 101);
+    for _ in 0..frames {
+        assert!(server.bytes(frame.len()) == frame);
+    }
+    assert!(server.rest().is_empty());
+}
+
+#[test]
+fn interim_answers_before_the_101_are_passed_over() {
+    let backend = Backend::bind();
+    let gateway = Harness::to(&backend);
+    let mut client = gateway.client();
+    client.send(upgrade_request("a.test"));
+    let early = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+    let (mut server, _) = backend.answer(early.to_owned() + &switching(""));
+    assert_eq!(client.head().status(), 101);
+    client.send("up");
+    assert_eq!(server.bytes(2), b"up");
+}
+
+#[test]
+fn a_content_length_of_zero_is_no_body() {
+    let backend = Backend::bind();
+    let gateway = Harness::to(&backend);
+    let mut client = gateway.client();
+    client.send(upgrade_with("a.test", "Content-Length: 0\r\n"));
+    let (mut server, _) = backend.answer(switching(""));
+    assert_eq!(client.head().status(), 101);
+    client.send("up");
+    assert_eq!(server.bytes(2), b"up");
+}
+
+#[test]
+fn the_host_is_compared_without_case_port_and_last_dot() {
+    let backend = Backend::bind();
+    let gateway = Harness::to(&backend);
+    for host in ["A.Test", "a.test:8080", "a.test.", "A.TEST.:80"] {
+        let mut client = gateway.client();
+        client.send(upgrade_request(host));
+        let (_server, asked) = backend.answer(switching(""));
+        assert_eq!(asked.get("host"), Some(host), "it goes on as it came");
+        assert_eq!(client.head().status(), 101);
+    }
 }

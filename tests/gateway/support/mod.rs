@@ -1,6 +1,7 @@
 //! A gateway to test, peers to test it with, and certificates for both.
 
 mod certificates;
+mod flow;
 mod frames;
 mod harness;
 mod peer;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 pub use self::{
     certificates::{Authority, Certificate, client_config, only_tls12, server_config},
+    flow::{await_standstill, send_all},
     frames::{Frame, OpCode},
     harness::{Harness, Hosts, echo_backend, host, open_over, prefix, rule, tls_host},
     peer::{ACCEPT, Backend, Head, KEY, Peer, switching, upgrade_request, upgrade_with},
