@@ -10,13 +10,15 @@ mod run;
 mod status;
 
 use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{runtime::Runtime, sync::watch};
 
 pub use hold_off::HoldOff;
 pub use lease::{LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD};
@@ -97,11 +99,6 @@ impl ControlHandle {
             Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => self.thread.join().is_ok(),
         }
     }
-
-    /// Whether it has ended. Before `shutdown` that is a bug, after which the last table is served for ever.
-    pub fn is_finished(&self) -> bool {
-        self.thread.is_finished()
-    }
 }
 
 /// Starts the control plane on a thread of its own. Returns once it is sure that there is something to
@@ -118,10 +115,37 @@ pub fn spawn(
     let (end, ended) = mpsc::channel();
     let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
         let _end = end;
-        runtime.block_on(run(settings, cell, metrics, shutdown, started));
+        supervise(&runtime, shutdown.clone(), || {
+            let (cell, metrics) = (Arc::clone(&cell), metrics.clone());
+            run(settings.clone(), cell, metrics, shutdown.clone(), started.clone())
+        });
     })?;
     start.recv().map_err(|_| ControlError::Ended)??;
     Ok(ControlHandle { thread, ended })
+}
+
+/// How long the control plane rests after a panic.
+const RESTART: Duration = Duration::from_secs(5);
+
+/// Runs what `begin` makes until it ends by itself. A panic is a bug, and has been logged with its place: the
+/// control plane begins anew, for the gateway would serve the last table for ever.
+fn supervise<F: Future<Output = ()>>(
+    runtime: &Runtime,
+    mut shutdown: watch::Receiver<bool>,
+    begin: impl Fn() -> F,
+) {
+    // What a panic leaves behind is thrown away: each round makes its own.
+    while catch_unwind(AssertUnwindSafe(|| runtime.block_on(begin()))).is_err() {
+        tracing::error!(
+            "the control plane has panicked; the last table stays in service, and it begins anew in {} s",
+            RESTART.as_secs()
+        );
+        let stop =
+            runtime.block_on(async { tokio::time::timeout(RESTART, stopped(&mut shutdown)).await });
+        if stop.is_ok() {
+            return;
+        }
+    }
 }
 
 type Started = mpsc::SyncSender<Result<(), ControlError>>;
@@ -182,4 +206,41 @@ async fn run(
 /// Waits until `shutdown` is true. That its sender is gone means the same.
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn after_a_panic_the_control_plane_begins_anew() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let (_shutdown, stop) = watch::channel(false);
+        let rounds = Cell::new(0);
+        supervise(&runtime, stop, || {
+            rounds.set(rounds.get() + 1);
+            let round = rounds.get();
+            async move { assert!(round >= 3, "a panic on purpose") }
+        });
+        assert_eq!(rounds.get(), 3);
+    }
+
+    #[test]
+    fn a_shutdown_ends_the_rest_after_a_panic() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (shutdown, stop) = watch::channel(true);
+        let rounds = Cell::new(0);
+        supervise(&runtime, stop, || {
+            rounds.set(rounds.get() + 1);
+            async { panic!("on purpose") }
+        });
+        assert_eq!(rounds.get(), 1);
+        drop(shutdown);
+    }
 }

@@ -23,9 +23,12 @@ pub struct LogSettings {
     pub filter: String,
 }
 
+/// Silent unless asked for: these log each failed request, where the control plane says once what it means.
+const QUIET: &str = "kube_client=off,kube_runtime=off";
+
 /// Starts logging for the whole process. Fails with a sentence where the filter cannot be read.
 pub fn init_log(settings: &LogSettings) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&settings.filter)
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", settings.filter))
         .map_err(|error| format!("log level {:?} cannot be read: {error}", settings.filter))?;
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match settings.format {
