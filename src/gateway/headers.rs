@@ -53,10 +53,12 @@ pub struct HopByHop {
 
 impl HopByHop {
     /// Takes all hop-by-hop headers off: those that `Connection` names first, then the known ones. `Host` stays
-    /// whatever the peer says.
+    /// whatever the peer says, and so does what a proxy says of its client: else the client could have it removed by
+    /// naming it, where the proxy passes `Connection` on.
     pub fn take(headers: &mut HeaderMap) -> Self {
         let nominated: Vec<HeaderName> = tokens(headers, &header::CONNECTION)
             .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+            .filter(|name| *name != header::HOST && !CLAIMS.contains(name))
             .collect();
         let has = |name: &HeaderName, wanted: &str| {
             tokens(headers, name).any(|token| token.eq_ignore_ascii_case(wanted))
@@ -67,7 +69,7 @@ impl HopByHop {
             upgrade: headers.contains_key(header::UPGRADE),
             transfer_encoding: headers.contains_key(header::TRANSFER_ENCODING),
         };
-        for name in nominated.iter().filter(|name| **name != header::HOST).chain(&HOP_BY_HOP) {
+        for name in nominated.iter().chain(&HOP_BY_HOP) {
             headers.remove(name);
         }
         found

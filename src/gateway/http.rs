@@ -4,7 +4,7 @@
 use std::{convert::Infallible, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header, request};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, request};
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
@@ -18,6 +18,7 @@ use super::{
     headers::{self, HopByHop, Sender, X_REQUEST_ID},
     refuse::{Refusal, RefusalReason},
     relay::{Legs, relay},
+    sessions::Entry,
     transport::Transport,
     upstream::{self, Answer},
     worker::{LiveToken, Worker},
@@ -54,6 +55,8 @@ pub(super) async fn handle(
     connection: Rc<ClientConnection>,
     mut request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
+    // A worker that ends waits for its requests to be answered, as for its connections to say goodbye.
+    let _entry = connection.worker.sessions.enter();
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (mut parts, body) = request.into_parts();
     let hop = HopByHop::take(&mut parts.headers);
@@ -102,6 +105,9 @@ impl ClientConnection {
                 "The path has \".\" or \"..\" segments: send it resolved.",
             ));
         }
+        if parts.method == Method::CONNECT {
+            return Err(Refusal::new(RefusalReason::BadHandshake, "CONNECT makes no tunnel here."));
+        }
         let published = self
             .worker
             .table
@@ -148,6 +154,7 @@ impl ClientConnection {
                     rule,
                     seat,
                     metrics,
+                    entry: self.worker.sessions.enter(),
                     started: Instant::now(),
                 };
                 granted.log_open(facts, &host, &response);
@@ -203,6 +210,12 @@ impl ClientConnection {
                 )
             })??,
         };
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Refusal::new(
+                RefusalReason::BackendBadHandshake,
+                "The backend switched protocols, which nobody had asked for.",
+            ));
+        }
         let (mut parts, body) = answer.into_parts();
         HopByHop::take(&mut parts.headers);
         self.worker.metrics.forwarded(
@@ -329,6 +342,7 @@ struct Granted {
     rule: Arc<Rule>,
     seat: Seat,
     metrics: Arc<RouteMetrics>,
+    entry: Entry,
     started: Instant,
 }
 
@@ -355,7 +369,6 @@ impl Granted {
     /// Takes the client's socket back from hyper once the 101 is written, and relays.
     async fn run(self, on_upgrade: OnUpgrade, backend: Transport, from_backend: Bytes) {
         let worker = Rc::clone(&self.connection.worker);
-        let entry = worker.sessions.enter();
         self.metrics.connections_open.inc();
         self.metrics.backend_connections_open.inc();
         let ending = match on_upgrade.await {
@@ -370,7 +383,7 @@ impl Granted {
                     from_backend,
                 };
                 let idle = self.rule.timeouts.idle;
-                relay(legs, idle, entry.session(), &self.metrics.traffic).await
+                relay(legs, idle, self.entry.session(), &self.metrics.traffic).await
             }
             Err(error) => {
                 tracing::debug!(%error, "the client left before its 101");
@@ -399,7 +412,6 @@ impl Granted {
             messages_up = ending.messages_up,
             messages_down = ending.messages_down,
         );
-        drop(entry);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The connections of one worker: each can be asked to end, wherever it waits.
+//! The connections of one worker, and the requests under way: each can be asked to end, wherever it waits.
 
 use std::{
     cell::{Cell, RefCell},
@@ -76,7 +76,7 @@ impl Session {
     }
 }
 
-/// All connections of one worker.
+/// All connections of one worker, and all requests that are not answered yet.
 #[derive(Debug, Default)]
 pub struct Sessions {
     slots: RefCell<Slots>,

@@ -119,6 +119,8 @@ fn failure_reason(error: &io::Error) -> &'static str {
             PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled
             | PeerIncompatible::SupportedVersionsExtensionRequired
+            // Clients from before TLS 1.2 leave it out.
+            | PeerIncompatible::SignatureAlgorithmsExtensionRequired
             | PeerIncompatible::Tls13RequiredForQuic,
         ) => "no_shared_version",
         rustls::Error::PeerIncompatible(_) => "incompatible",

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, response};
+use http::{HeaderMap, Request, Response, StatusCode, Version, response};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{
     body::{Body, Incoming},
@@ -148,7 +148,10 @@ where
             tracing::debug!(%error, "connection to an endpoint failed");
         }
     });
-    sender.send_request(request).await.map_err(failed)
+    let mut answer = sender.send_request(request).await.map_err(failed)?;
+    // What is passed on is in our version, not in the backend's (RFC 9110 §2.5).
+    *answer.version_mut() = Version::HTTP_11;
+    Ok(answer)
 }
 
 /// A refusing answer with its body, or without where that is too long or breaks off.

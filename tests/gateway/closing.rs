@@ -1,0 +1,231 @@
+//! How connections end: each end of it is passed on, and counted under its cause.
+
+use std::net::TcpStream;
+
+use crate::support::{
+    Authority, Backend, Frame, Harness, OpCode, Peer, client_config, eventually, open_over, rule,
+    switching, tls_host, upgrade_request,
+};
+
+const MASK: Option<[u8; 4]> = Some([9, 9, 9, 9]);
+
+#[test]
+fn a_client_that_has_finished_sending_still_gets_what_the_backend_sends() {
+    let backend = Backend::bind();
+    let gateway = Harness::to(&backend);
+    let (mut client, mut server) = gateway.open(&backend);
+    client.send("last words");
+    client.finish();
+    assert_eq!(server.rest(), b"last words");
+    server.send("an answer");
+    assert_eq!(client.bytes(9), b"an answer");
+    server.finish();
+    assert!(client.rest().is_empty());
+    gateway.await_cause("client_closed");
+}
+
+#[test]
+fn a_backend_that_has_finished_sending_still_gets_what_the_client_sends() {
+    let backend = Backend::bind();
+    let gateway = Harness::to(&backend);
+    let (mut client, mut server) = gateway.open(&backend);
+    server.send("last words");
+    server.finish();
+    assert_eq!(client.rest(), b"last words");
+    client.send("an answer");
+    assert_eq!(server.bytes(9), b"an answer");
+    client.finish();
+    assert!(server.rest().is_empty());
+    gateway.await_cause("backend_closed");
+}
+
+#[test]
+fn a_tls_client_that_ends_without_close_notify_has_ended_all_the_same() {
+    let authority = Authority::new();
+    let backend = Backend::bind();
+    let identity = authority.certify("a.test").identity("a", false);
+    let gateway = Harness::start(vec![tls_host("a.test", &identity, rule(&[backend.address()]))]);
+    let mut client = gateway.tls_client(&client_config(&authority.pem), "a.test");
+    let mut server = open_over(&mut client, &backend);
+    client.send("last words");
+    client.finish();
+    assert_eq!(server.rest(), b"last words");
+    server.send("an answer");
+    assert_eq!(client.bytes(9), b"an answer");
+    server.finish();
+    assert!(client.rest().is_empty());
+    gateway.await_cause("client_closed");
+}
+
+#[test]
+fn a_bad_tls_record_ends_the_connection_as_tls_error() {
+    let authority = Authority::new();
+    let backend = Backend::bind();
+    let identity = authority.certify("a.test").identity("a", false);
+    let gateway = Harness::start(vec![tls_host("a.test", &identity, rule(&[backend.address()]))]);
+    let mut client = gateway.tls_client(&client_config(&authority.pem), "a.test");
+    let mut server = open_over(&mut client, &backend);
+    // A record of application data that no key has made, past the TLS of our own end.
+    let forged = [&[23, 3, 3, 0, 32][..], &[0; 32]].concat();
+    Peer::over(&client.socket).send(forged);
+    assert!(server.rest().is_empty());
+    gateway.await_cause("tls_error");
+}
+
+#[test]
+fn a_reset_by_the_client_ends_the_backends_side_as_reset() {
+    let backend = Backend::bind();
+    let gateway = Harness::to(&backend);
+    let (client, mut server) = gateway.open(&backend);
+    client.reset();
+    assert!(server.rest().is_empty());
+    gateway.await_cause("reset");
+}
+
+#[test]
+fn a_reset_by_the_backend_ends_the_clients_side_as_reset() {
+    let backend = Backend::bind();
+    let gateway = Harness::to(&backend);
+    let (mut client, server) = gateway.open(&backend);
+    server.reset();
+    assert!(client.rest().is_empty());
+    gateway.await_cause("reset");
+}
+
+#[test]
+fn a_client_that_leaves_before_the_101_frees_the_backend() {
+    let backend = Backend::bind();
+    let gateway = Harness::to(&backend);
+    let mut client = gateway.client();
+    client.send(upgrade_request("a.test"));
+    let mut server = backend.accept();
+    server.head();
+    client.reset();
+    assert!(server.rest().is_empty());
+    gateway.await_metric("tidegate_backend_connections_open", &[], 0.0);
+}
+
+#[test]
+fn the_close_codes_and_reasons_of_both_peers_pass_unchanged_client_first() {
+    let backend = Backend::bind();
+    let gateway = Harness::to(&backend);
+    let (mut client, mut server) = gateway.open(&backend);
+    client.send(Frame::client_close(4001, "my reason"));
+    let frame = server.frame();
+    assert_eq!((frame.close(), frame.masked), ((4001, "my reason".into()), true));
+    server.send(Frame::server_close(4002, "mine"));
+    let frame = client.frame();
+    assert_eq!((frame.close(), frame.masked), ((4002, "mine".into()), false));
+    server.finish();
+    assert!(client.rest().is_empty());
+    client.finish();
+    assert!(server.rest().is_empty());
+    gateway.await_cause("client_closed");
+}
+
+#[test]
+fn the_close_codes_and_reasons_of_both_peers_pass_unchanged_backend_first() {
+    let backend = Backend::bind();
+    let gateway = Harness::to(&backend);
+    let (mut client, mut server) = gateway.open(&backend);
+    server.send(Frame::server_close(1013, "try again later"));
+    assert_eq!(client.frame().close(), (1013, "try again later".into()));
+    client.send(Frame::client_close(1013, ""));
+    assert_eq!(server.frame().close(), (1013, String::new()));
+    drop(server);
+    assert!(client.rest().is_empty());
+    drop(client);
+    gateway.await_cause("backend_closed");
+}
+
+#[test]
+fn a_close_frame_without_a_code_passes_unchanged() {
+    let backend = Backend::bind();
+    let gateway = Harness::to(&backend);
+    let (mut client, mut server) = gateway.open(&backend);
+    let close = Frame::bytes(OpCode::Close, b"", MASK);
+    client.send(&close);
+    assert_eq!(server.bytes(close.len()), close);
+}
+
+#[test]
+fn a_reset_after_both_have_said_close_counts_as_the_close_that_it_was() {
+    let backend = Backend::bind();
+    let gateway = Harness::to(&backend);
+    let (mut client, mut server) = gateway.open(&backend);
+    server.send(Frame::server_close(1000, ""));
+    client.frame();
+    client.send(Frame::client_close(1000, ""));
+    server.frame();
+    client.reset();
+    assert!(server.rest().is_empty());
+    gateway.await_cause("backend_closed");
+}
+
+#[test]
+fn shutting_down_says_goodbye_to_both_sides_and_waits_for_them() {
+    let backend = Backend::bind();
+    let mut gateway = Harness::to(&backend);
+    let (mut client, mut server) = gateway.open(&backend);
+    let running = gateway.take_gateway();
+    let down = std::thread::spawn(move || running.shut_down());
+    let (to_client, to_server) = (client.frame(), server.frame());
+    assert_eq!(to_client.close(), (1001, "gateway is shutting down".into()));
+    assert_eq!(to_server.close(), (1001, "gateway is shutting down".into()));
+    assert!(!to_client.masked && to_server.masked);
+    server.send(Frame::server_close(1001, ""));
+    assert!(server.rest().is_empty());
+    assert!(!down.is_finished(), "the client has not said goodbye yet");
+    client.send(Frame::client_close(1001, ""));
+    assert!(client.rest().is_empty());
+    down.join().unwrap();
+    gateway.await_cause("drain");
+    TcpStream::connect(gateway.http).unwrap_err();
+    TcpStream::connect(gateway.https).unwrap_err();
+}
+
+#[test]
+fn shutting_down_puts_no_close_frame_into_a_frame_that_is_under_way() {
+    let backend = Backend::bind();
+    let mut gateway = Harness::to(&backend);
+    let (mut client, mut server) = gateway.open(&backend);
+    let whole = Frame::bytes(OpCode::Text, b"never finished", MASK);
+    client.send(&whole[..10]);
+    assert_eq!(server.bytes(10), whole[..10]);
+    let running = gateway.take_gateway();
+    let down = std::thread::spawn(move || running.shut_down());
+    assert!(server.rest().is_empty(), "the frame is cut off, nothing is put into it");
+    assert_eq!(client.frame().close().0, 1001);
+    client.send(&whole[10..]).send(Frame::client_close(1001, ""));
+    assert!(client.rest().is_empty());
+    down.join().unwrap();
+    gateway.await_cause("drain");
+}
+
+#[test]
+fn shutting_down_without_connections_is_done_at_once() {
+    let mut gateway = Harness::to(&Backend::bind());
+    gateway.take_gateway().shut_down();
+    TcpStream::connect(gateway.http).unwrap_err();
+}
+
+#[test]
+fn an_upgrade_that_is_under_way_when_the_gateway_shuts_down_is_still_answered() {
+    let backend = Backend::bind();
+    let mut gateway = Harness::to(&backend);
+    let mut client = gateway.client();
+    client.send(upgrade_request("a.test"));
+    let mut server = backend.accept();
+    server.head();
+    let running = gateway.take_gateway();
+    let down = std::thread::spawn(move || running.shut_down());
+    eventually("the listener is closed", || TcpStream::connect(gateway.http).is_err());
+    server.send(switching(""));
+    assert_eq!(client.head().status(), 101);
+    assert_eq!(client.frame().close().0, 1001);
+    assert_eq!(server.frame().close().0, 1001);
+    server.send(Frame::server_close(1001, ""));
+    client.send(Frame::client_close(1001, ""));
+    down.join().unwrap();
+    gateway.await_cause("drain");
+}

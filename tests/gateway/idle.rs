@@ -1,0 +1,135 @@
+//! Idle means idle: silence in both directions for the rule's time, and nothing else.
+
+use std::time::{Duration, Instant};
+
+use tidegate::table::{Rule, Timeouts};
+
+use crate::support::{Backend, Frame, Harness, OpCode, Peer, host, rule};
+
+const MASK: Option<[u8; 4]> = Some([7, 7, 7, 7]);
+
+fn with_idle(backend: &Backend, idle: Duration) -> Harness {
+    let base = rule(&[backend.address()]);
+    let timeouts = Timeouts { idle: Some(idle), ..base.timeouts };
+    Harness::start(vec![host("a.test", Rule { timeouts, ..base })])
+}
+
+#[test]
+fn a_silent_connection_ends_with_1001_on_both_sides_and_is_counted_as_idle() {
+    let backend = Backend::bind();
+    let idle = Duration::from_millis(300);
+    let gateway = with_idle(&backend, idle);
+    let started = Instant::now();
+    let (mut client, mut server) = gateway.open(&backend);
+    let (to_client, to_server) = (client.frame(), server.frame());
+    assert!(started.elapsed() >= idle);
+    assert_eq!(to_client.close(), (1001, "idle timeout".into()));
+    assert_eq!(to_server.close(), (1001, "idle timeout".into()));
+    assert!(!to_client.masked && to_server.masked);
+    client.send(Frame::client_close(1001, ""));
+    server.send(Frame::server_close(1001, ""));
+    assert!(client.rest().is_empty() && server.rest().is_empty());
+    gateway.await_cause("idle");
+}
+
+/// Sends a message from one end to the other every few milliseconds, for longer than the idle timeout; then neither
+/// end does, and the timeout must come.
+#[track_caller]
+fn assert_kept_open_by(send: impl Fn(&mut Peer, &mut Peer)) {
+    let backend = Backend::bind();
+    let idle = Duration::from_millis(600);
+    let gateway = with_idle(&backend, idle);
+    let (mut client, mut server) = gateway.open(&backend);
+    let started = Instant::now();
+    let mut last = started;
+    while started.elapsed() < idle * 2 {
+        last = Instant::now();
+        send(&mut client, &mut server);
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    assert_eq!(client.frame().close().0, 1001);
+    assert!(last.elapsed() >= idle, "the time counts from the last message");
+    assert_eq!(server.frame().close().0, 1001);
+}
+
+#[test]
+fn messages_of_the_client_alone_keep_it_open() {
+    assert_kept_open_by(|client, server| {
+        client.send(Frame::bytes(OpCode::Text, b"tick", MASK));
+        assert_eq!(server.frame().payload, b"tick");
+    });
+}
+
+#[test]
+fn messages_of_the_backend_alone_keep_it_open() {
+    assert_kept_open_by(|client, server| {
+        server.send(Frame::bytes(OpCode::Text, b"tock", None));
+        assert_eq!(client.frame().payload, b"tock");
+    });
+}
+
+#[test]
+fn no_close_frame_is_put_into_a_frame_of_the_client() {
+    let backend = Backend::bind();
+    let gateway = with_idle(&backend, Duration::from_millis(200));
+    let (mut client, mut server) = gateway.open(&backend);
+    let whole = Frame::bytes(OpCode::Text, b"never finished", MASK);
+    client.send(&whole[..9]);
+    assert_eq!(server.rest(), whole[..9], "the frame is cut off, nothing is put into it");
+    assert_eq!(client.frame().close(), (1001, "idle timeout".into()));
+    client.send(Frame::client_close(1001, ""));
+    client.finish();
+    assert!(client.rest().is_empty());
+    gateway.await_cause("idle");
+}
+
+#[test]
+fn no_close_frame_is_put_into_a_frame_of_the_backend() {
+    let backend = Backend::bind();
+    let gateway = with_idle(&backend, Duration::from_millis(200));
+    let (mut client, mut server) = gateway.open(&backend);
+    let whole = Frame::bytes(OpCode::Binary, &[5; 300], None);
+    // Within the header: its length is not known yet.
+    server.send(&whole[..3]);
+    assert_eq!(client.rest(), whole[..3]);
+    assert_eq!(server.frame().close(), (1001, "idle timeout".into()));
+    server.finish();
+    assert!(server.rest().is_empty());
+    gateway.await_cause("idle");
+}
+
+#[test]
+fn a_fragmented_message_may_be_interrupted_by_the_close_frame() {
+    let backend = Backend::bind();
+    let gateway = with_idle(&backend, Duration::from_millis(200));
+    let (mut client, mut server) = gateway.open(&backend);
+    client.send(Frame::part(false, OpCode::Text, b"more to come", MASK));
+    assert_eq!(server.frame().payload, b"more to come");
+    assert_eq!(server.frame().close().0, 1001);
+    assert_eq!(client.frame().close().0, 1001);
+}
+
+#[test]
+fn no_second_close_frame_follows_one_of_the_peer() {
+    let backend = Backend::bind();
+    let gateway = with_idle(&backend, Duration::from_millis(200));
+    let (mut client, mut server) = gateway.open(&backend);
+    client.send(Frame::client_close(4000, ""));
+    assert_eq!(server.frame().close().0, 4000);
+    // The backend never answers it.
+    assert!(server.rest().is_empty());
+    let said = client.rest();
+    assert!(said.len() >= 4 && said[..4] == [0x88, 14, 0x03, 0xe9], "{said:?}");
+}
+
+#[test]
+fn without_an_idle_timeout_silence_is_no_reason_to_end() {
+    let backend = Backend::bind();
+    let short = with_idle(&backend, Duration::from_millis(300));
+    let forever = Harness::to(&backend);
+    let (mut client, mut server) = forever.open(&backend);
+    let (mut other, _held) = short.open(&backend);
+    assert_eq!(other.frame().close().0, 1001);
+    client.send("still");
+    assert_eq!(server.bytes(5), b"still");
+}
