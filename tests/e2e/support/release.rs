@@ -85,8 +85,12 @@ impl Release {
         let found: Value = serde_json::from_str(&found).expect("helm prints JSON");
         match found[0]["status"].as_str() {
             Some("deployed") => return,
-            // Left by a test that was ended amid an installation.
-            Some(_) => self.uninstall(),
+            // Every test would wait for the same in vain.
+            Some(status) => panic!(
+                "the shared installation is {status}: the first test that failed tells why; to try again, \
+                 helm uninstall {} --namespace {SHARED}",
+                self.name
+            ),
             None => {}
         }
         // For pods of this namespace the API server enforces the Pod Security Standard "restricted".
@@ -144,7 +148,7 @@ impl Release {
             CHART,
             "--namespace",
             &self.namespace,
-            "--timeout=90s",
+            "--timeout=60s",
             "--set=image.repository=docker.io/library/tidegate,image.tag=test,image.pullPolicy=Never",
             &class,
         ];
