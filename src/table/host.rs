@@ -87,7 +87,7 @@ impl VirtualHost {
             // Stable: the order of `entries` decides among equals.
             list.sort_by_key(|entry| Reverse(entry.key.specificity()));
         }
-        let longest_prefix = prefix.keys().map(|path: &Box<str>| path.len()).max().unwrap_or(0);
+        let longest_prefix = prefix.keys().map(|path| path.len()).max().unwrap_or(0);
         Self { pattern: pattern.to_ascii_lowercase().into(), tls, exact, prefix, longest_prefix }
     }
 
