@@ -36,7 +36,7 @@ const VALID_DAYS: i64 = 397;
 
 /// Runs `tidegate dev`.
 pub(super) fn run(args: &DevArgs) -> Result<()> {
-    start_log(&args.log)?;
+    let log = start_log(&args.log)?;
     let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let tls = ports::bind_or_next(at(args.tls_port), "TLS_PORT")?;
     let http = ports::bind_or_next(at(args.port), "PORT")?;
@@ -71,7 +71,7 @@ pub(super) fn run(args: &DevArgs) -> Result<()> {
         data: vec![(ListenerKind::Https, tls.listener), (ListenerKind::Http, http.listener)],
         admin: vec![admin.listener],
     };
-    setup.run(false)
+    setup.run(&log, false)
 }
 
 fn greeting(folder: &Path, sample: bool, certificate: &Certificate, ports: [&Found; 3]) -> String {

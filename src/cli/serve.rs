@@ -25,7 +25,7 @@ use crate::{
     control::{self, ControlSettings, SourceSettings},
     gateway::{FallbackCertificate, Gateway, GatewaySettings, ListenerKind, RequestLimits},
     table::TableCell,
-    telemetry::{self, ControlMetrics, GatewayMetrics, LogSettings},
+    telemetry::{self, ControlMetrics, GatewayMetrics, Log, LogSettings},
 };
 
 /// How long the lease's release may take at the end.
@@ -33,7 +33,7 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Runs `tidegate serve`.
 pub(super) fn run(args: ServeArgs) -> Result<()> {
-    start_log(&args.log)?;
+    let log = start_log(&args.log)?;
     let mut data = Vec::new();
     for (kind, flag, addresses) in [
         (ListenerKind::Https, "--https-listen", &args.https_listen),
@@ -79,7 +79,7 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
         data,
         admin,
     };
-    setup.run(true)
+    setup.run(&log, true)
 }
 
 /// An environment variable that is set to something.
@@ -103,7 +103,7 @@ fn waiting_for(metrics: &ControlMetrics) -> String {
 }
 
 /// Starts the log as the arguments say.
-pub(super) fn start_log(args: &LogArgs) -> Result<()> {
+pub(super) fn start_log(args: &LogArgs) -> Result<Log> {
     let settings = LogSettings { format: args.log_format.into(), filter: args.log_level.clone() };
     telemetry::init_log(&settings).map_err(anyhow::Error::msg)
 }
@@ -126,21 +126,22 @@ pub(super) struct Setup {
 
 impl Setup {
     /// Runs both planes until a signal comes. `announce` prints the addresses and the line `ready`.
-    pub(super) fn run(self, announce: bool) -> Result<()> {
+    pub(super) fn run(self, log: &Log, announce: bool) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let result = runtime.block_on(self.serve(announce));
+        let result = runtime.block_on(self.serve(log, announce));
         // After a second signal a thread may still be waiting for connections to say goodbye.
         runtime.shutdown_background();
         result
     }
 
-    async fn serve(self, announce: bool) -> Result<()> {
+    async fn serve(self, log: &Log, announce: bool) -> Result<()> {
         // Before anything that takes long: a signal that comes early must not be lost.
         let mut stop = StopSignals::new()?;
         if announce {
             self.print_addresses()?;
         }
         let registry = telemetry::registry();
+        registry.register(Box::new(log.dropped_lines()))?;
         let metrics = Arc::new(GatewayMetrics::register(&registry)?);
         let control_metrics = ControlMetrics::register(&registry)?;
         let table = Arc::new(TableCell::default());

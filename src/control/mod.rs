@@ -127,17 +127,17 @@ pub fn spawn(
 /// How long the control plane rests after a panic.
 const RESTART: Duration = Duration::from_secs(5);
 
-/// Runs what `begin` makes until it ends by itself. A panic is a bug, and has been logged with its place: the
-/// control plane begins anew, for the gateway would serve the last table for ever.
-fn supervise<F: Future<Output = ()>>(
+/// Runs what `begin` makes until it ends as it should (`true`). A panic is a bug, and has been logged with its place: the
+/// control plane begins anew, for else the gateway would serve the last table for ever.
+fn supervise<F: Future<Output = bool>>(
     runtime: &Runtime,
     mut shutdown: watch::Receiver<bool>,
     begin: impl Fn() -> F,
 ) {
     // What a panic leaves behind is thrown away: each round makes its own.
-    while catch_unwind(AssertUnwindSafe(|| runtime.block_on(begin()))).is_err() {
+    while !catch_unwind(AssertUnwindSafe(|| runtime.block_on(begin()))).unwrap_or(false) {
         tracing::error!(
-            "the control plane has panicked; the last table stays in service, and it begins anew in {} s",
+            "the control plane has failed; the last table stays in service, and it begins anew in {} s",
             RESTART.as_secs()
         );
         let stop =
@@ -150,13 +150,14 @@ fn supervise<F: Future<Output = ()>>(
 
 type Started = mpsc::SyncSender<Result<(), ControlError>>;
 
+/// Whether it ended as it should.
 async fn run(
     settings: ControlSettings,
     cell: Arc<TableCell>,
     metrics: ControlMetrics,
     shutdown: watch::Receiver<bool>,
     started: Started,
-) {
+) -> bool {
     let ControlSettings { source, class } = settings;
     let mut translator = Translator::default();
     let translate = move |inputs: &Inputs| translator.translate(inputs, &class);
@@ -165,7 +166,8 @@ async fn run(
             Ok(source) => {
                 let _ = started.send(Ok(()));
                 let control = ControlLoop::new(source, translate, cell, metrics, None);
-                return Box::pin(control.run(shutdown)).await;
+                Box::pin(control.run(shutdown)).await;
+                return true;
             }
             Err(error) => Err(error.into()),
         },
@@ -194,13 +196,18 @@ async fn run(
                     let control = Box::pin(control.run(shutdown.clone()));
                     let ((), (), ()) =
                         tokio::join!(control, Box::pin(write), Box::pin(candidate.run(done)));
-                    return;
+                    return true;
                 }
                 Err(error) => Err(error.into()),
             }
         }
     };
-    let _ = started.send(result);
+    if let Err(mpsc::SendError(Err(error))) = started.send(result) {
+        // Nobody waits for the beginning any more: this is a round after a panic.
+        tracing::error!("the control plane cannot begin anew: {error}");
+        return false;
+    }
+    true
 }
 
 /// Waits until `shutdown` is true. That its sender is gone means the same.
@@ -215,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn after_a_panic_the_control_plane_begins_anew() {
+    fn after_a_panic_or_a_failed_begin_the_control_plane_begins_anew() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
@@ -226,7 +233,10 @@ mod tests {
         supervise(&runtime, stop, || {
             rounds.set(rounds.get() + 1);
             let round = rounds.get();
-            async move { assert!(round >= 3, "a panic on purpose") }
+            async move {
+                assert!(round >= 2, "a panic on purpose");
+                round >= 3
+            }
         });
         assert_eq!(rounds.get(), 3);
     }

@@ -5,26 +5,33 @@ use std::sync::Arc;
 use http::{HeaderValue, Uri};
 
 use super::refuse::{Refusal, RefusalReason};
-use crate::table::{Plaintext, RequestFacts, RoutingTable, Rule};
+use crate::table::{Plaintext, RequestFacts, RoutingTable, Rule, TlsIdentity};
 
 /// How a request came in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Arrival {
-    /// Over TLS, with this server name (SNI), lower case.
-    Tls(Option<String>),
+    /// Over TLS.
+    Tls {
+        /// The server name (SNI) that the client sent, lower case.
+        server_name: Option<String>,
+        /// The certificate that it was shown; `None`: the self-made one.
+        identity: Option<Arc<TlsIdentity>>,
+    },
     /// In clear text.
     Plain,
 }
 
-/// The rule that takes the request (RFC 9110 §7.4: not if the certificate shown is not for its host).
+/// The rule that takes the request. Over TLS the host is the one that the connection was opened for, or one that is served
+/// with the very certificate and settings that the client was shown (RFC 9110 §7.4).
 pub fn find_rule(
     table: &RoutingTable,
     arrival: &Arrival,
     host: &str,
     request: &RequestFacts<'_>,
 ) -> Result<Arc<Rule>, Refusal> {
-    if let Arrival::Tls(server_name) = arrival
-        && !covers(table, server_name.as_deref(), host)
+    if let Arrival::Tls { server_name, identity } = arrival
+        && server_name.as_deref() != Some(host)
+        && !(identity.is_some() && identity.as_ref() == table.identity(host))
     {
         let detail = match server_name {
             Some(name) => format!(
@@ -45,20 +52,6 @@ pub fn find_rule(
             format!("{host} is served, but no rule of its WebSocketRoutes matches this request."),
         )
     })
-}
-
-/// Whether a connection opened for `server_name` may carry requests for `host`: the same name, or one that
-/// is served with the same certificate and settings.
-fn covers(table: &RoutingTable, server_name: Option<&str>, host: &str) -> bool {
-    let Some(server_name) = server_name else { return false };
-    if server_name == host {
-        return true;
-    }
-    let identity = |name| table.host(name).and_then(|host| host.tls.as_ref());
-    match (identity(server_name), identity(host)) {
-        (Some(shown), Some(wanted)) => shown == wanted,
-        _ => false,
-    }
 }
 
 /// What the rule says to a request in clear text.

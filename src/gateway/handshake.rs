@@ -56,23 +56,25 @@ pub fn host_of(parts: &request::Parts) -> Result<String, Refusal> {
     Ok(host.to_ascii_lowercase())
 }
 
-/// Whether a path has `.` or `..` segments, plain or percent-encoded: a prefix match would say one thing
-/// and the backend, once it has resolved them, do another.
+/// Whether a path has `.` or `..` segments, however they and their separators are written (percent-encoded, with a
+/// backslash, with path parameters behind `;`): a prefix match would say one thing and the backend, once it has resolved
+/// them, do another.
 pub fn has_dot_segments(path: &str) -> bool {
-    path.split(['/', '\\']).any(|segment| {
-        let mut dots = 0;
-        let mut rest = segment;
-        while !rest.is_empty() {
-            rest = match rest.strip_prefix('.') {
-                Some(after) => after,
-                None if rest.len() >= 3 && rest.as_bytes()[..3].eq_ignore_ascii_case(b"%2e") => {
-                    &rest[3..]
-                }
-                None => return false,
-            };
-            dots += 1;
-        }
-        (1..=2).contains(&dots)
+    let mut plain = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some(&first) = rest.first() {
+        let (byte, length) = match rest.get(..3).map(<[u8]>::to_ascii_lowercase).as_deref() {
+            Some(b"%2e") => (b'.', 3),
+            Some(b"%2f" | b"%5c") => (b'/', 3),
+            _ if first == b'\\' => (b'/', 1),
+            _ => (first, 1),
+        };
+        plain.push(byte);
+        rest = &rest[length..];
+    }
+    plain.split(|byte| *byte == b'/').any(|segment| {
+        let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
+        matches!(name, b"." | b"..")
     })
 }
 
@@ -100,7 +102,7 @@ pub fn check_request(
     if hop.transfer_encoding {
         return bad("A WebSocket upgrade has no body, so no Transfer-Encoding.");
     }
-    if headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length != "0") {
+    if hop.content {
         return bad("A WebSocket upgrade has no body, so no Content-Length.");
     }
     let one = |name: &HeaderName| {
@@ -131,6 +133,10 @@ pub fn check_request(
     })?;
     if !BASE64.decode(key.as_bytes()).is_ok_and(|nonce| nonce.len() == 16) {
         return bad("The Sec-WebSocket-Key header is not 16 bytes in base64.");
+    }
+    let protocols = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    if protocols.iter().any(|line| line.to_str().is_err()) {
+        return bad("Sec-WebSocket-Protocol has bytes that no token can have.");
     }
     if let Some(bad_token) = first_bad_subprotocol(headers) {
         return Err(Refusal::new(

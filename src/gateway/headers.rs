@@ -26,17 +26,18 @@ const HOP_BY_HOP: [HeaderName; 11] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// What only a proxy may claim; taken from trusted ones alone.
-const CLAIMS: [HeaderName; 8] = [
-    X_FORWARDED_FOR,
-    X_FORWARDED_PROTO,
-    X_FORWARDED_HOST,
-    header::FORWARDED,
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-real-ip"),
-];
+/// Whether a header is a claim about the client that only a proxy may make: `X-Forwarded-…`, `Forwarded`, `X-Real-IP`,
+/// also with `_` for `-`, which CGI and its descendants cannot tell apart.
+fn is_claim(name: &HeaderName) -> bool {
+    const PREFIX: &[u8] = b"x-forwarded-";
+    let same = |a: &[u8], b: &[u8]| {
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b || (*a == b'_' && *b == b'-'))
+    };
+    let name = name.as_str().as_bytes();
+    name.get(..PREFIX.len()).is_some_and(|start| same(start, PREFIX))
+        || same(name, b"forwarded")
+        || same(name, b"x-real-ip")
+}
 
 /// What the hop-by-hop headers of a message said, after they were taken off.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -45,10 +46,10 @@ pub struct HopByHop {
     pub connection_upgrade: bool,
     /// `Upgrade` has the token `websocket`.
     pub upgrade_websocket: bool,
-    /// There was an `Upgrade` header at all.
-    pub upgrade: bool,
     /// There was a `Transfer-Encoding`.
     pub transfer_encoding: bool,
+    /// There was a `Content-Length` other than 0.
+    pub content: bool,
 }
 
 impl HopByHop {
@@ -58,7 +59,7 @@ impl HopByHop {
     pub fn take(headers: &mut HeaderMap) -> Self {
         let nominated: Vec<HeaderName> = tokens(headers, &header::CONNECTION)
             .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
-            .filter(|name| *name != header::HOST && !CLAIMS.contains(name))
+            .filter(|name| *name != header::HOST && !is_claim(name))
             .collect();
         let has = |name: &HeaderName, wanted: &str| {
             tokens(headers, name).any(|token| token.eq_ignore_ascii_case(wanted))
@@ -66,9 +67,13 @@ impl HopByHop {
         let found = Self {
             connection_upgrade: has(&header::CONNECTION, "upgrade"),
             upgrade_websocket: has(&header::UPGRADE, "websocket"),
-            upgrade: headers.contains_key(header::UPGRADE),
             transfer_encoding: headers.contains_key(header::TRANSFER_ENCODING),
+            content: headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length != "0"),
         };
+        if found.transfer_encoding {
+            // It decides alone (RFC 9112 §6.3): a length beside it is a lie, or soon will be.
+            headers.remove(header::CONTENT_LENGTH);
+        }
         for name in nominated.iter().chain(&HOP_BY_HOP) {
             headers.remove(name);
         }
@@ -99,7 +104,7 @@ pub struct Sender<'a> {
     pub trusted: bool,
     /// Whether it came over TLS.
     pub secure: bool,
-    /// The host it asked for.
+    /// The host it asked for, with the port where it named one.
     pub host: &'a str,
 }
 
@@ -107,7 +112,9 @@ pub struct Sender<'a> {
 /// `X-Forwarded-For` is continued; its `-Proto` and `-Host` stand.
 pub fn tell_sender(headers: &mut HeaderMap, sender: Sender<'_>) {
     if !sender.trusted {
-        for name in &CLAIMS {
+        let claims: Vec<HeaderName> =
+            headers.keys().filter(|name| is_claim(name)).cloned().collect();
+        for name in &claims {
             headers.remove(name);
         }
     }

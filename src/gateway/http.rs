@@ -1,35 +1,44 @@
 //! From a request to a granted connection, a forwarded answer, or a refusal: the path of one request through the
 //! pure parts beside this file.
 
-use std::{convert::Infallible, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    cell::OnceCell,
+    convert::Infallible,
+    error::Error,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Instant,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, request};
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use hyper_util::rt::TokioIo;
-use tokio::{task::spawn_local, time::timeout};
+use tokio::task::spawn_local;
 
 use super::{
     ListenerKind,
     admit::{Arrival, check_plaintext, find_rule},
     balance::Seat,
+    granted::Granted,
     handshake::{self, Upgrade},
     headers::{self, HopByHop, Sender, X_REQUEST_ID},
     refuse::{Refusal, RefusalReason},
-    relay::{Legs, relay},
-    sessions::Entry,
     transport::Transport,
     upstream::{self, Answer},
     worker::{LiveToken, Worker},
 };
 use crate::{
-    table::{Backend, HttpMode, RequestFacts, Rule},
-    telemetry::RouteMetrics,
+    table::{Backend, RequestFacts, Rule},
+    telemetry::{OpenGauge, RouteMetrics},
 };
 
 /// An answer's body.
-pub(super) type AnswerBody = UnsyncBoxBody<Bytes, hyper::Error>;
+pub(super) type AnswerBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
+
+/// What a log line has in place of a status where there was nobody to answer.
+const CLIENT_GONE: u16 = 499;
 
 /// A client's connection before it is upgraded.
 #[derive(Debug)]
@@ -43,11 +52,30 @@ pub(super) struct ClientConnection {
 }
 
 /// One request, as far as it is known.
-struct Facts {
-    id: HeaderValue,
-    client: std::net::IpAddr,
-    uri: Uri,
-    started: Instant,
+pub(super) struct Facts {
+    pub(super) id: HeaderValue,
+    pub(super) client: IpAddr,
+    pub(super) uri: Uri,
+    pub(super) started: Instant,
+}
+
+/// A request without an answer yet. Dropped as such it is counted: the client has left.
+struct Unanswered<'a> {
+    connection: &'a ClientConnection,
+    facts: &'a Facts,
+    rule: OnceCell<Arc<Rule>>,
+    answered: bool,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            let refusal =
+                Refusal::new(RefusalReason::ClientGone, "The client left before it was answered.");
+            let rule = self.rule.get().map(Arc::as_ref);
+            self.connection.count_refusal(self.facts, rule, &refusal, CLIENT_GONE, None);
+        }
+    }
 }
 
 /// Answers one request.
@@ -61,11 +89,17 @@ pub(super) async fn handle(
     let (mut parts, body) = request.into_parts();
     let hop = HopByHop::take(&mut parts.headers);
     let facts = connection.facts(&parts);
-    let mut rule = None;
-    let answer = connection.answer(&facts, &mut rule, parts, &hop, body, on_upgrade).await;
-    let mut response =
-        answer.unwrap_or_else(|refusal| connection.refuse(&facts, rule.as_deref(), &refusal));
-    response.headers_mut().insert(X_REQUEST_ID, facts.id);
+    let mut exchange = Unanswered {
+        connection: &connection,
+        facts: &facts,
+        rule: OnceCell::new(),
+        answered: false,
+    };
+    let answer = connection.answer(&facts, &exchange.rule, parts, &hop, body, on_upgrade).await;
+    exchange.answered = true;
+    let rule = exchange.rule.get().map(Arc::as_ref);
+    let mut response = answer.unwrap_or_else(|refusal| connection.refuse(&facts, rule, &refusal));
+    response.headers_mut().insert(X_REQUEST_ID, facts.id.clone());
     Ok(response)
 }
 
@@ -92,7 +126,7 @@ impl ClientConnection {
     async fn answer(
         self: &Rc<Self>,
         facts: &Facts,
-        rule_found: &mut Option<Arc<Rule>>,
+        rule_found: &OnceCell<Arc<Rule>>,
         mut parts: request::Parts,
         hop: &HopByHop,
         body: Incoming,
@@ -119,13 +153,18 @@ impl ClientConnection {
             headers: &parts.headers,
         };
         let rule = find_rule(&published.table, &self.arrival, &host, &request)?;
-        let rule = Arc::clone(rule_found.insert(rule));
+        let rule = Arc::clone(rule_found.get_or_init(|| rule));
         drop(published);
         let trusted = self.trusts(self.peer.ip());
         let claims_https = trusted && headers::claims_https(&parts.headers);
         let secure = self.listener == ListenerKind::Https || claims_https;
         check_plaintext(&rule, secure, &host, &parts.uri, self.worker.settings.public_https_port)?;
-        let sender = Sender { address: self.peer.ip(), trusted, secure, host: &host };
+        // With the port, as the client wrote it.
+        let authority = parts.uri.authority().map(|authority| authority.to_string());
+        let written = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let written =
+            authority.or_else(|| written.map(str::to_owned)).unwrap_or_else(|| host.clone());
+        let sender = Sender { address: self.peer.ip(), trusted, secure, host: &written };
         if !hop.upgrade_websocket {
             return self.plain_http(facts, &rule, parts, body, sender).await;
         }
@@ -138,9 +177,10 @@ impl ClientConnection {
         }
         let (backend, seat) = self.choose(&rule)?;
         let metrics = self.metrics(&rule);
-        let transport = self.connect(&rule, backend, &seat, &metrics).await?;
+        let (transport, backend_open) = self.connect(&rule, backend, &seat, &metrics).await?;
         headers::tell_sender(&mut parts.headers, sender);
         headers::set_upgrade(&mut parts.headers);
+        parts.headers.remove(header::CONTENT_LENGTH);
         let offered = outgoing(facts, parts, Empty::new())?;
         match upstream::upgrade(transport, offered, &upgrade.accept, rule.timeouts.upgrade).await? {
             Answer::Refused(response) => Ok(self.pass_refusal(facts, &rule, &seat, response)),
@@ -153,6 +193,8 @@ impl ClientConnection {
                     id: facts.id.clone(),
                     rule,
                     seat,
+                    _open: OpenGauge::new(&metrics.connections_open),
+                    _backend_open: backend_open,
                     metrics,
                     entry: self.worker.sessions.enter(),
                     started: Instant::now(),
@@ -164,74 +206,7 @@ impl ClientConnection {
         }
     }
 
-    /// A request that asks for no WebSocket.
-    async fn plain_http(
-        &self,
-        facts: &Facts,
-        rule: &Arc<Rule>,
-        mut parts: request::Parts,
-        body: Incoming,
-        sender: Sender<'_>,
-    ) -> Result<Response<AnswerBody>, Refusal> {
-        if rule.http == HttpMode::Refuse {
-            return Err(Refusal::new(
-                RefusalReason::NotWebsocket,
-                format!(
-                    "Only WebSockets are served here: connect to {}://{}{} with a WebSocket client. If you did, something on the way removed the Upgrade header.",
-                    if sender.secure { "wss" } else { "ws" },
-                    // With the port, as the client wrote it.
-                    parts
-                        .headers
-                        .get(header::HOST)
-                        .and_then(|host| host.to_str().ok())
-                        .unwrap_or(sender.host),
-                    parts.uri.path(),
-                ),
-            ));
-        }
-        if self.worker.draining() {
-            return Err(Refusal::new(
-                RefusalReason::Draining,
-                "The gateway is shutting down: connect again.",
-            ));
-        }
-        let (backend, seat) = self.choose(rule)?;
-        let metrics = self.metrics(rule);
-        let transport = self.connect(rule, backend, &seat, &metrics).await?;
-        headers::tell_sender(&mut parts.headers, sender);
-        let answer = upstream::send(transport, outgoing(facts, parts, body)?);
-        // Long polling answers late on purpose: it may take as long as a silent WebSocket.
-        let answer = match rule.timeouts.idle {
-            None => answer.await?,
-            Some(idle) => timeout(idle, answer).await.map_err(|_| {
-                Refusal::new(
-                    RefusalReason::BackendTimeout,
-                    "The backend did not answer within the route's timeouts.idle.",
-                )
-            })??,
-        };
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Refusal::new(
-                RefusalReason::BackendBadHandshake,
-                "The backend switched protocols, which nobody had asked for.",
-            ));
-        }
-        let (mut parts, body) = answer.into_parts();
-        HopByHop::take(&mut parts.headers);
-        self.worker.metrics.forwarded(
-            &rule.route.namespace,
-            &rule.route.name,
-            parts.status.as_str(),
-        );
-        // The seat is held until the body has ended.
-        let body = body.map_frame(move |frame| {
-            let _held = &seat;
-            frame
-        });
-        Ok(Response::from_parts(parts, body.boxed_unsync()))
-    }
-
-    fn choose<'r>(&self, rule: &'r Rule) -> Result<(&'r Backend, Seat), Refusal> {
+    pub(super) fn choose<'r>(&self, rule: &'r Rule) -> Result<(&'r Backend, Seat), Refusal> {
         self.worker.load.choose(&rule.backends, fastrand::u64(..)).ok_or_else(|| {
             Refusal::new(
                 RefusalReason::NoEndpoints,
@@ -240,18 +215,19 @@ impl ClientConnection {
         })
     }
 
-    async fn connect(
+    pub(super) async fn connect(
         &self,
         rule: &Rule,
         backend: &Backend,
         seat: &Seat,
         metrics: &RouteMetrics,
-    ) -> Result<Transport, Refusal> {
+    ) -> Result<(Transport, OpenGauge), Refusal> {
         let started = Instant::now();
         let connected =
             upstream::connect(seat.address(), backend.tls.as_deref(), rule.timeouts.connect).await;
         metrics.backend_connect_duration.observe(started.elapsed().as_secs_f64());
-        connected.map_err(|mut refusal| {
+        let open = |transport| (transport, OpenGauge::new(&metrics.backend_connections_open));
+        connected.map(open).map_err(|mut refusal| {
             let endpoint = format!("{} of {}:{}", seat.address(), backend.service, backend.port);
             refusal.source = Some(match refusal.source {
                 Some(source) => format!("{endpoint}: {source}"),
@@ -261,7 +237,7 @@ impl ClientConnection {
         })
     }
 
-    fn metrics(&self, rule: &Rule) -> Arc<RouteMetrics> {
+    pub(super) fn metrics(&self, rule: &Rule) -> Arc<RouteMetrics> {
         let worker = &self.worker;
         worker.metrics.route(
             &rule.route.namespace,
@@ -283,7 +259,8 @@ impl ClientConnection {
             RefusalReason::BackendRefused,
             format!("The backend answered {}.", response.status()),
         );
-        self.count_refusal(facts, Some(rule), &refusal, response.status(), Some(seat.address()));
+        let status = response.status().as_u16();
+        self.count_refusal(facts, Some(rule), &refusal, status, Some(seat.address()));
         let mut response = response.map(full);
         response.headers_mut().insert(
             header::HeaderName::from_static(super::refuse::REASON_HEADER),
@@ -299,7 +276,7 @@ impl ClientConnection {
         refusal: &Refusal,
     ) -> Response<AnswerBody> {
         let response = refusal.response();
-        self.count_refusal(facts, rule, refusal, response.status(), None);
+        self.count_refusal(facts, rule, refusal, response.status().as_u16(), None);
         response.map(full)
     }
 
@@ -308,7 +285,7 @@ impl ClientConnection {
         facts: &Facts,
         rule: Option<&Rule>,
         refusal: &Refusal,
-        status: StatusCode,
+        status: u16,
         endpoint: Option<SocketAddr>,
     ) {
         let (namespace, route) =
@@ -319,7 +296,7 @@ impl ClientConnection {
             target: "tidegate::access",
             event = "refused",
             reason,
-            status = status.as_u16(),
+            status,
             request_id = facts.id.to_str().unwrap_or_default(),
             namespace,
             route,
@@ -335,88 +312,12 @@ impl ClientConnection {
     }
 }
 
-/// A granted upgrade, from the 101 on.
-struct Granted {
-    connection: Rc<ClientConnection>,
-    id: HeaderValue,
-    rule: Arc<Rule>,
-    seat: Seat,
-    metrics: Arc<RouteMetrics>,
-    entry: Entry,
-    started: Instant,
-}
-
-impl Granted {
-    fn log_open(&self, facts: &Facts, host: &str, response: &Response<AnswerBody>) {
-        let protocol = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL);
-        tracing::info!(
-            target: "tidegate::access",
-            event = "open",
-            request_id = self.id.to_str().unwrap_or_default(),
-            namespace = self.rule.route.namespace,
-            route = self.rule.route.name,
-            rule = self.rule.name,
-            client = %facts.client,
-            listener = self.connection.listener.as_str(),
-            host,
-            path = facts.uri.path(),
-            subprotocol = protocol.and_then(|protocol| protocol.to_str().ok()),
-            endpoint = %self.seat.address(),
-            upgrade_ms = facts.started.elapsed().as_millis() as u64,
-        );
-    }
-
-    /// Takes the client's socket back from hyper once the 101 is written, and relays.
-    async fn run(self, on_upgrade: OnUpgrade, backend: Transport, from_backend: Bytes) {
-        let worker = Rc::clone(&self.connection.worker);
-        self.metrics.connections_open.inc();
-        self.metrics.backend_connections_open.inc();
-        let ending = match on_upgrade.await {
-            Ok(upgraded) => {
-                let raw = upgraded
-                    .downcast::<TokioIo<Transport>>()
-                    .expect("this is what was given to hyper");
-                let legs = Legs {
-                    client: raw.io.into_inner(),
-                    from_client: raw.read_buf,
-                    backend,
-                    from_backend,
-                };
-                let idle = self.rule.timeouts.idle;
-                relay(legs, idle, self.entry.session(), &self.metrics.traffic).await
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the client left before its 101");
-                super::relay::Ending::before_start()
-            }
-        };
-        self.metrics.connections_open.dec();
-        self.metrics.backend_connections_open.dec();
-        let life = self.started.elapsed();
-        self.metrics.connection_duration.observe(life.as_secs_f64());
-        let route = &self.rule.route;
-        worker.metrics.closed(&route.namespace, &route.name, ending.cause.as_str());
-        tracing::info!(
-            target: "tidegate::access",
-            event = "close",
-            cause = ending.cause.as_str(),
-            request_id = self.id.to_str().unwrap_or_default(),
-            namespace = route.namespace,
-            route = route.name,
-            rule = self.rule.name,
-            listener = self.connection.listener.as_str(),
-            endpoint = %self.seat.address(),
-            duration_ms = life.as_millis() as u64,
-            bytes_up = ending.bytes_up,
-            bytes_down = ending.bytes_down,
-            messages_up = ending.messages_up,
-            messages_down = ending.messages_down,
-        );
-    }
-}
-
 /// The request for the backend: origin form, our id, the client's own `Host`.
-fn outgoing<B>(facts: &Facts, mut parts: request::Parts, body: B) -> Result<Request<B>, Refusal> {
+pub(super) fn outgoing<B>(
+    facts: &Facts,
+    mut parts: request::Parts,
+    body: B,
+) -> Result<Request<B>, Refusal> {
     if let Some(authority) = parts.uri.authority() {
         let host = HeaderValue::from_str(authority.as_str());
         parts.headers.insert(header::HOST, host.expect("an authority is visible ASCII"));

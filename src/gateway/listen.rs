@@ -90,8 +90,11 @@ async fn accept(
                     tracing::info!(listener = kind.as_str(), "accepting connections again");
                 }
                 // Kernel hashing would be uneven: these sockets live for days.
-                let worker = workers.iter().min_by_key(|worker| worker.live());
-                worker.expect("there is at least one worker").hand(stream, peer, kind).await;
+                let living = workers.iter().filter(|worker| !worker.ended());
+                match living.min_by_key(|worker| worker.live()) {
+                    Some(worker) => worker.hand(stream, peer, kind).await,
+                    None => metrics.accept_failed(kind.as_str(), "no_worker"),
+                }
             }
             Err(error) => {
                 let (reason, exhausted) = accept_reason(&error);

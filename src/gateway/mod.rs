@@ -6,7 +6,9 @@
 
 mod admit;
 mod balance;
+mod forward;
 mod frames;
+mod granted;
 mod handshake;
 mod headers;
 mod http;

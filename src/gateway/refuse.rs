@@ -33,11 +33,13 @@ pub enum RefusalReason {
     BackendBadHandshake,
     /// The gateway is shutting down.
     Draining,
+    /// The client left, or lost patience, before it was answered: nobody was told.
+    ClientGone,
 }
 
 impl RefusalReason {
     /// Every reason, for tests and docs.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NoRoute,
         Self::NotWebsocket,
         Self::BadVersion,
@@ -50,6 +52,7 @@ impl RefusalReason {
         Self::BackendRefused,
         Self::BackendBadHandshake,
         Self::Draining,
+        Self::ClientGone,
     ];
 
     /// The word in metric, log and header.
@@ -67,6 +70,7 @@ impl RefusalReason {
             Self::BackendRefused => "backend_refused",
             Self::BackendBadHandshake => "backend_bad_handshake",
             Self::Draining => "draining",
+            Self::ClientGone => "client_gone",
         }
     }
 
@@ -75,7 +79,7 @@ impl RefusalReason {
         match self {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::NotWebsocket | Self::BadVersion => StatusCode::UPGRADE_REQUIRED,
-            Self::BadHandshake => StatusCode::BAD_REQUEST,
+            Self::BadHandshake | Self::ClientGone => StatusCode::BAD_REQUEST,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Plaintext => StatusCode::FORBIDDEN,
             Self::NoEndpoints | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,

@@ -9,6 +9,7 @@ mod direction;
 
 use std::{
     future::Future,
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -112,6 +113,21 @@ struct Relay<'a> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Client,
+    Backend,
+}
+
+impl Side {
+    const fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Backend,
+            Self::Backend => Self::Client,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Bytes go both ways.
     Open,
@@ -125,21 +141,56 @@ impl Relay<'_> {
     /// Moves bytes both ways. `Ready` when the connection is over.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<CloseCause> {
         let before = (self.up.bytes, self.down.bytes);
-        let up = self.up.pump(cx, &mut self.client, &mut self.backend);
-        let down = self.down.pump(cx, &mut self.backend, &mut self.client);
+        let up = self.poll_pump(cx, Side::Client);
+        let down = self.poll_pump(cx, Side::Backend);
         if before != (self.up.bytes, self.down.bytes) {
             self.last_activity = Instant::now();
         }
         self.note_closing();
-        match (up, down) {
-            (Poll::Ready(Err(fault)), _) | (_, Poll::Ready(Err(fault))) => {
-                Poll::Ready(self.cause_of(&fault))
+        ready!(up);
+        ready!(down);
+        Poll::Ready(self.closed_first.unwrap_or(CloseCause::ClientClosed))
+    }
+
+    /// Moves what `sender` sends. `Ready` once it has ended and the other side knows. A socket that fails ends its
+    /// own part only: the other side still gets what is under way to it, and an orderly end.
+    fn poll_pump(&mut self, cx: &mut Context<'_>, sender: Side) -> Poll<()> {
+        loop {
+            let (direction, from, to) = match sender {
+                Side::Client => (&mut self.up, &mut self.client, &mut self.backend),
+                Side::Backend => (&mut self.down, &mut self.backend, &mut self.client),
+            };
+            match ready!(direction.pump(cx, from, to)) {
+                Ok(()) => return Poll::Ready(()),
+                Err(Fault::Read(error)) => {
+                    self.note_fault(sender, &error);
+                    self.direction(sender).ended = true;
+                    self.direction(sender.other()).give_up_receiver();
+                }
+                Err(Fault::Write(error)) => {
+                    // It may still have something to say: its own direction goes on.
+                    self.note_fault(sender.other(), &error);
+                    self.direction(sender).give_up_receiver();
+                }
             }
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => {
-                Poll::Ready(self.closed_first.unwrap_or(CloseCause::ClientClosed))
-            }
-            _ => Poll::Pending,
         }
+    }
+
+    /// The direction in which a side sends.
+    fn direction(&mut self, sender: Side) -> &mut Direction {
+        match sender {
+            Side::Client => &mut self.up,
+            Side::Backend => &mut self.down,
+        }
+    }
+
+    /// A failing socket is the cause, unless somebody was closing before.
+    fn note_fault(&mut self, side: Side, error: &io::Error) {
+        tracing::debug!(?side, %error, "a socket of a connection failed");
+        self.note_closing();
+        let tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+        let cause = if tls { CloseCause::TlsError } else { CloseCause::Reset };
+        self.closed_first.get_or_insert(cause);
     }
 
     /// Looks who closes, and from then on gives the peers a limited time.
@@ -153,24 +204,11 @@ impl Relay<'_> {
                 _ => None,
             };
         }
-        let over = self.up.ended || self.down.ended || (client && backend);
+        let over = self.up.over() || self.down.over() || (client && backend);
         if over && self.phase == Phase::Open {
             self.phase = Phase::PeersClosing(Instant::now() + CLOSE_TIMEOUT);
             // The idle deadline may be hours away.
             self.timer = None;
-        }
-    }
-
-    /// The cause for a connection whose socket failed: once both have said Close it is no failure.
-    fn cause_of(&self, fault: &Fault) -> CloseCause {
-        let (Fault::Read(error) | Fault::Write(error)) = fault;
-        let said = self.up.scanner.close_seen() || self.down.scanner.close_seen();
-        match self.closed_first {
-            Some(cause) if said => cause,
-            _ if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
-                CloseCause::TlsError
-            }
-            _ => CloseCause::Reset,
         }
     }
 

@@ -10,6 +10,7 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
+use super::admit::Arrival;
 use crate::{
     table::{RoutingTable, TlsIdentity},
     telemetry::GatewayMetrics,
@@ -48,13 +49,6 @@ impl FallbackCertificate {
     }
 }
 
-/// What a handshake settled.
-#[derive(Debug)]
-pub struct Session {
-    /// The server name that the client sent, lower case.
-    pub server_name: Option<String>,
-}
-
 /// Does the handshake, within `limit`, with the certificate that the server name calls for. `None`: it failed and was counted.
 pub async fn accept(
     stream: TcpStream,
@@ -62,19 +56,20 @@ pub async fn accept(
     fallback: &FallbackCertificate,
     limit: Duration,
     metrics: &GatewayMetrics,
-) -> Option<(TlsStream<TcpStream>, Session)> {
+) -> Option<(TlsStream<TcpStream>, Arrival)> {
     let handshake = async {
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         let server_name = start.client_hello().server_name().map(str::to_ascii_lowercase);
-        let config = match identity(table, server_name.as_deref()) {
-            Ok(identity) => Arc::clone(&identity.config),
+        let identity = match identity(table, server_name.as_deref()) {
+            Ok(identity) => Some(Arc::clone(identity)),
             Err(cause) => {
                 metrics.tls_fallback(cause);
-                Arc::clone(&fallback.config)
+                None
             }
         };
-        let stream = start.into_stream(config).await?;
-        io::Result::Ok((stream, Session { server_name }))
+        let config = identity.as_ref().map_or(&fallback.config, |identity| &identity.config);
+        let stream = start.into_stream(Arc::clone(config)).await?;
+        io::Result::Ok((stream, Arrival::Tls { server_name, identity }))
     };
     match tokio::time::timeout(limit, handshake).await {
         Ok(Ok(done)) => Some(done),
@@ -96,9 +91,10 @@ pub async fn accept(
 fn identity<'a>(
     table: &'a RoutingTable,
     server_name: Option<&str>,
-) -> Result<&'a TlsIdentity, &'static str> {
-    let host = table.host(server_name.ok_or("no_server_name")?).ok_or("unknown_host")?;
-    host.tls.as_deref().ok_or("no_certificate")
+) -> Result<&'a Arc<TlsIdentity>, &'static str> {
+    let name = server_name.ok_or("no_server_name")?;
+    table.host(name).ok_or("unknown_host")?;
+    table.identity(name).ok_or("no_certificate")
 }
 
 /// The label for a failed handshake.

@@ -4,8 +4,8 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, Version, response};
-use http_body_util::{BodyExt, Empty, Limited};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, response};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::{
     body::{Body, Incoming},
     client::conn::http1,
@@ -24,6 +24,9 @@ use crate::table::BackendTls;
 
 /// How much of a refusing backend's body is passed on, bytes.
 const MAX_REFUSAL_BODY: usize = 64 * 1024;
+
+/// How long that body may take.
+const REFUSAL_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How much of an answer's head is read, bytes.
 const MAX_HEAD: usize = 16 * 1024;
@@ -85,25 +88,27 @@ pub async fn upgrade(
     limit: Duration,
 ) -> Result<Answer, Refusal> {
     let offered = request.headers().clone();
-    timeout(limit, ask(transport, request, accept, &offered)).await.unwrap_or_else(|_| {
-        Err(Refusal::new(
+    let late = |_| {
+        Refusal::new(
             RefusalReason::BackendTimeout,
             "The backend did not answer the upgrade within the route's timeouts.upgrade.",
-        ))
-    })
+        )
+    };
+    let response = timeout(limit, send(transport, request)).await.map_err(late)??;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        timeout(limit, switch(response, accept, &offered)).await.map_err(late)?
+    } else {
+        Ok(Answer::Refused(collect(response).await))
+    }
 }
 
-async fn ask(
-    transport: Transport,
-    request: Request<Empty<Bytes>>,
+/// Judges a 101 and takes the connection back from hyper.
+async fn switch(
+    mut response: Response<Incoming>,
     accept: &str,
     offered: &HeaderMap,
 ) -> Result<Answer, Refusal> {
-    let mut response = send(transport, request).await?;
     let hop = HopByHop::take(response.headers_mut());
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(Answer::Refused(collect(response).await));
-    }
     let on_upgrade = hyper::upgrade::on(&mut response);
     let (parts, _) = response.into_parts();
     check_response(&parts, &hop, accept, offered).map_err(|why| {
@@ -154,18 +159,23 @@ where
     Ok(answer)
 }
 
-/// A refusing answer with its body, or without where that is too long or breaks off.
+/// A refusing answer with its body. Where that is too long, late or broken, our sentence stands in its place: status
+/// and headers are what a client goes by.
 async fn collect(response: Response<Incoming>) -> Response<Bytes> {
     let (mut parts, body) = response.into_parts();
-    let body = match Limited::new(body, MAX_REFUSAL_BODY).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(_) => {
-            parts.headers.remove(http::header::CONTENT_LENGTH);
-            parts.headers.remove(http::header::CONTENT_ENCODING);
-            Bytes::from_static(
-                b"The backend refused the upgrade; its explanation is too long to pass on.\n",
-            )
-        }
+    HopByHop::take(&mut parts.headers);
+    // hyper writes the length of what we send.
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let whole = timeout(REFUSAL_BODY_TIMEOUT, Limited::new(body, MAX_REFUSAL_BODY).collect()).await;
+    let excuse = match whole {
+        Ok(Ok(body)) => return Response::from_parts(parts, body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => "is too long to pass on",
+        Ok(Err(_)) => "was cut off",
+        Err(_) => "did not come in time",
     };
+    parts.headers.remove(header::CONTENT_ENCODING);
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    parts.headers.insert(header::CONTENT_TYPE, plain);
+    let body = format!("The backend refused the upgrade; its explanation {excuse}.\n").into();
     Response::from_parts(parts, body)
 }

@@ -98,6 +98,11 @@ impl WorkerHandle {
         self.live.load(Relaxed)
     }
 
+    /// Whether the worker has ended: it takes no socket any more.
+    pub(super) fn ended(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     /// Hands a socket over; waits while the worker is behind, so that the kernel's backlog fills instead of our memory.
     /// The socket is closed if the worker has ended.
     pub(super) async fn hand(
@@ -177,8 +182,8 @@ async fn serve(worker: Rc<Worker>, socket: Accepted) {
             let limit = worker.settings.limits.tls_timeout;
             let accepted =
                 tls::accept(stream, &published.table, fallback, limit, &worker.metrics).await;
-            let Some((stream, session)) = accepted else { return };
-            (Transport::Server(Box::new(stream)), Arrival::Tls(session.server_name))
+            let Some((stream, arrival)) = accepted else { return };
+            (Transport::Server(Box::new(stream)), arrival)
         }
     };
     let metrics = Arc::clone(&worker.metrics);

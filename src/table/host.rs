@@ -18,6 +18,8 @@ pub struct VirtualHost {
     exact: HashMap<Box<str>, Vec<RouteEntry>>,
     /// By leading path elements, without a trailing slash: `""` takes every path.
     prefix: HashMap<Box<str>, Vec<RouteEntry>>,
+    /// Length of the longest prefix: what is beyond it in a path needs no look-up.
+    longest_prefix: usize,
 }
 
 /// A match with the rule that it leads to.
@@ -85,7 +87,8 @@ impl VirtualHost {
             // Stable: the order of `entries` decides among equals.
             list.sort_by_key(|entry| Reverse(entry.key.specificity()));
         }
-        Self { pattern: pattern.to_ascii_lowercase().into(), tls, exact, prefix }
+        let longest_prefix = prefix.keys().map(|path| path.len()).max().unwrap_or(0);
+        Self { pattern: pattern.to_ascii_lowercase().into(), tls, exact, prefix, longest_prefix }
     }
 
     /// The rule that takes the request.
@@ -94,6 +97,11 @@ impl VirtualHost {
             return Some(&entry.rule);
         }
         let mut path = request.path;
+        if path.len() > self.longest_prefix {
+            // The last end of a path element that a prefix could reach: a long path costs no more look-ups.
+            let end = path.as_bytes()[..=self.longest_prefix].iter().rposition(|b| *b == b'/')?;
+            path = &path[..end];
+        }
         loop {
             if let Some(entry) = first_fit(self.prefix.get(path), request) {
                 return Some(&entry.rule);
@@ -118,7 +126,12 @@ fn first_fit<'a>(
 impl MatchKey {
     /// Whether headers, query and subprotocols fit; the path was looked up before.
     fn fits(&self, request: &RequestFacts<'_>) -> bool {
-        self.headers.iter().all(|(name, value)| request.headers.get(name) == Some(value))
+        let one = |name: &HeaderName| {
+            let mut lines = request.headers.get_all(name).iter();
+            // Of several lines a backend may take another one than we do: none of them fits.
+            lines.next().filter(|_| lines.next().is_none())
+        };
+        self.headers.iter().all(|(name, value)| one(name) == Some(value))
             && self.query.iter().all(|(name, value)| query_has(request.query, name, value))
             && (self.subprotocols.is_empty()
                 || offered_subprotocols(request.headers)

@@ -42,10 +42,18 @@ impl RoutingTable {
     /// The host that serves `name` (lower case, no port): the exact one, else the wildcard with
     /// exactly one label in the place of its star.
     pub fn host(&self, name: &str) -> Option<&Arc<VirtualHost>> {
-        self.exact.get(name).or_else(|| {
-            let (label, parent) = name.split_once('.')?;
-            if label.is_empty() { None } else { self.wildcard.get(parent) }
-        })
+        self.exact.get(name).or_else(|| self.wildcard_host(name))
+    }
+
+    /// The certificate for `name`: its host's own, else the one of the wildcard that covers it.
+    pub fn identity(&self, name: &str) -> Option<&Arc<TlsIdentity>> {
+        let own = self.exact.get(name).and_then(|host| host.tls.as_ref());
+        own.or_else(|| self.wildcard_host(name)?.tls.as_ref())
+    }
+
+    fn wildcard_host(&self, name: &str) -> Option<&Arc<VirtualHost>> {
+        let (label, parent) = name.split_once('.')?;
+        if label.is_empty() { None } else { self.wildcard.get(parent) }
     }
 
     /// All hosts, exact ones first, by name.

@@ -26,6 +26,20 @@ fn a_wildcard_stands_for_exactly_one_label() {
 }
 
 #[test]
+fn the_certificate_of_a_wildcard_serves_the_exact_hosts_that_have_none() {
+    let made = rcgen::generate_simple_self_signed(vec!["*.example.com".to_owned()]).unwrap();
+    let secret = ObjectRef { namespace: "n".into(), name: "s".into() };
+    let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let tls = TlsIdentity::from_pem(secret, chain.as_bytes(), key.as_bytes(), false).unwrap();
+    let wildcard = VirtualHost::new("*.example.com", Some(Arc::new(tls)), []);
+    let exact = ["a.example.com", "example.org"].map(|name| VirtualHost::new(name, None, []));
+    let table = RoutingTable::new(exact.into_iter().chain([wildcard]));
+    for (name, has) in [("a.example.com", true), ("b.example.com", true), ("example.org", false)] {
+        assert_eq!(table.identity(name).is_some(), has, "{name}");
+    }
+}
+
+#[test]
 fn hosts_are_listed_exact_ones_first() {
     let table = table(&["*.a.example", "b.example", "A.example", "*.example"]);
     let patterns: Vec<_> = table.hosts().iter().map(|host| host.pattern.to_string()).collect();
@@ -151,8 +165,10 @@ fn naive(entries: &[RouteEntry], request: &RequestFacts<'_>, offers: &[&str]) ->
                 request.path == &*key.path || request.path.starts_with(&format!("{}/", key.path))
             }
         };
-        let headers_fit =
-            key.headers.iter().all(|(name, value)| request.headers.get(name) == Some(value));
+        let headers_fit = key
+            .headers
+            .iter()
+            .all(|(name, value)| request.headers.get_all(name).iter().eq(std::iter::once(value)));
         let query_fits = key.query.iter().all(|(name, value)| {
             let wanted = format!("{name}={value}");
             request.query.unwrap_or_default().split('&').any(|pair| pair == wanted)

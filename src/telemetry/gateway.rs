@@ -57,6 +57,24 @@ pub struct RouteMetrics {
     pub traffic: Arc<TrafficShard>,
 }
 
+/// Adds one to a gauge for as long as it exists.
+#[derive(Debug)]
+pub struct OpenGauge(IntGauge);
+
+impl OpenGauge {
+    /// One more.
+    pub fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for OpenGauge {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 const FAST: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const LIFE: &[f64] =
@@ -138,7 +156,7 @@ impl GatewayMetrics {
             )?,
             tls_fallback: counter(
                 names::TLS_FALLBACK_CERTIFICATE_TOTAL,
-                "TLS handshakes done with the self-made certificate, because there was no server name, no host for it, or no usable certificate.",
+                "TLS handshakes begun with the self-made certificate, because there was no server name, no host for it, or no usable certificate.",
                 &[CAUSE],
             )?,
             accept_errors: counter(

@@ -2,7 +2,15 @@
 
 use std::io::IsTerminal;
 
+use prometheus::{
+    IntCounter, Opts,
+    core::{Collector, Desc},
+    proto::MetricFamily,
+};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, fmt};
+
+use super::names::LOG_LINES_DROPPED_TOTAL;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,11 +34,62 @@ pub struct LogSettings {
 /// Silent unless asked for: these log each failed request, where the control plane says once what it means.
 const QUIET: &str = "kube_client=off,kube_runtime=off";
 
-/// Starts logging for the whole process. Fails with a sentence where the filter cannot be read.
-pub fn init_log(settings: &LogSettings) -> Result<(), String> {
+/// Most lines that wait to be written.
+const BUFFERED_LINES: usize = 16_384;
+
+/// The running log. Dropped at the very end it writes what is left.
+#[must_use]
+pub struct Log {
+    dropped: ErrorCounter,
+    _writer: WorkerGuard,
+}
+
+impl Log {
+    /// Counts the lines that nobody took in time.
+    pub fn dropped_lines(&self) -> DroppedLines {
+        let counter = DroppedLines::counter();
+        let desc = counter.desc().into_iter().cloned().collect();
+        DroppedLines { desc, dropped: self.dropped.clone() }
+    }
+}
+
+/// The metric of log lines that were dropped.
+pub struct DroppedLines {
+    desc: Vec<Desc>,
+    dropped: ErrorCounter,
+}
+
+impl DroppedLines {
+    fn counter() -> IntCounter {
+        let help = "Log lines that were dropped because nobody took them in time.";
+        IntCounter::with_opts(Opts::new(LOG_LINES_DROPPED_TOTAL, help))
+            .expect("a constant name is valid")
+    }
+}
+
+impl Collector for DroppedLines {
+    fn desc(&self) -> Vec<&Desc> {
+        self.desc.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let counter = Self::counter();
+        counter.inc_by(self.dropped.dropped_lines() as u64);
+        counter.collect()
+    }
+}
+
+/// Starts logging for the whole process. Lines are written by a thread of their own, and dropped where standard error is not
+/// read: no connection waits for the log. Fails with a sentence where the filter cannot be read.
+pub fn init_log(settings: &LogSettings) -> Result<Log, String> {
     let filter = EnvFilter::try_new(format!("{QUIET},{}", settings.filter))
         .map_err(|error| format!("log level {:?} cannot be read: {error}", settings.filter))?;
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(BUFFERED_LINES)
+        .finish(std::io::stderr());
+    let log = Log { dropped: writer.error_counter(), _writer: guard };
+    let builder = fmt().with_env_filter(filter).with_writer(writer);
     match settings.format {
         LogFormat::Json => builder
             .json()
@@ -40,5 +99,6 @@ pub fn init_log(settings: &LogSettings) -> Result<(), String> {
             .try_init(),
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
     }
-    .map_err(|error| format!("logging could not be started: {error}"))
+    .map_err(|error| format!("logging could not be started: {error}"))?;
+    Ok(log)
 }

@@ -11,8 +11,8 @@ mod traffic;
 use prometheus::{IntGaugeVec, Opts, Registry, TextEncoder};
 
 pub use control::ControlMetrics;
-pub use gateway::{GatewayMetrics, RouteMetrics};
-pub use log::{LogFormat, LogSettings, init_log};
+pub use gateway::{GatewayMetrics, OpenGauge, RouteMetrics};
+pub use log::{DroppedLines, Log, LogFormat, LogSettings, init_log};
 pub use traffic::{Traffic, TrafficShard};
 
 /// A registry that already tells which build this is.

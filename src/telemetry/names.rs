@@ -43,6 +43,8 @@ pub const STATUS_WRITES_TOTAL: &str = "tidegate_status_writes_total";
 /// End of validity of the certificates in the table, seconds since 1970. Labels: namespace, secret.
 pub const CERTIFICATE_EXPIRY_TIMESTAMP_SECONDS: &str =
     "tidegate_certificate_expiry_timestamp_seconds";
+/// Log lines that were dropped because standard error was not read in time.
+pub const LOG_LINES_DROPPED_TOTAL: &str = "tidegate_log_lines_dropped_total";
 /// Always 1. Labels: version.
 pub const BUILD_INFO: &str = "tidegate_build_info";
 

@@ -271,3 +271,49 @@ fn several_requests_sent_at_once_are_answered_in_order() {
     let statuses = [0; 3].map(|_| client.answer().0.status());
     assert_eq!(statuses, [404, 426, 404]);
 }
+
+#[test]
+fn a_backend_that_refuses_with_two_lengths_cannot_smuggle_an_answer() {
+    let backend = Backend::bind();
+    let gateway = Harness::to(&backend);
+    let mut client = gateway.client();
+    client.send(upgrade_request("a.test"));
+    let smuggled = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nowned";
+    let chunk = format!("12345{smuggled}");
+    backend.answer(format!(
+        "HTTP/1.1 401 Unauthorized\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{chunk}\r\n0\r\n\r\n",
+        chunk.len(),
+    ));
+    let (head, body) = client.answer();
+    assert_eq!((head.status(), body.as_str()), (401, chunk.as_str()));
+    let (next, _) = client.send("GET /next HTTP/1.1\r\nHost: a.test\r\n\r\n").answer();
+    assert_eq!(next.status(), 426, "the next answer is our own");
+}
+
+#[test]
+fn a_refusal_whose_body_never_ends_is_passed_on_without_it() {
+    let backend = Backend::bind();
+    let gateway = Harness::to(&backend);
+    let mut client = gateway.client();
+    client.send(upgrade_request("a.test"));
+    let _open =
+        backend.answer("HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\n\r\nfirst bytes");
+    let (head, body) = client.answer();
+    assert_eq!((head.status(), head.get("www-authenticate")), (401, Some("Basic")));
+    assert_eq!(head.get("tidegate-reason"), Some("backend_refused"));
+    assert!(body.contains("did not come in time"), "{body}");
+}
+
+#[test]
+fn a_client_that_leaves_before_it_is_answered_is_counted() {
+    let backend = Backend::bind();
+    let gateway = Harness::to(&backend);
+    let mut client = gateway.client();
+    client.send(upgrade_request("a.test"));
+    let mut asked = backend.accept();
+    asked.head();
+    drop(client);
+    gateway.await_metric("tidegate_upgrade_failures_total", &[("reason", "client_gone")], 1.0);
+    assert!(asked.rest().is_empty(), "its backend is let go of");
+    gateway.await_metric("tidegate_backend_connections_open", &[], 0.0);
+}

@@ -55,8 +55,11 @@ fn a_connection_serves_the_hosts_that_its_certificate_is_used_for_and_no_others(
     let headers = HeaderMap::new();
     let facts = RequestFacts { path: "/", query: None, headers: &headers };
     let find = |name: Option<&str>, host| {
-        find_rule(&table, &Arrival::Tls(name.map(str::to_owned)), host, &facts)
-            .map_err(|refusal| refusal.reason)
+        let arrival = Arrival::Tls {
+            server_name: name.map(str::to_owned),
+            identity: name.and_then(|name| table.identity(name).cloned()),
+        };
+        find_rule(&table, &arrival, host, &facts).map_err(|refusal| refusal.reason)
     };
     for (name, host) in [
         ("a.test", "a.test"),

@@ -123,10 +123,24 @@ fn requests_without_exactly_one_sound_host_are_refused() {
 
 #[test]
 fn dot_segments_are_found_in_any_spelling() {
-    for path in ["/..", "/a/../b", "/a/./b", "/a/%2e%2E/b", "/a/.%2e", "/%2e", "/a\\..\\b"] {
+    for path in [
+        "/..",
+        "/a/../b",
+        "/a/./b",
+        "/a/%2e%2E/b",
+        "/a/.%2e",
+        "/%2e",
+        "/a\\..\\b",
+        "/a/..%2fb",
+        "/a/%2e%2E%5Cb",
+        "/a/..;x=1/b",
+        "/a/.;/b",
+    ] {
         assert!(has_dot_segments(path), "{path}");
     }
-    for path in ["/", "/a", "/.well-known/x", "/a..b", "/...", "/a/b.", "/%2ea"] {
+    for path in
+        ["/", "/a", "/.well-known/x", "/a..b", "/...", "/a/b.", "/%2ea", "/a;.", "/%2", "/a%2"]
+    {
         assert!(!has_dot_segments(path), "{path}");
     }
 }

@@ -27,7 +27,7 @@ fn hop_by_hop_headers_and_all_that_connection_names_are_taken_off_but_never_the_
     ]);
     let hop = HopByHop::take(&mut map);
     assert!(
-        hop.connection_upgrade && hop.upgrade_websocket && hop.upgrade && !hop.transfer_encoding
+        hop.connection_upgrade && hop.upgrade_websocket && !hop.content && !hop.transfer_encoding
     );
     let left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
     assert_eq!(left, ["host", "cookie"]);
@@ -92,4 +92,30 @@ fn the_client_is_the_last_address_that_is_no_trusted_proxy() {
     assert_eq!(client("8.8.8.8", &map), "8.8.8.8");
     assert_eq!(client("::ffff:10.0.0.1", &map), "1.1.1.1");
     assert_eq!(client("10.0.0.1", &headers(&[("x-forwarded-for", "nonsense")])), "10.0.0.1");
+}
+
+#[test]
+fn a_length_beside_a_transfer_encoding_is_taken_off_and_remembered() {
+    let mut map = headers(&[("transfer-encoding", "chunked"), ("content-length", "5")]);
+    let hop = HopByHop::take(&mut map);
+    assert!(hop.transfer_encoding && hop.content);
+    assert!(map.is_empty(), "{map:?}");
+    // Also where it was nominated, so that it can be refused.
+    let mut map = headers(&[("connection", "upgrade, content-length"), ("content-length", "5")]);
+    assert!(HopByHop::take(&mut map).content);
+}
+
+#[test]
+fn no_spelling_of_a_claim_gets_through_from_a_peer_that_is_not_trusted() {
+    let lies = [
+        ("x-forwarded-user", "admin"),
+        ("x-forwarded-client-cert", "x"),
+        ("x_forwarded_for", "1.1.1.1"),
+        ("x-forwarded_proto", "https"),
+        ("x_real_ip", "1.1.1.1"),
+    ];
+    let names: Vec<_> = told(&lies, false).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]);
+    assert!(told(&lies, true).len() > 5);
+    assert!(told(&[("x-forwarde", "kept"), ("forwarded2", "kept")], false).len() == 5);
 }

@@ -11,6 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::gateway::{frames::FrameScanner, transport::Transport};
 
+/// Most reads in a row: the other direction, the timer and the worker's other connections have their turn then.
+const READS: usize = 16;
+
 /// Size of a worker's scratch buffer: a full TLS record (16 KiB) twice.
 const SCRATCH: usize = 32 * 1024;
 
@@ -32,6 +35,8 @@ pub(super) struct Direction {
     pub(super) ended: bool,
     /// The end was passed on to the receiver.
     shut: bool,
+    /// The receiver takes nothing any more: what still comes is read and thrown away.
+    dead: bool,
     /// A frame of ours is among what is to be written.
     inserted: bool,
     /// Bytes read.
@@ -59,12 +64,26 @@ impl Direction {
             scanner: FrameScanner::default(),
             ended: false,
             shut: false,
+            dead: false,
             inserted: false,
             bytes: 0,
             messages: 0,
         };
         direction.count(early);
         direction
+    }
+
+    /// Whether one of its sides is gone.
+    pub(super) fn over(&self) -> bool {
+        self.ended || self.dead
+    }
+
+    /// Gives the receiver up: nothing can be written to it any more. The sender is still read, for a socket that is
+    /// closed with unread bytes is reset, and what it was sent last may be lost.
+    pub(super) fn give_up_receiver(&mut self) {
+        self.dead = true;
+        self.rest = Vec::new();
+        self.written = 0;
     }
 
     /// Whether the sender has said Close, or just ended.
@@ -79,7 +98,15 @@ impl Direction {
         from: &mut Transport,
         to: &mut Transport,
     ) -> Poll<Result<(), Fault>> {
-        loop {
+        for _ in 0..READS {
+            if self.dead {
+                // What it sends from now on is not waited for.
+                let more = !self.ended && self.poll_discard_once(cx, from).is_ready();
+                if more {
+                    continue;
+                }
+                return Poll::Ready(Ok(()));
+            }
             ready!(self.poll_write_rest(cx, to)).map_err(Fault::Write)?;
             if self.ended {
                 if !self.shut {
@@ -90,6 +117,20 @@ impl Direction {
             }
             ready!(BUFFER.with_borrow_mut(|buffer| self.step(cx, from, to, buffer)))?;
         }
+        // The rest of the last read may still be under way to the receiver.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// One read that is counted and thrown away. A failure is an end as well.
+    fn poll_discard_once(&mut self, cx: &mut Context<'_>, from: &mut Transport) -> Poll<()> {
+        BUFFER.with_borrow_mut(|buffer| {
+            match ready!(poll_read(cx, from, buffer)) {
+                Ok(bytes) if !bytes.is_empty() => self.count(bytes),
+                _ => self.ended = true,
+            }
+            Poll::Ready(())
+        })
     }
 
     /// One read, and as much of a write as the receiver takes.
@@ -169,17 +210,14 @@ impl Direction {
         if self.shut || ready!(self.poll_write_rest(cx, peer)).is_err() {
             return Poll::Ready(());
         }
+        let mut reads = 0;
         while self.inserted && !back.closing() {
-            let read = BUFFER.with_borrow_mut(|buffer| {
-                Poll::Ready(match ready!(poll_read(cx, peer, buffer)) {
-                    Ok(bytes) if !bytes.is_empty() => {
-                        back.count(bytes);
-                        true
-                    }
-                    _ => false,
-                })
-            });
-            back.ended = !ready!(read);
+            if reads == READS {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            reads += 1;
+            ready!(back.poll_discard_once(cx, peer));
         }
         let _ = ready!(Pin::new(peer).poll_shutdown(cx));
         self.shut = true;
