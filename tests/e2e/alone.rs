@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::json;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::support::{
@@ -90,35 +91,58 @@ fn clients_do_not_notice_an_api_server_that_hangs() {
     }
 }
 
+/// What manifests/install.yaml holds, with the image under test; taken away when dropped.
+struct PlainManifests(String);
+
+impl PlainManifests {
+    fn apply() -> Self {
+        let file = format!("{ROOT}/manifests/install.yaml");
+        let text = fs::read_to_string(&file).expect("it is there");
+        let image = "image: \"ghcr.io/tidegate/tidegate:0.1.0\"";
+        assert!(text.contains(image), "{file} has no {image}");
+        let manifests = Self(text.replace(image, &format!("image: {}", objects::IMAGE)));
+        let apply = ["apply", "--server-side", "--force-conflicts", "--filename=-"];
+        try_kubectl(&apply, Some(&manifests.0)).unwrap_or_else(|error| panic!("{error}"));
+        manifests
+    }
+}
+
+impl Drop for PlainManifests {
+    fn drop(&mut self) {
+        // Not the CRD, which would take the routes of all tests along, nor the namespace.
+        let stays = ["\nkind: CustomResourceDefinition\n", "\nkind: Namespace\n"];
+        let objects = self.0.split("\n---\n");
+        let rest: Vec<_> =
+            objects.filter(|object| !stays.iter().any(|kind| object.contains(kind))).collect();
+        let delete = ["delete", "--wait", "--timeout=60s", "--filename=-"];
+        if let Err(error) = try_kubectl(&delete, Some(&rest.join("\n---\n"))) {
+            eprintln!("{error}");
+        }
+    }
+}
+
 /// The plain manifests do what the chart does.
 #[test]
 fn the_plain_manifests_serve_the_same_routes() {
     let release = Release::shared();
-    let app = App::start(&release, "manifests", 1);
+    let mut app = App::start(&release, "manifests", 1);
     release.uninstall();
 
-    let file = fs::read_to_string(format!("{ROOT}/manifests/install.yaml")).expect("it is there");
-    let image = "image: \"ghcr.io/tidegate/tidegate:0.1.0\"";
-    assert!(file.contains(image), "manifests/install.yaml has no {image}");
-    let text = file.replace(image, &format!("image: {}", objects::IMAGE));
-    try_kubectl(&["apply", "--server-side", "--force-conflicts", "--filename=-"], Some(&text))
-        .unwrap_or_else(|error| panic!("{error}"));
+    let installed = PlainManifests::apply();
     release.kubectl(&["rollout", "status", "--timeout=60s", "deployment/tidegate"]);
+    // The status is of the other installation; for this one there must be something to write.
+    let mut route = objects::route("chat", &app.client.host);
+    route["spec"]["rules"][0]["matches"] = json!([{ "path": { "value": "/plain" } }]);
+    app.namespace.apply(&[&route]);
+    eventually("the status speaks of the changed route", 30, || {
+        let found = app.namespace.condition("chat", "Programmed").unwrap_or_default();
+        expect_eq(&(found.status.as_str(), found.observed_generation), &("True", 2))
+    });
+    app.client = app.client.at("/plain");
     app.wait_until_served(&release);
     app.open(release.load_balancer()).echo("hello");
 
-    // All but the CRD, which would take the routes of all tests along, and the namespace.
-    let rest: Vec<_> = text
-        .split("\n---\n")
-        .filter(|object| !object.contains("\nkind: CustomResourceDefinition\n"))
-        .filter(|object| !object.contains("\nkind: Namespace\n"))
-        .collect();
-    assert!(rest.len() > 5, "{rest:#?}");
-    try_kubectl(
-        &["delete", "--wait", "--timeout=60s", "--filename=-"],
-        Some(&rest.join("\n---\n")),
-    )
-    .unwrap_or_else(|error| panic!("{error}"));
+    drop(installed);
     release.install(&[]);
     app.wait_until_served(&release);
 }
