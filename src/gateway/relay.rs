@@ -75,13 +75,16 @@ pub async fn relay(
     session: &Session,
     traffic: &TrafficShard,
 ) -> Ending {
-    let up = Direction::new(&legs.from_client);
-    let down = Direction::new(&legs.from_backend);
+    let Legs { client, from_client, backend, from_backend } = legs;
+    let up = Direction::new(&from_client);
+    let down = Direction::new(&from_backend);
+    // Empty or not, they hold hyper's whole read buffers.
+    drop((from_client, from_backend));
     traffic.add_up(up.bytes, up.messages);
     traffic.add_down(down.bytes, down.messages);
     Relay {
-        client: legs.client,
-        backend: legs.backend,
+        client,
+        backend,
         up,
         down,
         idle,
