@@ -127,6 +127,7 @@ pub(super) struct Setup {
 impl Setup {
     /// Runs both planes until a signal comes. `announce` prints the addresses and the line `ready`.
     pub(super) fn run(self, log: &Log, announce: bool) -> Result<()> {
+        raise_file_limit();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let result = runtime.block_on(self.serve(log, announce));
         // After a second signal a thread may still be waiting for connections to say goodbye.
@@ -197,6 +198,14 @@ impl Setup {
             print(&format!("{kind} {}\n", listener.local_addr()?))?;
         }
         Ok(())
+    }
+}
+
+/// Every connection needs two files: as many are taken as the system lets us have.
+fn raise_file_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) => tracing::debug!(files, "limit on open files"),
+        Err(error) => tracing::warn!(%error, "the limit on open files could not be raised"),
     }
 }
 

@@ -16,6 +16,7 @@ mod listen;
 mod refuse;
 mod relay;
 mod sessions;
+mod socket;
 mod tls;
 mod transport;
 mod upstream;

@@ -18,6 +18,7 @@ use super::{
     handshake::check_response,
     headers::HopByHop,
     refuse::{Refusal, RefusalReason},
+    socket,
     transport::Transport,
 };
 use crate::table::BackendTls;
@@ -55,7 +56,7 @@ pub async fn connect(
 ) -> Result<Transport, Refusal> {
     let attempt = async {
         let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
+        socket::tune(&stream)?;
         let Some(tls) = tls else { return Ok(Transport::Plain(stream)) };
         let connector = TlsConnector::from(Arc::clone(&tls.config));
         let stream = connector.connect(tls.server_name.clone(), stream).await?;

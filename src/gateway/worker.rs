@@ -28,7 +28,7 @@ use super::{
     http,
     refuse::RefusalReason,
     sessions::{CloseCause, Sessions},
-    tls,
+    socket, tls,
     transport::Transport,
 };
 use crate::{table::TableCell, telemetry::GatewayMetrics};
@@ -173,7 +173,11 @@ async fn serve(worker: Rc<Worker>, socket: Accepted) {
             return;
         }
     };
-    let _ = stream.set_nodelay(true);
+    if let Err(error) = socket::tune(&stream) {
+        // The client was gone before it was accepted.
+        tracing::debug!(%error, "accepted socket not usable");
+        return;
+    }
     let (transport, arrival) = match listener {
         ListenerKind::Http => (Transport::Plain(stream), Arrival::Plain),
         ListenerKind::Https => {

@@ -83,6 +83,10 @@ impl Program {
         Self { child, out, err }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for a text on standard output, and returns all of it so far.
     pub fn says(&self, wanted: &str) -> String {
         self.out.wait(wanted)

@@ -148,3 +148,28 @@ fn help_names_every_command_and_the_way_to_try_it() {
     let (code, out, _) = run(tidegate().arg("--version"));
     assert_eq!((code, out.trim()), (Some(0), concat!("tidegate ", env!("CARGO_PKG_VERSION"))));
 }
+
+#[test]
+fn it_takes_as_many_files_as_the_system_lets_it_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "ulimit -Sn 256; ulimit -Hn 1024; exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_tidegate"));
+    command.args([
+        "serve",
+        "--https-listen",
+        "off",
+        "--http-listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "off",
+        "--source",
+    ]);
+    let program = Program::start(command.arg(folder.path()));
+    program.says("ready\n");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", program.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let words: Vec<_> = line.split_whitespace().collect();
+    assert_eq!(words[3..5], ["1024", "1024"], "{line}");
+}
