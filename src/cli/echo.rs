@@ -1,6 +1,6 @@
 //! The built-in backend: echoes every message, and tells who it is.
 
-use std::{convert::Infallible, net::TcpListener as StdTcpListener, sync::Arc};
+use std::{convert::Infallible, net::TcpListener as StdTcpListener, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -24,6 +24,9 @@ use super::{args::EchoArgs, print};
 
 /// Most of a plain request's body that is echoed, bytes.
 const MAX_BODY: usize = 1024 * 1024;
+
+/// The pause after a failed accept: it fails again at once where the process is out of files.
+const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// Runs the backend until the process ends.
 pub(super) fn run(args: &EchoArgs) -> Result<()> {
@@ -64,8 +67,8 @@ pub(super) async fn serve(listener: StdTcpListener, tls: Option<TlsAcceptor>) ->
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "echo backend cannot accept");
-                tokio::task::yield_now().await;
+                tracing::warn!(%error, "echo backend cannot accept; trying again");
+                tokio::time::sleep(BACK_OFF).await;
                 continue;
             }
         };
