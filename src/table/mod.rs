@@ -13,7 +13,10 @@ use std::{collections::HashMap, sync::Arc};
 
 pub use cell::{Published, TableCell};
 pub use host::{MatchKey, PathKind, RequestFacts, RouteEntry, VirtualHost};
-pub use rule::{Backend, Endpoint, HttpMode, ObjectRef, Plaintext, Rule, Timeouts};
+pub use rule::{
+    Backend, Drain, Endpoint, FrameChecks, HttpMode, Keepalive, Limits, ObjectRef, Plaintext, Rule,
+    Timeouts,
+};
 pub use tls::{BackendTls, IdentityError, TlsIdentity, Verification};
 
 /// Every hostname served. Equal by content: an equal table need not be published.

@@ -1,6 +1,12 @@
 //! One rule of a route, as the gateway follows it.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroU64},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::BackendTls;
 
@@ -26,6 +32,14 @@ pub struct Rule {
     pub http: HttpMode,
     /// Limits of time.
     pub timeouts: Timeouts,
+    /// Pings of ours.
+    pub keepalive: Keepalive,
+    /// What is checked of the frames that pass.
+    pub frames: FrameChecks,
+    /// Limits of messages.
+    pub limits: Limits,
+    /// How connections are ended on purpose.
+    pub drain: Drain,
     /// Where connections go. Backends whose references could not be resolved are not in it; it may be empty.
     pub backends: Vec<Backend>,
 }
@@ -59,6 +73,81 @@ pub struct Timeouts {
     pub upgrade: Duration,
     /// For silence in both directions; `None`: no limit.
     pub idle: Option<Duration>,
+    /// For the whole life of a connection; `None`: no limit.
+    pub max_duration: Option<Duration>,
+    /// By how much of itself `max_duration` is cut, at random, so that what opened together does not end together.
+    /// Per cent, 0 to 100.
+    pub max_duration_jitter: u8,
+    /// For a peer that takes nothing of what waits for it; `None`: no limit.
+    pub write_stall: Option<Duration>,
+    /// From the first Close frame to the end. Above zero.
+    pub close: Duration,
+}
+
+/// Pings that the gateway sends by itself (RFC 6455 §5.5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// A client from which nothing came for so long is sent a Ping; `None`: never.
+    pub client_ping: Option<Duration>,
+    /// The same towards the backend.
+    pub backend_ping: Option<Duration>,
+    /// A peer that sends nothing for so long after a Ping of ours counts as gone. Above zero.
+    pub pong_timeout: Duration,
+}
+
+/// What is checked of the frames that pass (RFC 6455 §5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FrameChecks {
+    /// All that can be told from frame headers and control frames; who breaks a rule is closed with 1002.
+    #[default]
+    Strict,
+    /// Frames are followed, not judged.
+    PassThrough,
+}
+
+/// Limits of messages, in each direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Payload bytes of one message, all its fragments together; `None`: no limit.
+    pub max_message_bytes: Option<NonZeroU64>,
+    /// Data messages a second from the client; `None`: no limit.
+    pub messages_per_second: Option<NonZeroU32>,
+}
+
+/// How connections are ended on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// The status code of the Close frames (RFC 6455 §7.4).
+    pub close_code: u16,
+}
+
+impl Default for Timeouts {
+    /// What a route gets that says nothing about it.
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            upgrade: Duration::from_secs(10),
+            idle: Some(Duration::from_secs(3600)),
+            max_duration: None,
+            max_duration_jitter: 10,
+            write_stall: Some(Duration::from_secs(30)),
+            close: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for Keepalive {
+    /// No pings.
+    fn default() -> Self {
+        Self { client_ping: None, backend_ping: None, pong_timeout: Duration::from_secs(20) }
+    }
+}
+
+impl Default for Drain {
+    /// "Service restart".
+    fn default() -> Self {
+        Self { close_code: 1012 }
+    }
 }
 
 /// A Service port with its endpoints.

@@ -324,7 +324,12 @@ fn entry(name: &str, key: MatchKey) -> RouteEntry {
             connect: Duration::from_secs(5),
             upgrade: Duration::from_secs(10),
             idle: None,
+            ..Timeouts::default()
         },
+        keepalive: Keepalive::default(),
+        frames: FrameChecks::Strict,
+        limits: Limits::default(),
+        drain: Drain::default(),
         backends: Vec::new(),
     };
     RouteEntry { key, rule: Arc::new(rule) }

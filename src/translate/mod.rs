@@ -183,7 +183,12 @@ impl<'a> Work<'a> {
                 connect: spec.timeouts.connect.get(),
                 upgrade: spec.timeouts.upgrade.get(),
                 idle: spec.timeouts.idle.limit(),
+                ..Timeouts::default()
             },
+            keepalive: crate::table::Keepalive::default(),
+            frames: crate::table::FrameChecks::Strict,
+            limits: crate::table::Limits::default(),
+            drain: crate::table::Drain::default(),
             backends: self.backends.of_rule(&route.object.namespace, checked, findings),
         }
     }

@@ -123,7 +123,7 @@ fn serves(rule: &Rule) -> String {
         HttpMode::Refuse => "plain HTTP refused",
         HttpMode::Forward => "plain HTTP forwarded",
     };
-    let table::Timeouts { connect, upgrade, idle } = rule.timeouts;
+    let table::Timeouts { connect, upgrade, idle, .. } = rule.timeouts;
     let idle = idle.map_or_else(|| "never".into(), |idle| format!("{idle:?}"));
     format!("{plaintext}, {http}; connect {connect:?}, upgrade {upgrade:?}, idle {idle}")
 }

@@ -2,7 +2,8 @@ use http::HeaderMap;
 
 use super::*;
 use crate::table::{
-    HttpMode, MatchKey, ObjectRef, PathKind, RouteEntry, Timeouts, TlsIdentity, VirtualHost,
+    Drain, FrameChecks, HttpMode, Keepalive, Limits, MatchKey, ObjectRef, PathKind, RouteEntry,
+    Timeouts, TlsIdentity, VirtualHost,
 };
 
 fn rule(plaintext: Plaintext) -> Rule {
@@ -15,7 +16,12 @@ fn rule(plaintext: Plaintext) -> Rule {
             connect: std::time::Duration::from_secs(1),
             upgrade: std::time::Duration::from_secs(1),
             idle: None,
+            ..Timeouts::default()
         },
+        keepalive: Keepalive::default(),
+        frames: FrameChecks::Strict,
+        limits: Limits::default(),
+        drain: Drain::default(),
         backends: Vec::new(),
     }
 }

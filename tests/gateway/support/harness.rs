@@ -11,8 +11,9 @@ use rustls::ClientConfig;
 use tidegate::{
     gateway::{FallbackCertificate, Gateway, GatewaySettings, ListenerKind, RequestLimits, bind},
     table::{
-        Backend as TableBackend, Endpoint, HttpMode, MatchKey, ObjectRef, PathKind, Plaintext,
-        RouteEntry, RoutingTable, Rule, TableCell, Timeouts, TlsIdentity, VirtualHost,
+        Backend as TableBackend, Drain, Endpoint, FrameChecks, HttpMode, Keepalive, Limits,
+        MatchKey, ObjectRef, PathKind, Plaintext, RouteEntry, RoutingTable, Rule, TableCell,
+        Timeouts, TlsIdentity, VirtualHost,
     },
     telemetry::{self, GatewayMetrics},
 };
@@ -169,7 +170,16 @@ pub fn rule(endpoints: &[SocketAddr]) -> Rule {
         name: "0".into(),
         plaintext: Plaintext::Allow,
         http: HttpMode::Refuse,
-        timeouts: Timeouts { connect: seconds, upgrade: seconds, idle: None },
+        timeouts: Timeouts {
+            connect: seconds,
+            upgrade: seconds,
+            idle: None,
+            ..Timeouts::default()
+        },
+        keepalive: Keepalive::default(),
+        frames: FrameChecks::Strict,
+        limits: Limits::default(),
+        drain: Drain::default(),
         backends: vec![TableBackend {
             service: object("backend"),
             port: 8080,
