@@ -63,6 +63,7 @@ pub(super) fn run(args: &DevArgs) -> Result<()> {
             .map_err(anyhow::Error::msg)?,
             public_https_port: tls.port,
             limits: RequestLimits::default(),
+            drain: crate::gateway::DrainSettings::default(),
         },
         control: ControlSettings {
             source: SourceSettings::Files(folder),

@@ -58,6 +58,7 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
             fallback: FallbackCertificate::self_made().map_err(anyhow::Error::msg)?,
             public_https_port: args.public_https_port,
             limits: RequestLimits::default(),
+            drain: crate::gateway::DrainSettings::default(),
         },
         control: ControlSettings {
             source: match args.source.as_str() {
