@@ -11,19 +11,22 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use clap::{CommandFactory, error::ErrorKind};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
 
 use super::{
-    args::{Listen, LogArgs, ServeArgs},
+    args::{Cli, Listen, LogArgs, ServeArgs},
     ports, print,
 };
 use crate::{
     admin::{self, AdminState},
     control::{self, ControlSettings, SourceSettings},
-    gateway::{FallbackCertificate, Gateway, GatewaySettings, ListenerKind, RequestLimits},
+    gateway::{
+        DrainSettings, FallbackCertificate, Gateway, GatewaySettings, ListenerKind, RequestLimits,
+    },
     table::TableCell,
     telemetry::{self, ControlMetrics, GatewayMetrics, Log, LogSettings},
 };
@@ -33,6 +36,7 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Runs `tidegate serve`.
 pub(super) fn run(args: ServeArgs) -> Result<()> {
+    let drain = drain(&args)?;
     let log = start_log(&args.log)?;
     let mut data = Vec::new();
     for (kind, flag, addresses) in [
@@ -58,6 +62,7 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
             fallback: FallbackCertificate::self_made().map_err(anyhow::Error::msg)?,
             public_https_port: args.public_https_port,
             limits: RequestLimits::default(),
+            drain,
         },
         control: ControlSettings {
             source: match args.source.as_str() {
@@ -80,6 +85,23 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
         admin,
     };
     setup.run(&log, true)
+}
+
+/// How to end. An error is one of usage.
+fn drain(args: &ServeArgs) -> Result<DrainSettings, clap::Error> {
+    let (spread, timeout) = (args.drain_spread, args.drain_timeout);
+    if spread >= timeout {
+        let message = format!(
+            "--drain-spread ({spread}) must be shorter than --drain-timeout ({timeout}): the connections whose Close \
+             frame comes last need time to answer it"
+        );
+        return Err(Cli::command().error(ErrorKind::ValueValidation, message));
+    }
+    Ok(DrainSettings {
+        delay: args.drain_delay.get(),
+        spread: spread.get(),
+        timeout: timeout.get(),
+    })
 }
 
 /// An environment variable that is set to something.

@@ -76,6 +76,29 @@ impl Default for RequestLimits {
     }
 }
 
+/// How the data plane ends when it is told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainSettings {
+    /// For so long everything goes on as before, so that load balancers see that the gateway is not ready and look
+    /// elsewhere.
+    pub delay: Duration,
+    /// After the delay: over so long the Close frames are spread, evenly with jitter, so that clients do not all come back
+    /// at once. Shorter than `timeout`.
+    pub spread: Duration,
+    /// From the end of the delay: connections that are still there are then cut.
+    pub timeout: Duration,
+}
+
+impl Default for DrainSettings {
+    fn default() -> Self {
+        Self {
+            delay: Duration::from_secs(5),
+            spread: Duration::from_secs(45),
+            timeout: Duration::from_secs(60),
+        }
+    }
+}
+
 /// Settings of the data plane.
 #[derive(Clone, Debug)]
 pub struct GatewaySettings {
@@ -89,6 +112,8 @@ pub struct GatewaySettings {
     pub public_https_port: u16,
     /// What a client may take before its request is answered.
     pub limits: RequestLimits,
+    /// How it ends.
+    pub drain: DrainSettings,
 }
 
 /// A running data plane.

@@ -9,7 +9,10 @@ use std::{
 use prometheus::Registry;
 use rustls::ClientConfig;
 use tidegate::{
-    gateway::{FallbackCertificate, Gateway, GatewaySettings, ListenerKind, RequestLimits, bind},
+    gateway::{
+        DrainSettings, FallbackCertificate, Gateway, GatewaySettings, ListenerKind, RequestLimits,
+        bind,
+    },
     table::{
         Backend as TableBackend, Drain, Endpoint, FrameChecks, HttpMode, Keepalive, Limits,
         MatchKey, ObjectRef, PathKind, Plaintext, RouteEntry, RoutingTable, Rule, TableCell,
@@ -62,6 +65,7 @@ impl Harness {
             fallback: FallbackCertificate::self_made().expect("a certificate can be made"),
             public_https_port: 443,
             limits: RequestLimits::default(),
+            drain: DrainSettings::default(),
         };
         adjust(&mut settings);
         let registry = telemetry::registry();
