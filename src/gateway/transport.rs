@@ -10,7 +10,8 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
-use tokio_rustls::{client, server};
+
+use super::tls::{ClientStream, ServerStream};
 
 /// One leg of a connection.
 #[derive(Debug)]
@@ -18,9 +19,9 @@ pub enum Transport {
     /// TCP.
     Plain(TcpStream),
     /// TLS towards a client.
-    Server(Box<server::TlsStream<TcpStream>>),
+    Server(Box<ServerStream>),
     /// TLS towards a backend.
-    Client(Box<client::TlsStream<TcpStream>>),
+    Client(Box<ClientStream>),
 }
 
 impl AsyncRead for Transport {
