@@ -8,7 +8,7 @@ mod stream;
 use std::{io, sync::Arc, time::Duration};
 
 use rustls::{
-    AlertDescription, InvalidMessage, PeerIncompatible, ProtocolVersion, ServerConfig,
+    AlertDescription, InvalidMessage, PeerIncompatible, ServerConfig,
     client::UnbufferedClientConnection,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::{Accepted, Acceptor, NoServerSessionStorage, UnbufferedServerConnection},
@@ -94,11 +94,7 @@ pub async fn accept(
         };
         let config = identity.as_ref().map_or(&fallback.config, |identity| &identity.config);
         let tls = UnbufferedServerConnection::new(Arc::clone(config)).map_err(tls_error)?;
-        let mut stream = TlsStream::handshake(stream, tls, hello).await?;
-        if stream.common().protocol_version() == Some(ProtocolVersion::TLSv1_2) {
-            // The client waits for our Finished. In TLS 1.3 only a ticket is left, which can wait for the first answer.
-            stream.flush().await?;
-        }
+        let stream = TlsStream::handshake(stream, tls, hello).await?;
         io::Result::Ok((stream, Arrival::Tls { server_name, identity }))
     };
     match tokio::time::timeout(limit, handshake).await {
@@ -157,10 +153,7 @@ pub async fn connect(stream: TcpStream, tls: &BackendTls) -> io::Result<ClientSt
     let connection =
         UnbufferedClientConnection::new(Arc::clone(&tls.config), tls.server_name.clone())
             .map_err(tls_error)?;
-    let mut stream = TlsStream::handshake(stream, connection, Vec::new()).await?;
-    // Our Finished.
-    stream.flush().await?;
-    Ok(stream)
+    TlsStream::handshake(stream, connection, Vec::new()).await
 }
 
 /// The certificate for a server name, or why there is none.

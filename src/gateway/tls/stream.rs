@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustls::{
-    CommonState,
+    CommonState, ProtocolVersion,
     client::{ClientConnectionData, UnbufferedClientConnection},
     server::{ServerConnectionData, UnbufferedServerConnection},
     unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus},
@@ -68,6 +68,9 @@ pub trait Connection: Unpin {
 
     /// What both sides have in common.
     fn common(&self) -> &CommonState;
+
+    /// Whether the peer can do without what is left to be sent at the end of the handshake: it is nothing but tickets.
+    fn only_tickets_left(&self) -> bool;
 }
 
 impl Connection for UnbufferedServerConnection {
@@ -83,6 +86,11 @@ impl Connection for UnbufferedServerConnection {
     fn common(&self) -> &CommonState {
         self
     }
+
+    fn only_tickets_left(&self) -> bool {
+        // In TLS 1.2 it ends with our Finished, unless a session was resumed.
+        self.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+    }
 }
 
 impl Connection for UnbufferedClientConnection {
@@ -97,6 +105,11 @@ impl Connection for UnbufferedClientConnection {
 
     fn common(&self) -> &CommonState {
         self
+    }
+
+    fn only_tickets_left(&self) -> bool {
+        // It ends with our Finished.
+        false
     }
 }
 
@@ -115,7 +128,7 @@ pub struct TlsStream<C> {
     plain: Backlog,
     /// Records that the socket did not take yet.
     unsent: Backlog,
-    /// `unsent` waits for the first write, to be sent together with it; the socket was not tried.
+    /// `unsent` is tickets, which wait for the first write, to be sent together with it; a flush leaves them alone.
     corked: bool,
     /// Our close_notify is sent, or waits in `unsent`.
     closed: bool,
@@ -138,8 +151,8 @@ pub(super) fn tls_error(error: rustls::Error) -> io::Error {
 }
 
 impl<C: Connection> TlsStream<C> {
-    /// Does the handshake. `received` is what was read from the socket already. What the last step of it has left to
-    /// be sent waits for the first write: flush where the peer waits for it.
+    /// Does the handshake. `received` is what was read from the socket already. A server's tickets are sent together with
+    /// the first write.
     ///
     /// An error of TLS has the [`rustls::Error`] inside; the alert for it is sent before.
     pub(super) async fn handshake(
@@ -169,11 +182,15 @@ impl<C: Connection> TlsStream<C> {
                 Input::Closed | Input::Truncated => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Input::Open => {}
             }
-            if !stream.tls.common().is_handshaking() {
+            let done = !stream.tls.common().is_handshaking();
+            if done && stream.tls.only_tickets_left() {
                 stream.corked = true;
                 return Ok(stream);
             }
             stream.flush().await?;
+            if done {
+                return Ok(stream);
+            }
             received = std::mem::take(&mut stream.received);
             if received.len() >= MAX_FLIGHT {
                 return Err(io::Error::new(
@@ -186,11 +203,6 @@ impl<C: Connection> TlsStream<C> {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-    }
-
-    /// What was negotiated.
-    pub fn common(&self) -> &CommonState {
-        self.tls.common()
     }
 
     /// Processes what is in `wire`: plaintext goes to `buf`, and to `plain` where that is full, answers to `unsent`, and what
@@ -218,7 +230,10 @@ impl<C: Connection> TlsStream<C> {
                         }
                     }
                 }
-                Ok(ConnectionState::EncodeTlsData(mut record)) => self.unsent.encode(&mut record),
+                Ok(ConnectionState::EncodeTlsData(mut record)) => {
+                    self.unsent.encode(&mut record);
+                    self.corked = false;
+                }
                 Ok(ConnectionState::TransmitTlsData(transmit)) => transmit.done(),
                 Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
                     self.input = Input::Closed;
@@ -253,6 +268,7 @@ impl<C: Connection> TlsStream<C> {
                 return;
             };
             self.unsent.encode(&mut record);
+            self.corked = false;
         }
     }
 
@@ -408,7 +424,8 @@ impl<C: Connection> AsyncWrite for TlsStream<C> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_send(cx)
+        let this = self.get_mut();
+        if this.corked { Poll::Ready(Ok(())) } else { this.poll_send(cx) }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -100,12 +100,14 @@ fn server_config(version: &'static SupportedProtocolVersion) -> ServerConfig {
     let made = rcgen::generate_simple_self_signed(vec!["a.test".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[version])
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.into()], key)
-        .unwrap()
+        .unwrap();
+    config.send_tls13_tickets = 0;
+    config
 }
 
 fn client_config() -> Arc<ClientConfig> {
@@ -118,13 +120,9 @@ async fn as_server(config: ServerConfig) -> (TlsStream<UnbufferedServerConnectio
     let tls = UnbufferedServerConnection::new(Arc::new(config)).unwrap();
     let name = "a.test".try_into().unwrap();
     let mut peer = Peer::new(ClientConnection::new(client_config(), name).unwrap(), theirs);
-    let stream = async {
-        let mut stream = TlsStream::handshake(ours, tls, Vec::new()).await.unwrap();
-        stream.flush().await.unwrap();
-        stream
-    };
+    let stream = TlsStream::handshake(ours, tls, Vec::new());
     let (stream, ()) = tokio::join!(stream, peer.handshake());
-    (stream, peer)
+    (stream.unwrap(), peer)
 }
 
 /// Our stream as the client, and a server.
@@ -133,13 +131,9 @@ async fn as_client(config: ServerConfig) -> (TlsStream<UnbufferedClientConnectio
     let name = "a.test".try_into().unwrap();
     let tls = UnbufferedClientConnection::new(client_config(), name).unwrap();
     let mut peer = Peer::new(ServerConnection::new(Arc::new(config)).unwrap(), theirs);
-    let stream = async {
-        let mut stream = TlsStream::handshake(ours, tls, Vec::new()).await.unwrap();
-        stream.flush().await.unwrap();
-        stream
-    };
+    let stream = TlsStream::handshake(ours, tls, Vec::new());
     let (stream, ()) = tokio::join!(stream, peer.handshake());
-    (stream, peer)
+    (stream.unwrap(), peer)
 }
 
 /// Runs a test, on a runtime that looks at its sockets after every step.
@@ -159,6 +153,16 @@ async fn read<C: Connection>(stream: &mut TlsStream<C>, count: usize, size: usiz
         got.extend(&buffer[..read]);
     }
     got
+}
+
+/// Polls once.
+async fn now<C: Connection, T>(
+    stream: &mut TlsStream<C>,
+    mut poll: impl FnMut(Pin<&mut TlsStream<C>>, &mut Context<'_>) -> Poll<T>,
+) -> Poll<T> {
+    let once = std::future::poll_fn(|cx| Poll::Ready(poll(Pin::new(stream), cx)));
+    // tokio's own budget is no answer of the socket.
+    tokio::task::unconstrained(once).await
 }
 
 /// The error that a stream gives for a failure of TLS.
@@ -267,9 +271,9 @@ fn a_slow_receiver_pins_no_more_than_two_records_and_gets_everything() {
             let data = pattern(8_000_000);
             let mut sent = 0;
             // Until the sockets are full.
-            loop {
-                let write = stream.write(&data[sent..]);
-                let Ok(count) = timeout(Duration::from_millis(20), write).await else { break };
+            while let Poll::Ready(count) =
+                now(&mut stream, |stream, cx| stream.poll_write(cx, &data[sent..])).await
+            {
                 let count = count.unwrap();
                 assert!((1..=RECORDS_PER_WRITE * RECORD).contains(&count));
                 sent += count;
@@ -395,6 +399,19 @@ fn a_bad_record_fails_after_what_came_before_it_and_is_answered_by_an_alert() {
 }
 
 #[test]
+fn an_alert_is_not_held_back_with_the_tickets() {
+    run(async {
+        let mut config = server_config(&TLS13);
+        config.send_tls13_tickets = 1;
+        let (mut stream, mut peer) = as_server(config).await;
+        peer.tcp.write_all(&[&[23, 3, 3, 0, 32][..], &[0; 32]].concat()).await.unwrap();
+        assert_eq!(tls_failure(stream.read(&mut [0; 8]).await), rustls::Error::DecryptError);
+        let alert = rustls::AlertDescription::BadRecordMac;
+        assert_eq!(peer.receive().await, Err(rustls::Error::AlertReceived(alert)));
+    });
+}
+
+#[test]
 fn a_fatal_alert_of_the_peer_is_an_error_that_says_so() {
     run(async {
         let (mut stream, mut peer) = as_server(server_config(&TLS13)).await;
@@ -413,6 +430,7 @@ fn a_ticket_that_comes_in_pieces_disturbs_neither_direction() {
     run(async {
         let mut config = server_config(&TLS13);
         config.max_fragment_size = Some(40);
+        config.send_tls13_tickets = 2;
         let (server_config, client_config) = (Arc::new(config), client_config());
         let connect = async || {
             let (ours, theirs) = sockets().await;
@@ -427,13 +445,9 @@ fn a_ticket_that_comes_in_pieces_disturbs_neither_direction() {
                 }
                 peer.records()
             };
-            let client = async {
-                let mut stream = TlsStream::handshake(ours, tls, Vec::new()).await.unwrap();
-                stream.flush().await.unwrap();
-                stream
-            };
+            let client = TlsStream::handshake(ours, tls, Vec::new());
             let (stream, tickets) = tokio::join!(client, server);
-            (stream, peer, tickets)
+            (stream.unwrap(), peer, tickets)
         };
         let (mut stream, mut peer, tickets) = connect().await;
         assert!(tickets.len() > 200, "there are tickets");
@@ -442,9 +456,8 @@ fn a_ticket_that_comes_in_pieces_disturbs_neither_direction() {
             // Nothing for the reader, but it looks at what came.
             stream.tcp.readable().await.unwrap();
             let mut buffer = [0; 8];
-            let read = std::future::poll_fn(|cx| {
-                Poll::Ready(Pin::new(&mut stream).poll_read(cx, &mut ReadBuf::new(&mut buffer)))
-            });
+            let read =
+                now(&mut stream, |stream, cx| stream.poll_read(cx, &mut ReadBuf::new(&mut buffer)));
             assert!(read.await.is_pending());
             stream.write_all(b"between").await.unwrap();
             assert_eq!(peer.read(7).await, b"between");
@@ -453,22 +466,19 @@ fn a_ticket_that_comes_in_pieces_disturbs_neither_direction() {
         assert_eq!(read(&mut stream, 4, 100).await, b"data");
         assert_holds_no_buffer(&stream);
         let (next, ..) = connect().await;
-        assert_eq!(next.common().handshake_kind(), Some(rustls::HandshakeKind::Resumed));
+        assert_eq!(next.tls.common().handshake_kind(), Some(rustls::HandshakeKind::Resumed));
     });
 }
 
 #[test]
 fn the_ticket_for_a_client_is_sent_together_with_the_first_answer() {
     run(async {
-        let (ours, theirs) = sockets().await;
-        let tls = UnbufferedServerConnection::new(Arc::new(server_config(&TLS13))).unwrap();
-        let name = "a.test".try_into().unwrap();
-        let mut peer = Peer::new(ClientConnection::new(client_config(), name).unwrap(), theirs);
-        let stream = TlsStream::handshake(ours, tls, Vec::new());
-        let (stream, ()) = tokio::join!(stream, peer.handshake());
-        let mut stream = stream.unwrap();
+        let mut config = server_config(&TLS13);
+        config.send_tls13_tickets = 1;
+        let (mut stream, mut peer) = as_server(config).await;
         peer.send(b"question").await;
         assert_eq!(read(&mut stream, 8, 100).await, b"question");
+        stream.flush().await.unwrap();
         let held = stream.unsent.rest().len();
         assert!((1..CORK).contains(&held), "{held}");
         stream.write_all(b"answer").await.unwrap();
