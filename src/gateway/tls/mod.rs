@@ -172,6 +172,8 @@ fn failure_reason(error: &io::Error) -> &'static str {
         return match error.kind() {
             io::ErrorKind::UnexpectedEof => "closed",
             io::ErrorKind::ConnectionReset => "reset",
+            // Of ours, for what is longer than any sound handshake.
+            io::ErrorKind::InvalidData => "protocol",
             _ => "io",
         };
     };

@@ -4,6 +4,9 @@
 //! is missing: the rest of a record, a reader with a larger buffer, a socket that takes more. All cryptography and every
 //! decision of the protocol is rustls's; nothing here looks into a record.
 
+mod backlog;
+mod connection;
+
 use std::{
     cell::RefCell,
     fmt, io,
@@ -11,16 +14,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use rustls::{
-    CommonState, ProtocolVersion,
-    client::{ClientConnectionData, UnbufferedClientConnection},
-    server::{ServerConnectionData, UnbufferedServerConnection},
-    unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus},
-};
+use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
 };
+
+use self::{backlog::Backlog, connection::Connection};
 
 /// Most plaintext bytes of a record (RFC 8446 §5.1).
 const RECORD: usize = 16 * 1024;
@@ -53,64 +53,6 @@ const HANDSHAKE_READ: usize = 4 * 1024;
 thread_local! {
     static INBOUND: RefCell<Box<[u8]>> = RefCell::new(vec![0; WIRE_IN].into_boxed_slice());
     static OUTBOUND: RefCell<Box<[u8]>> = RefCell::new(vec![0; WIRE_OUT].into_boxed_slice());
-}
-
-/// Either side's connection of rustls.
-pub trait Connection: Unpin {
-    /// What rustls keeps for this side.
-    type Data;
-
-    /// Processes received records up to the next state.
-    fn process<'c, 'i>(
-        &'c mut self,
-        received: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data>;
-
-    /// What both sides have in common.
-    fn common(&self) -> &CommonState;
-
-    /// Whether the peer can do without what is left to be sent at the end of the handshake: it is nothing but tickets.
-    fn only_tickets_left(&self) -> bool;
-}
-
-impl Connection for UnbufferedServerConnection {
-    type Data = ServerConnectionData;
-
-    fn process<'c, 'i>(
-        &'c mut self,
-        received: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(received)
-    }
-
-    fn common(&self) -> &CommonState {
-        self
-    }
-
-    fn only_tickets_left(&self) -> bool {
-        // In TLS 1.2 it ends with our Finished, unless a session was resumed.
-        self.protocol_version() == Some(ProtocolVersion::TLSv1_3)
-    }
-}
-
-impl Connection for UnbufferedClientConnection {
-    type Data = ClientConnectionData;
-
-    fn process<'c, 'i>(
-        &'c mut self,
-        received: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(received)
-    }
-
-    fn common(&self) -> &CommonState {
-        self
-    }
-
-    fn only_tickets_left(&self) -> bool {
-        // It ends with our Finished.
-        false
-    }
 }
 
 /// TLS over a TCP socket, its handshake done.
@@ -447,61 +389,6 @@ impl<C: Connection> AsyncWrite for TlsStream<C> {
 impl<C> fmt::Debug for TlsStream<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsStream").field("tcp", &self.tcp).finish_non_exhaustive()
-    }
-}
-
-/// Bytes that wait. Holds no allocation once all are gone.
-#[derive(Default)]
-struct Backlog {
-    bytes: Vec<u8>,
-    /// How many of them are gone.
-    gone: usize,
-}
-
-impl Backlog {
-    fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    fn rest(&self) -> &[u8] {
-        &self.bytes[self.gone..]
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
-    }
-
-    fn advance(&mut self, count: usize) {
-        self.gone += count;
-        if self.gone == self.bytes.len() {
-            *self = Self::default();
-        }
-    }
-
-    /// Moves as much into `buf` as fits.
-    fn take(&mut self, buf: &mut ReadBuf<'_>) {
-        let count = self.rest().len().min(buf.remaining());
-        if count > 0 {
-            buf.put_slice(&self.rest()[..count]);
-            self.advance(count);
-        }
-    }
-
-    /// Puts `bytes` behind those that are here already: into `buf` as far as they fit.
-    fn give(&mut self, bytes: &[u8], buf: &mut ReadBuf<'_>) {
-        let count = if self.is_empty() { bytes.len().min(buf.remaining()) } else { 0 };
-        buf.put_slice(&bytes[..count]);
-        self.push(&bytes[count..]);
-    }
-
-    /// Adds a record that rustls has made.
-    fn encode<Data>(&mut self, record: &mut EncodeTlsData<'_, Data>) {
-        let start = self.bytes.len();
-        // Without room it tells how much it needs.
-        let Err(EncodeError::InsufficientSize(size)) = record.encode(&mut []) else { return };
-        self.bytes.resize(start + size.required_size, 0);
-        let made = record.encode(&mut self.bytes[start..]);
-        debug_assert!(made.is_ok_and(|made| made == size.required_size), "it is as it said");
     }
 }
 
