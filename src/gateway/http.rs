@@ -21,6 +21,7 @@ use super::{
     ListenerKind,
     admit::{Arrival, check_plaintext, find_rule},
     balance::Seat,
+    frames::Extensions,
     granted::Granted,
     handshake::{self, Upgrade},
     headers::{self, HopByHop, Sender, X_REQUEST_ID},
@@ -84,7 +85,7 @@ pub(super) async fn handle(
     mut request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     // A worker that ends waits for its requests to be answered, as for its connections to say goodbye.
-    let _entry = connection.worker.sessions.enter();
+    let _entry = connection.worker.sessions.enter_request();
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (mut parts, body) = request.into_parts();
     let hop = HopByHop::take(&mut parts.headers);
@@ -185,6 +186,7 @@ impl ClientConnection {
         match upstream::upgrade(transport, offered, &upgrade.accept, rule.timeouts.upgrade).await? {
             Answer::Refused(response) => Ok(self.pass_refusal(facts, &rule, &seat, response)),
             Answer::Switched { parts, transport, early } => {
+                let extensions = Extensions::chosen(&parts.headers);
                 let response = switching(&parts.headers, &upgrade);
                 metrics.connections_total.inc();
                 metrics.upgrade_duration.observe(facts.started.elapsed().as_secs_f64());
@@ -200,7 +202,7 @@ impl ClientConnection {
                     started: Instant::now(),
                 };
                 granted.log_open(facts, &host, &response);
-                spawn_local(granted.run(on_upgrade, transport, early));
+                spawn_local(granted.run(on_upgrade, transport, early, extensions));
                 Ok(response)
             }
         }

@@ -147,6 +147,11 @@ impl<C: Connection> TlsStream<C> {
         }
     }
 
+    /// The socket beneath. What is written to it past the stream breaks TLS.
+    pub fn socket(&self) -> &TcpStream {
+        &self.tcp
+    }
+
     /// Processes what is in `wire`: plaintext goes to `buf`, and to `plain` where that is full, answers to `unsent`, and what
     /// is not whole yet to `received`. `input` tells whether more may follow.
     fn process(&mut self, wire: &mut [u8], buf: &mut ReadBuf<'_>) {
