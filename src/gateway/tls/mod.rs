@@ -30,10 +30,7 @@ pub type ServerStream = TlsStream<UnbufferedServerConnection>;
 /// TLS towards a backend.
 pub type ClientStream = TlsStream<UnbufferedClientConnection>;
 
-/// Most bytes of a ClientHello, over all its records.
-const MAX_HELLO: usize = 64 * 1024;
-
-/// Room for a read of it: most come whole in the first one.
+/// Room for a read of a ClientHello: most come whole in the first one.
 const HELLO_READ: usize = 4 * 1024;
 
 /// The certificate for server names that have none of their own. No client should trust it: it lets the handshake
@@ -113,8 +110,8 @@ pub async fn accept(
     }
 }
 
-/// Reads until the ClientHello is whole. What was read is left in `hello`: the connection, which cannot begin before its
-/// settings are known, reads it once more.
+/// Reads until the ClientHello is whole; rustls takes 64 KiB of it at most. What was read is left in `hello`: the
+/// connection, which cannot begin before its settings are known, reads it once more.
 ///
 /// An error of TLS has the [`rustls::Error`] inside; the alert for it is sent before.
 async fn read_hello(stream: &mut TcpStream, hello: &mut Vec<u8>) -> io::Result<Accepted> {
@@ -139,9 +136,6 @@ async fn read_hello(stream: &mut TcpStream, hello: &mut Vec<u8>) -> io::Result<A
                     return Err(tls_error(error));
                 }
             }
-        }
-        if hello.len() >= MAX_HELLO {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the ClientHello is too long"));
         }
     }
 }
@@ -172,7 +166,7 @@ fn failure_reason(error: &io::Error) -> &'static str {
         return match error.kind() {
             io::ErrorKind::UnexpectedEof => "closed",
             io::ErrorKind::ConnectionReset => "reset",
-            // Of ours, for what is longer than any sound handshake.
+            // Longer than any sound handshake.
             io::ErrorKind::InvalidData => "protocol",
             _ => "io",
         };

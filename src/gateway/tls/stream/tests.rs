@@ -388,3 +388,32 @@ fn a_peer_that_ends_within_the_handshake_is_unexpected() {
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     });
 }
+
+#[test]
+fn a_handshake_message_in_ever_more_records_is_cut_off() {
+    run(async {
+        let (ours, mut theirs) = sockets().await;
+        let tls = UnbufferedServerConnection::new(Arc::new(server_config(&TLS13))).unwrap();
+        // A ClientHello of 65,280 bytes, one in each record.
+        let mut records: Vec<u8> = [22, 3, 1, 0, 1].repeat(MAX_FLIGHT / 5);
+        records = records.chunks(5).flat_map(|header| [header, &[0]].concat()).collect();
+        for (at, byte) in [1, 0, 0xff, 0].into_iter().enumerate() {
+            records[at * 6 + 5] = byte;
+        }
+        let error = TlsStream::handshake(ours, tls, Vec::new());
+        let (error, sent) = tokio::join!(error, theirs.write_all(&records));
+        assert_eq!(error.unwrap_err().to_string(), "the handshake is too long");
+        sent.unwrap();
+    });
+}
+
+#[test]
+fn a_message_that_never_ends_is_cut_off_after_the_handshake_too() {
+    run(async {
+        let (mut stream, mut peer) = as_server(server_config(&TLS13)).await;
+        peer.send(b"more").await;
+        stream.received = vec![0; WIRE_IN];
+        let error = stream.read(&mut [0; 8]).await.unwrap_err();
+        assert_eq!(error.to_string(), "a TLS message is too long");
+    });
+}
