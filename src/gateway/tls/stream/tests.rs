@@ -179,6 +179,28 @@ fn a_slow_receiver_pins_no_more_than_two_records_and_gets_everything() {
 }
 
 #[test]
+fn nothing_is_written_behind_our_close_notify() {
+    run(async {
+        let (mut stream, mut peer) = as_server(server_config(&TLS13)).await;
+        let data = pattern(RECORD);
+        let mut sent = 0;
+        while let Poll::Ready(count) = now(&mut stream, |s, cx| s.poll_write(cx, &data)).await {
+            sent += count.unwrap();
+        }
+        // It waits behind what the socket did not take.
+        assert!(now(&mut stream, |stream, cx| stream.poll_shutdown(cx)).await.is_pending());
+        let error = stream.write(b"too late").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        let (got, shut) = tokio::join!(peer.read(sent), stream.shutdown());
+        shut.unwrap();
+        assert_eq!(got.len(), sent);
+        while peer.receive().await.unwrap() {}
+        assert_eq!(peer.tls.reader().read(&mut [0; 8]).unwrap(), 0);
+        assert!(peer.plaintext.is_empty());
+    });
+}
+
+#[test]
 fn after_the_close_notify_of_the_peer_reading_ends_and_writing_goes_on() {
     run(async {
         let (mut stream, mut peer) = as_server(server_config(&TLS13)).await;
