@@ -34,13 +34,17 @@ build: ## Build the program as it is released: target/release/tidegate
 	@echo "build: $(TARGET)/release/tidegate"
 
 .PHONY: test
-test: ## Run everything, from nothing: set-up, lint, unit, chart, conformance, e2e
+test: ## Run everything, from nothing: set-up, lint, unit, fuzz, chart, conformance, e2e
 	@tests/run
 
 .PHONY: test-unit
 test-unit: ## Run the Rust tests that need no cluster: unit, golden, property, sockets, docs
 	cargo nextest run --cargo-quiet --profile ci $(FEATURES) -E 'not binary(=e2e)'
 	cargo test --quiet --doc $(FEATURES)
+
+.PHONY: test-fuzz
+test-fuzz: ## Fuzz what reads the bytes of peers, 10 seconds a target (needs a nightly toolchain, else says so)
+	tests/fuzz
 
 .PHONY: test-chart
 test-chart: ## Test the chart, manifests, dashboard and alerts

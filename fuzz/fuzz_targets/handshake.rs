@@ -1,0 +1,77 @@
+//! The checks of the opening handshake, with headers as peers may send them.
+#![no_main]
+
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
+use libfuzzer_sys::fuzz_target;
+use tidegate_fuzz::gateway::{
+    frames::Extensions,
+    handshake::{accept_for, check_request, check_response, has_dot_segments, host_of},
+    headers::HopByHop,
+};
+
+/// Names that the checks look at.
+const NAMES: [&str; 11] = [
+    "host",
+    "connection",
+    "upgrade",
+    "sec-websocket-key",
+    "sec-websocket-version",
+    "sec-websocket-protocol",
+    "sec-websocket-extensions",
+    "sec-websocket-accept",
+    "content-length",
+    "transfer-encoding",
+    "x-other",
+];
+
+#[derive(arbitrary::Arbitrary, Debug)]
+struct Input<'a> {
+    get: bool,
+    http10: bool,
+    target: &'a [u8],
+    request: Vec<(u8, &'a [u8])>,
+    status: u16,
+    response: Vec<(u8, &'a [u8])>,
+}
+
+fn headers(pairs: &[(u8, &[u8])]) -> http::HeaderMap {
+    let pairs = pairs.iter().filter_map(|(name, value)| {
+        let name = HeaderName::from_static(NAMES[usize::from(*name) % NAMES.len()]);
+        Some((name, HeaderValue::from_bytes(value).ok()?))
+    });
+    let mut map = http::HeaderMap::new();
+    for (name, value) in pairs {
+        map.append(name, value);
+    }
+    map
+}
+
+fuzz_target!(|input: Input<'_>| {
+    let Ok(uri) = Uri::try_from(input.target) else { return };
+    let _ = has_dot_segments(uri.path());
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.uri = uri;
+    parts.method = if input.get { Method::GET } else { Method::POST };
+    parts.version = if input.http10 { Version::HTTP_10 } else { Version::HTTP_11 };
+    parts.headers = headers(&input.request);
+    if let Ok(host) = host_of(&parts) {
+        assert!(!host.is_empty() && host.len() <= 260 && !host.contains('@'), "{host:?}");
+    }
+    let hop = HopByHop::take(&mut parts.headers);
+    let Ok(upgrade) = check_request(&parts.method, parts.version, &parts.headers, &hop) else {
+        return;
+    };
+    assert!(input.get && !input.http10);
+    let key = parts.headers.get("sec-websocket-key").expect("a checked request has a key");
+    assert_eq!(upgrade.accept, accept_for(key.as_bytes()));
+    let (mut answer, ()) = Response::new(()).into_parts();
+    let Ok(status) = http::StatusCode::from_u16(input.status) else { return };
+    answer.status = status;
+    answer.headers = headers(&input.response);
+    let hop = HopByHop::take(&mut answer.headers);
+    if check_response(&answer, &hop, &upgrade.accept, &parts.headers).is_ok() {
+        let accept = answer.headers.get("sec-websocket-accept").expect("it was checked");
+        assert_eq!(accept.as_bytes(), upgrade.accept.as_bytes());
+    }
+    let _ = Extensions::chosen(&answer.headers);
+});

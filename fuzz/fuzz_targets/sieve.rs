@@ -1,0 +1,107 @@
+//! The state of a relay's direction: what passes is what came, but for the answers to our own pings and what is behind the
+//! end; frames of ours may be put in at every boundary that it tells, and the stream stays one of whole frames.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tidegate_fuzz::{
+    gateway::{
+        frames::{Extensions, FrameScanner, Role, Stop, ping_frame},
+        sieve::{Finding, Sieve},
+    },
+    table::FrameChecks,
+};
+
+#[derive(arbitrary::Arbitrary, Debug)]
+enum Step {
+    /// Bytes as they are.
+    Bytes(Vec<u8>),
+    /// A frame of the role.
+    Frame { first: u8, payload: Vec<u8> },
+    /// The answer to our ping.
+    Pong,
+    /// We ping; from now on answers are known.
+    Ping,
+    /// So many messages may pass.
+    Budget(u8),
+}
+
+fn frame(role: Role, first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    let mask = if role == Role::Client { 0x80 } else { 0 };
+    match payload.len() {
+        length @ 0..=125 => bytes.push(mask | length as u8),
+        length => {
+            bytes.push(mask | 126);
+            bytes.extend((length as u16).to_be_bytes());
+        }
+    }
+    if role == Role::Client {
+        bytes.extend([0; 4]);
+    }
+    bytes.extend(payload);
+    bytes
+}
+
+fuzz_target!(|input: (bool, bool, Vec<Step>)| {
+    let (server, strict, steps) = input;
+    let role = if server { Role::Server } else { Role::Client };
+    let checks = if strict { FrameChecks::Strict } else { FrameChecks::PassThrough };
+    let scanner = FrameScanner::new(role, checks, Extensions::None, Some(1 << 20));
+    let mut sieve = Sieve::new(scanner.clone(), &[]);
+    let mut came: Vec<u8> = Vec::new();
+    let (mut passed, mut with_pings): (Vec<u8>, Vec<u8>) = (Vec::new(), Vec::new());
+    let (mut token, mut budget, mut over) = (None::<[u8; 8]>, u32::MAX, false);
+    for step in steps {
+        let new = match step {
+            Step::Bytes(bytes) => bytes,
+            Step::Frame { first, payload } => {
+                frame(role, first, &payload[..payload.len().min(60_000)])
+            }
+            Step::Pong => match token {
+                Some(token) => frame(role, 0x8a, &token),
+                None => continue,
+            },
+            Step::Ping => {
+                token = Some(sieve.ping_payload());
+                continue;
+            }
+            Step::Budget(messages) => {
+                budget = u32::from(messages);
+                Vec::new()
+            }
+        };
+        came.extend(&new);
+        let mut bytes = [sieve.held(), &new].concat();
+        let sifted = sieve.sift(&mut bytes, budget);
+        budget = if budget == u32::MAX { budget } else { budget - sifted.messages };
+        let out = &bytes[..sifted.passed];
+        assert!(!over || out.is_empty(), "something passed after the end");
+        passed.extend(out);
+        // A frame of ours at the boundary that was told.
+        let boundary = sifted.boundary.filter(|_| strict && !over);
+        let at = boundary.unwrap_or(out.len());
+        with_pings.extend(&out[..at]);
+        let closed = matches!(sifted.finding, Some(Finding::Close(_)));
+        if boundary.is_some() && !closed {
+            with_pings.extend(ping_frame(role, b"ours ..."));
+        }
+        with_pings.extend(&out[at..]);
+        over |= sifted.finding.is_some();
+    }
+    if token.is_none() {
+        assert!(came.starts_with(&passed), "bytes were changed or left out");
+    }
+    if strict {
+        // Whole frames, the last perhaps but for its payload.
+        let (mut scanner, mut rest) = (scanner, &with_pings[..]);
+        loop {
+            let scan = scanner.scan(rest, u32::MAX);
+            rest = &rest[scan.passed..];
+            match scan.stop {
+                Stop::Control(control) => rest = &rest[control.total()..],
+                Stop::End => break,
+                stop => panic!("{stop:?} with {} bytes left", rest.len()),
+            }
+        }
+    }
+});

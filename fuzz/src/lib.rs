@@ -1,0 +1,17 @@
+//! The parts of the gateway that read what peers send, by themselves: they are sans-io and need next to nothing, so that a
+//! fuzz build takes seconds and not the minutes that the whole program with its clients of Kubernetes would.
+//!
+//! The very files of ../src, in modules of the same names. What they use of other modules is below.
+
+#![allow(dead_code, missing_docs)]
+
+pub mod table {
+    /// As in ../src/table/rule.rs; the files below do not compile if it differs.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum FrameChecks {
+        Strict,
+        PassThrough,
+    }
+}
+
+pub mod gateway;
