@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::{
     balance::Seat,
-    http::{AnswerBody, ClientConnection, Facts},
+    http::{AnswerBody, BackendOpen, ClientConnection, Facts},
     relay::{Ending, Legs, relay},
     sessions::Entry,
     transport::Transport,
@@ -30,7 +30,7 @@ pub(super) struct Granted {
     pub(super) entry: Entry,
     pub(super) started: Instant,
     pub(super) _open: OpenGauge,
-    pub(super) _backend_open: OpenGauge,
+    pub(super) _backend_open: BackendOpen,
 }
 
 impl Granted {

@@ -21,6 +21,7 @@ use super::{
     ListenerKind,
     admit::{Arrival, check_plaintext, find_rule},
     balance::Seat,
+    files::FileToken,
     granted::Granted,
     handshake::{self, Upgrade},
     headers::{self, HopByHop, Sender, X_REQUEST_ID},
@@ -49,6 +50,13 @@ pub(super) struct ClientConnection {
     pub(super) arrival: Arrival,
     /// Held for as long as the socket lives; dropping it frees its place with the worker.
     pub(super) _live: LiveToken,
+}
+
+/// An open connection to an endpoint: its place in the gauge and among the files.
+#[derive(Debug)]
+pub(super) struct BackendOpen {
+    _gauge: OpenGauge,
+    _file: FileToken,
 }
 
 /// One request, as far as it is known.
@@ -221,13 +229,17 @@ impl ClientConnection {
         backend: &Backend,
         seat: &Seat,
         metrics: &RouteMetrics,
-    ) -> Result<(Transport, OpenGauge), Refusal> {
+    ) -> Result<(Transport, BackendOpen), Refusal> {
+        let file = self.worker.files.backend().ok_or_else(Refusal::out_of_files)?;
         let started = Instant::now();
         let connected =
             upstream::connect(seat.address(), backend.tls.as_deref(), rule.timeouts.connect).await;
         metrics.backend_connect_duration.observe(started.elapsed().as_secs_f64());
-        let open = |transport| (transport, OpenGauge::new(&metrics.backend_connections_open));
-        connected.map(open).map_err(|mut refusal| {
+        let opened = |transport| {
+            let gauge = OpenGauge::new(&metrics.backend_connections_open);
+            (transport, BackendOpen { _gauge: gauge, _file: file })
+        };
+        connected.map(opened).map_err(|mut refusal| {
             let endpoint = format!("{} of {}:{}", seat.address(), backend.service, backend.port);
             refusal.source = Some(match refusal.source {
                 Some(source) => format!("{endpoint}: {source}"),

@@ -6,6 +6,7 @@
 
 mod admit;
 mod balance;
+mod files;
 mod forward;
 mod frames;
 mod granted;
@@ -27,7 +28,7 @@ use std::{io, net::TcpListener, sync::Arc, thread::JoinHandle, time::Duration};
 use ipnet::IpNet;
 use tokio::sync::watch;
 
-use self::{balance::EndpointLoad, worker::WorkerParts};
+use self::{balance::EndpointLoad, files::FileBudget, worker::WorkerParts};
 pub use self::{
     listen::bind, refuse::RefusalReason, sessions::CloseCause, tls::FallbackCertificate,
 };
@@ -107,9 +108,11 @@ impl Gateway {
         metrics: Arc<GatewayMetrics>,
     ) -> io::Result<Self> {
         let (sender, shutdown) = watch::channel(false);
+        let files = Arc::new(FileBudget::of_process()?);
         let parts = WorkerParts {
             table,
             load: EndpointLoad::default(),
+            files: Arc::clone(&files),
             metrics: Arc::clone(&metrics),
             settings: Arc::new(settings),
             shutdown: shutdown.clone(),
@@ -120,7 +123,7 @@ impl Gateway {
             workers.push(worker);
             threads.push(thread);
         }
-        threads.push(listen::spawn(listeners, workers, metrics, shutdown)?);
+        threads.push(listen::spawn(listeners, workers, files, metrics, shutdown)?);
         Ok(Self { shutdown: sender, threads })
     }
 

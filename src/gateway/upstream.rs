@@ -15,6 +15,7 @@ use tokio::{net::TcpStream, task::spawn_local, time::timeout};
 use tokio_rustls::TlsConnector;
 
 use super::{
+    files::out_of_files,
     handshake::check_response,
     headers::HopByHop,
     refuse::{Refusal, RefusalReason},
@@ -64,6 +65,7 @@ pub async fn connect(
     };
     match timeout(limit, attempt).await {
         Ok(Ok(transport)) => Ok(transport),
+        Ok(Err(error)) if out_of_files(&error) => Err(Refusal::out_of_files().because(error)),
         Ok(Err(error)) => {
             tracing::debug!(%address, %error, "endpoint not reached");
             let tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());

@@ -25,6 +25,7 @@ use super::{
     GatewaySettings, ListenerKind,
     admit::Arrival,
     balance::EndpointLoad,
+    files::{FileBudget, FileToken},
     http,
     refuse::RefusalReason,
     sessions::{CloseCause, Sessions},
@@ -43,6 +44,7 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(6);
 pub(super) struct WorkerParts {
     pub(super) table: Arc<TableCell>,
     pub(super) load: EndpointLoad,
+    pub(super) files: Arc<FileBudget>,
     pub(super) metrics: Arc<GatewayMetrics>,
     pub(super) settings: Arc<GatewaySettings>,
     pub(super) shutdown: watch::Receiver<bool>,
@@ -54,6 +56,7 @@ pub(super) struct Worker {
     pub(super) index: usize,
     pub(super) table: Arc<TableCell>,
     pub(super) load: EndpointLoad,
+    pub(super) files: Arc<FileBudget>,
     pub(super) metrics: Arc<GatewayMetrics>,
     pub(super) settings: Arc<GatewaySettings>,
     pub(super) sessions: Rc<Sessions>,
@@ -84,7 +87,7 @@ pub(super) struct WorkerHandle {
 
 /// Counts one socket of a worker for as long as it exists.
 #[derive(Debug)]
-pub(super) struct LiveToken(Arc<AtomicUsize>);
+pub(super) struct LiveToken(Arc<AtomicUsize>, #[expect(dead_code, reason = "held")] FileToken);
 
 impl Drop for LiveToken {
     fn drop(&mut self) {
@@ -110,9 +113,10 @@ impl WorkerHandle {
         stream: StdTcpStream,
         peer: SocketAddr,
         listener: ListenerKind,
+        file: FileToken,
     ) {
         self.live.fetch_add(1, Relaxed);
-        let live = LiveToken(Arc::clone(&self.live));
+        let live = LiveToken(Arc::clone(&self.live), file);
         let _ = self.sender.send(Accepted { stream, peer, listener, live }).await;
     }
 }
@@ -136,6 +140,7 @@ async fn run(index: usize, parts: WorkerParts, mut accepted: mpsc::Receiver<Acce
         index,
         table: parts.table,
         load: parts.load,
+        files: parts.files,
         metrics: parts.metrics,
         settings: parts.settings,
         sessions: Rc::default(),
