@@ -3,5 +3,6 @@
 
 mod bad_input;
 mod dev;
+mod files;
 mod program;
 mod serve;
