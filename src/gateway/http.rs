@@ -232,8 +232,13 @@ impl ClientConnection {
     ) -> Result<(Transport, BackendOpen), Refusal> {
         let file = self.worker.files.backend().ok_or_else(Refusal::out_of_files)?;
         let started = Instant::now();
-        let connected =
-            upstream::connect(seat.address(), backend.tls.as_deref(), rule.timeouts.connect).await;
+        let connected = upstream::connect(
+            seat.address(),
+            backend.tls.as_deref(),
+            rule.timeouts.connect,
+            metrics,
+        )
+        .await;
         metrics.backend_connect_duration.observe(started.elapsed().as_secs_f64());
         let opened = |transport| {
             let gauge = OpenGauge::new(&metrics.backend_connections_open);

@@ -1,7 +1,7 @@
 //! The backend's leg: reach an endpoint, ask it for the upgrade, judge its answer. A connection that saw an
 //! upgrade is never used for anything else.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, response};
@@ -22,7 +22,7 @@ use super::{
     socket,
     transport::Transport,
 };
-use crate::table::BackendTls;
+use crate::{table::BackendTls, telemetry::RouteMetrics};
 
 /// How much of a refusing backend's body is passed on, bytes.
 const MAX_REFUSAL_BODY: usize = 64 * 1024;
@@ -54,6 +54,7 @@ pub async fn connect(
     address: SocketAddr,
     tls: Option<&BackendTls>,
     limit: Duration,
+    metrics: &RouteMetrics,
 ) -> Result<Transport, Refusal> {
     let attempt = async {
         let stream = TcpStream::connect(address).await?;
@@ -61,11 +62,16 @@ pub async fn connect(
         let Some(tls) = tls else { return Ok(Transport::Plain(stream)) };
         let connector = TlsConnector::from(Arc::clone(&tls.config));
         let stream = connector.connect(tls.server_name.clone(), stream).await?;
-        std::io::Result::Ok(Transport::Client(Box::new(stream)))
+        io::Result::Ok(Transport::Client(Box::new(stream)))
     };
     match timeout(limit, attempt).await {
         Ok(Ok(transport)) => Ok(transport),
         Ok(Err(error)) if out_of_files(&error) => Err(Refusal::out_of_files().because(error)),
+        Ok(Err(error)) if out_of_ports(&error) => {
+            metrics.backend_ports_exhausted.inc();
+            let detail = "The gateway has run out of local ports towards the backend's endpoint.";
+            Err(Refusal::new(RefusalReason::BackendConnect, detail).because(error))
+        }
         Ok(Err(error)) => {
             tracing::debug!(%address, %error, "endpoint not reached");
             let tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
@@ -81,6 +87,11 @@ pub async fn connect(
             "The backend's endpoint could not be reached within the route's timeouts.connect.",
         )),
     }
+}
+
+/// Whether every local port is in use towards one address and port: EADDRNOTAVAIL, see connect(2).
+fn out_of_ports(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
 /// Asks for the upgrade and waits for the answer's head, at most `limit`.

@@ -4,5 +4,6 @@
 mod bad_input;
 mod dev;
 mod files;
+mod ports;
 mod program;
 mod serve;
