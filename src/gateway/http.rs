@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, request};
+use http::{HeaderValue, Method, Request, Response, Uri, header, request};
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::task::spawn_local;
@@ -23,7 +23,7 @@ use super::{
     balance::Seat,
     files::FileToken,
     granted::Granted,
-    handshake::{self, Upgrade},
+    handshake,
     headers::{self, HopByHop, Sender, X_REQUEST_ID},
     refuse::{Refusal, RefusalReason},
     transport::Transport,
@@ -193,7 +193,8 @@ impl ClientConnection {
         match upstream::upgrade(transport, offered, &upgrade.accept, rule.timeouts.upgrade).await? {
             Answer::Refused(response) => Ok(self.pass_refusal(facts, &rule, &seat, response)),
             Answer::Switched { parts, transport, early } => {
-                let response = switching(&parts.headers, &upgrade);
+                let response =
+                    handshake::switching(&parts.headers, &upgrade).map(|()| full(Bytes::new()));
                 metrics.connections_total.inc();
                 metrics.upgrade_duration.observe(facts.started.elapsed().as_secs_f64());
                 let granted = Granted {
@@ -347,17 +348,6 @@ pub(super) fn outgoing<B>(
     parts.headers.insert(X_REQUEST_ID, facts.id.clone());
     parts.extensions.clear();
     Ok(Request::from_parts(parts, body))
-}
-
-/// Our 101, made of what the backend chose.
-fn switching(chosen: &http::HeaderMap, upgrade: &Upgrade) -> Response<AnswerBody> {
-    let mut response = Response::new(full(Bytes::new()));
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *response.headers_mut() = chosen.clone();
-    response.headers_mut().remove(header::CONTENT_LENGTH);
-    response.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, handshake::accept_header(upgrade));
-    headers::set_upgrade(response.headers_mut());
-    response
 }
 
 fn full(bytes: Bytes) -> AnswerBody {

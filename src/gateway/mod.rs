@@ -34,6 +34,15 @@ pub use self::{
 };
 use crate::{table::TableCell, telemetry::GatewayMetrics};
 
+/// The pure parts, for benchmarks and fuzz targets: what peers send is judged by these. Nothing is promised of them.
+#[doc(hidden)]
+pub mod sans_io {
+    pub use super::{
+        handshake::{Upgrade, check_request, check_response, switching},
+        headers::HopByHop,
+    };
+}
+
 /// What a listener speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ListenerKind {
