@@ -3,8 +3,10 @@
 
 use std::{collections::BTreeSet, fs};
 
+use kube::core::cel::validate_cel;
+use serde_json::{Value, json};
 use tidegate::{
-    api::Reason,
+    api::{Reason, WebSocketRoute},
     gateway::{CloseCause, RefusalReason},
 };
 
@@ -39,6 +41,55 @@ fn every_condition_reason_is_listed() {
             page.contains(&format!("`{reason}`")),
             "{reason} is missing in docs/websocketroute.md"
         );
+    }
+}
+
+/// The examples of the resource: whole routes, and parts of a rule, which are indented as in one.
+#[test]
+fn every_example_of_the_resource_is_one_that_can_be_applied() {
+    let page = read("docs/websocketroute.md");
+    let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0);
+    let mut seen = BTreeSet::new();
+    for block in blocks {
+        let example: Value = if block.starts_with("    ") {
+            let part: Value = serde_saphyr::from_str(block).unwrap();
+            seen.extend(part.as_object().unwrap().keys().cloned());
+            let mut route = json!({
+                "apiVersion": "tidegate.io/v1alpha1",
+                "kind": "WebSocketRoute",
+                "metadata": {"name": "chat"},
+                "spec": {"hostnames": ["chat.example.com"], "rules": [part]},
+            });
+            route["spec"]["rules"][0]["backendRefs"] = json!([{"name": "chat", "port": 8080}]);
+            route
+        } else if block.contains("kind: WebSocketRoute") {
+            serde_saphyr::from_str(block).unwrap()
+        } else {
+            continue;
+        };
+        let route: WebSocketRoute = serde_json::from_value(example.clone()).unwrap();
+        validate_cel(&route).unwrap_or_else(|error| panic!("{error:?}\n{block}"));
+        // A field that the resource does not have is lost on the way.
+        assert_holds(&serde_json::to_value(&route).unwrap(), &example, block);
+    }
+    let blocks = ["drain", "frames", "keepalive", "limits", "timeouts"];
+    assert_eq!(seen, BTreeSet::from(blocks.map(str::to_owned)));
+}
+
+/// Panics unless all of `part` is in `whole`.
+fn assert_holds(whole: &Value, part: &Value, block: &str) {
+    match (whole, part) {
+        (Value::Object(whole), Value::Object(part)) => {
+            for (key, value) in part {
+                let there = whole.get(key);
+                assert_holds(there.unwrap_or_else(|| panic!("no {key}:\n{block}")), value, block);
+            }
+        }
+        (Value::Array(whole), Value::Array(part)) => {
+            assert_eq!(whole.len(), part.len(), "{block}");
+            whole.iter().zip(part).for_each(|(whole, part)| assert_holds(whole, part, block));
+        }
+        _ => assert_eq!(whole, part, "{block}"),
     }
 }
 

@@ -3,14 +3,7 @@
 mod table_view;
 
 use std::{
-    convert::Infallible,
-    io,
-    net::TcpListener as StdTcpListener,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    thread::JoinHandle,
+    convert::Infallible, io, net::TcpListener as StdTcpListener, sync::Arc, thread::JoinHandle,
     time::Duration,
 };
 
@@ -37,8 +30,8 @@ pub struct AdminState {
     pub table: Arc<TableCell>,
     /// All metrics.
     pub registry: Registry,
-    /// Set when the program begins to end: not ready any more.
-    pub draining: AtomicBool,
+    /// How far the end has come, in a sentence, once it has begun: not ready any more.
+    pub draining: Box<dyn Fn() -> Option<String> + Send + Sync>,
     /// Why there is no table yet, in a sentence.
     pub waiting_for: Box<dyn Fn() -> String + Send + Sync>,
 }
@@ -121,8 +114,8 @@ fn answer<B>(state: &AdminState, request: &Request<B>) -> Response<Full<Bytes>> 
 }
 
 fn ready(state: &AdminState) -> Response<Full<Bytes>> {
-    if state.draining.load(Relaxed) {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "not ready: shutting down\n");
+    if let Some(progress) = (state.draining)() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {progress}\n"));
     }
     match state.table.load() {
         Some(published) => {

@@ -1,5 +1,7 @@
 //! The routing table as JSON, for people who ask what is served now. Certificates by name; no keys.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::table::{Backend, PathKind, Published, RouteEntry};
@@ -42,10 +44,30 @@ fn entry(entry: &RouteEntry) -> Value {
         "timeouts": {
             "connect": rule.timeouts.connect.as_secs_f64(),
             "upgrade": rule.timeouts.upgrade.as_secs_f64(),
-            "idle": rule.timeouts.idle.map(|idle| idle.as_secs_f64()),
+            "idle": seconds(rule.timeouts.idle),
+            "maxDuration": seconds(rule.timeouts.max_duration),
+            "maxDurationJitter": rule.timeouts.max_duration_jitter,
+            "writeStall": seconds(rule.timeouts.write_stall),
+            "close": rule.timeouts.close.as_secs_f64(),
         },
+        "keepalive": {
+            "clientPing": seconds(rule.keepalive.client_ping),
+            "backendPing": seconds(rule.keepalive.backend_ping),
+            "pongTimeout": rule.keepalive.pong_timeout.as_secs_f64(),
+        },
+        "frames": format!("{:?}", rule.frames),
+        "limits": {
+            "maxMessageBytes": rule.limits.max_message_bytes,
+            "messagesPerSecond": rule.limits.messages_per_second,
+        },
+        "drain": { "closeCode": rule.drain.close_code },
         "backends": rule.backends.iter().map(backend).collect::<Vec<_>>(),
     })
+}
+
+/// Seconds, or null for no limit.
+fn seconds(limit: Option<Duration>) -> Option<f64> {
+    limit.map(|limit| limit.as_secs_f64())
 }
 
 fn backend(backend: &Backend) -> Value {

@@ -15,9 +15,9 @@ pub use reference_grant::{
     ReferenceGrant, ReferenceGrantFrom, ReferenceGrantSpec, ReferenceGrantTo,
 };
 pub use route::{
-    BackendRef, BackendTls, CaCertificateKind, CaCertificateRef, HeaderMatch, HttpMode, PathMatch,
-    PathMatchType, Plaintext, QueryParamMatch, RouteMatch, RouteRule, RouteTls, SecretRef,
-    Timeouts, TlsVersion, WebSocketRoute, WebSocketRouteSpec,
+    BackendRef, BackendTls, CaCertificateKind, CaCertificateRef, Drain, FrameChecks, HeaderMatch,
+    HttpMode, Keepalive, Limits, PathMatch, PathMatchType, Plaintext, QueryParamMatch, RouteMatch,
+    RouteRule, RouteTls, SecretRef, Timeouts, TlsVersion, WebSocketRoute, WebSocketRouteSpec,
 };
 pub use status::{Condition, ConditionType, Reason, WebSocketRouteStatus};
 

@@ -2,11 +2,14 @@
 
 #![allow(clippy::duplicated_attributes, reason = "several print columns have one type")]
 
+mod policy;
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DEFAULT_CLASS, Duration, WebSocketRouteStatus};
+pub use self::policy::{Drain, FrameChecks, Keepalive, Limits, Timeouts};
+use super::{DEFAULT_CLASS, WebSocketRouteStatus};
 
 /// Which WebSockets to serve, and where to take them.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -133,6 +136,14 @@ pub enum Plaintext {
 /// One rule: requests that it takes, and where they go.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(
+        "!has(self.keepalive.clientPing) || duration(self.timeouts.idle) == duration('0s') || duration(self.keepalive.clientPing) < duration(self.timeouts.idle)"
+    ).message("keepalive.clientPing must be shorter than timeouts.idle: pings are no activity, so that a quiet connection would end as idle before its first one; lower clientPing, raise idle, or write 'clientPing: 0s' for none"),
+    validation = Rule::new(
+        "duration(self.timeouts.idle) == duration('0s') || duration(self.keepalive.backendPing) < duration(self.timeouts.idle)"
+    ).message("keepalive.backendPing must be shorter than timeouts.idle: pings are no activity, so that a quiet connection would end as idle before its first one; lower backendPing, raise idle, or write 'backendPing: 0s' for none")
+)]
 pub struct RouteRule {
     /// Name of the rule, for conditions and logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,6 +164,24 @@ pub struct RouteRule {
     /// Limits of time.
     #[serde(default)]
     pub timeouts: Timeouts,
+
+    /// Pings that the gateway sends by itself, so that no load balancer or firewall on the way cuts a quiet connection,
+    /// and a peer that is gone is noticed.
+    #[serde(default)]
+    pub keepalive: Keepalive,
+
+    /// What is checked of the frames that pass. Strict ends a connection whose peer breaks the protocol (RFC 6455), with
+    /// close code 1002; PassThrough takes frames to the other side as they are. Limits hold with both.
+    #[serde(default)]
+    pub frames: FrameChecks,
+
+    /// Limits of messages.
+    #[serde(default)]
+    pub limits: Limits,
+
+    /// How connections are ended on purpose.
+    #[serde(default)]
+    pub drain: Drain,
 
     /// What happens to plain HTTP requests that this rule matches. Refuse answers 426 Upgrade Required; Forward takes them
     /// to the same endpoints (Socket.IO and SignalR fall back to it, GraphQL posts to it).
@@ -296,23 +325,6 @@ pub enum CaCertificateKind {
     Secret,
 }
 
-/// Limits of time of a rule. Durations as in Gateway API: 1h30m, 10s, 500ms.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("duration(self.connect) > duration('0s') && duration(self.upgrade) > duration('0s')")
-    .message("connect and upgrade must be above 0s: an upgrade always has a deadline"))]
-pub struct Timeouts {
-    /// For the connection to an endpoint: TCP and, where the backend wants it, TLS.
-    #[serde(default = "default_connect")]
-    pub connect: Duration,
-    /// From the request on the way to the backend to its answer.
-    #[serde(default = "default_upgrade")]
-    pub upgrade: Duration,
-    /// Ends a connection that was silent in both directions for so long. 0s: never.
-    #[serde(default = "default_idle")]
-    pub idle: Duration,
-}
-
 /// What plain HTTP meets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum HttpMode {
@@ -326,12 +338,6 @@ pub enum HttpMode {
 impl Default for PathMatch {
     fn default() -> Self {
         Self { kind: PathMatchType::Prefix, value: default_path() }
-    }
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self { connect: default_connect(), upgrade: default_upgrade(), idle: default_idle() }
     }
 }
 
@@ -349,16 +355,4 @@ fn default_matches() -> Vec<RouteMatch> {
 
 const fn default_weight() -> u32 {
     1
-}
-
-const fn default_connect() -> Duration {
-    Duration::from_secs(5)
-}
-
-const fn default_upgrade() -> Duration {
-    Duration::from_secs(10)
-}
-
-const fn default_idle() -> Duration {
-    Duration::from_secs(3600)
 }

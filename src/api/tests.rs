@@ -129,8 +129,17 @@ fn a_minimal_route_gets_all_defaults() {
     assert_eq!(rule.backend_refs[0].weight, 1);
     assert_eq!(rule.http, HttpMode::Refuse);
     let seconds = |duration: Duration| duration.get().as_secs();
-    let Timeouts { connect, upgrade, idle } = &rule.timeouts;
-    assert_eq!([seconds(*connect), seconds(*upgrade), seconds(*idle)], [5, 10, 3600]);
+    let Timeouts { connect, upgrade, idle, max_duration, max_duration_jitter, write_stall, close } =
+        rule.timeouts.clone();
+    assert_eq!([connect, upgrade, idle].map(seconds), [5, 10, 3600]);
+    assert_eq!([max_duration, write_stall, close].map(seconds), [0, 30, 5]);
+    assert_eq!(max_duration_jitter, 10);
+    let Keepalive { client_ping, backend_ping, pong_timeout } = rule.keepalive.clone();
+    assert_eq!(client_ping, None);
+    assert_eq!([backend_ping, pong_timeout].map(seconds), [0, 20]);
+    assert_eq!(rule.frames, FrameChecks::Strict);
+    assert_eq!(rule.limits, Limits { max_message_bytes: None, messages_per_second: None });
+    assert_eq!(rule.drain.close_code, 1012);
 }
 
 #[test]
@@ -141,8 +150,19 @@ fn the_crd_tells_the_same_defaults() {
     let rule = &spec["rules"]["items"]["properties"];
     assert_eq!(
         rule["timeouts"]["default"],
-        json!({"connect": "5s", "upgrade": "10s", "idle": "1h"})
+        json!({
+            "connect": "5s", "upgrade": "10s", "idle": "1h",
+            "maxDuration": "0s", "maxDurationJitter": 10, "writeStall": "30s", "close": "5s",
+        })
     );
+    assert_eq!(
+        rule["keepalive"]["default"],
+        json!({"backendPing": "0s", "pongTimeout": "20s"}),
+        "clientPing depends on timeouts.idle"
+    );
+    assert_eq!(rule["frames"]["default"], json!("Strict"));
+    assert_eq!(rule["limits"]["default"], json!({}));
+    assert_eq!(rule["drain"]["default"], json!({"closeCode": 1012}));
     assert_eq!(rule["matches"]["default"], json!([{"path": {"type": "Prefix", "value": "/"}}]));
     assert_eq!(rule["backendRefs"]["items"]["properties"]["weight"]["default"], json!(1));
 }
@@ -158,6 +178,26 @@ fn the_rules_of_the_crd_accept_what_makes_sense() {
         ("/tls", json!({"secretRef": {"name": "a", "namespace": "b"}, "minVersion": "1.3"})),
         ("/rules/0/matches", json!([{"path": {"type": "Exact", "value": "/ws/.well-known/a..b"}}])),
         ("/rules/0/timeouts", json!({"connect": "1ms", "upgrade": "1h30m", "idle": "0s"})),
+        (
+            "/rules/0/timeouts",
+            json!({"maxDuration": "0s", "maxDurationJitter": 0, "writeStall": "0s", "close": "1ms"}),
+        ),
+        // The pings that are sent by default are not held against it.
+        ("/rules/0/timeouts", json!({"idle": "1s"})),
+        (
+            "/rules/0/keepalive",
+            json!({"clientPing": "59m59s", "backendPing": "59m", "pongTimeout": "2h"}),
+        ),
+        ("/rules/0/keepalive", json!({"clientPing": "0s", "backendPing": "0s"})),
+        ("/rules", json!([pinging("2h", "3h", "0s")])),
+        ("/rules", json!([pinging("0s", "0h", "1ms")])),
+        ("/rules/0/limits", json!({"maxMessageBytes": 1, "messagesPerSecond": 1})),
+        ("/rules/0/frames", json!("PassThrough")),
+        ("/rules/0/drain", json!({"closeCode": 1000})),
+        ("/rules/0/drain", json!({"closeCode": 1001})),
+        ("/rules/0/drain", json!({"closeCode": 1013})),
+        ("/rules/0/drain", json!({"closeCode": 3000})),
+        ("/rules/0/drain", json!({"closeCode": 4999})),
         ("/rules/0/backendRefs", json!([backend(0), backend(1)])),
         (
             "/rules",
@@ -197,6 +237,22 @@ fn the_rules_of_the_crd_refuse_what_can_never_work() {
         ("/rules/0/matches", json!([{"path": {"value": "/a?b"}}]), "no '//'"),
         ("/rules/0/timeouts", json!({"connect": "0s"}), "above 0s"),
         ("/rules/0/timeouts", json!({"upgrade": "0h"}), "above 0s"),
+        ("/rules/0/timeouts", json!({"close": "0s"}), "close must be above 0s"),
+        ("/rules/0/keepalive", json!({"pongTimeout": "0s"}), "pongTimeout must be above 0s"),
+        ("/rules/0/keepalive", json!({"clientPing": "1h"}), "keepalive.clientPing must be shorter"),
+        (
+            "/rules/0/keepalive",
+            json!({"backendPing": "2h"}),
+            "keepalive.backendPing must be shorter",
+        ),
+        ("/rules", json!([pinging("1s", "0s", "1s")]), "keepalive.clientPing must be shorter"),
+        ("/rules", json!([pinging("0s", "2s", "1s")]), "keepalive.backendPing must be shorter"),
+        ("/rules/0/drain", json!({"closeCode": 999}), "closeCode must be"),
+        ("/rules/0/drain", json!({"closeCode": 1002}), "closeCode must be"),
+        ("/rules/0/drain", json!({"closeCode": 1005}), "closeCode must be"),
+        ("/rules/0/drain", json!({"closeCode": 1011}), "closeCode must be"),
+        ("/rules/0/drain", json!({"closeCode": 2999}), "closeCode must be"),
+        ("/rules/0/drain", json!({"closeCode": 5000}), "closeCode must be"),
         ("/rules/0/backendRefs", json!([backend(0), backend(0)]), "weight above 0"),
         ("/rules/0/backendRefs/0/tls", json!({}), "caCertificateRef"),
         (
@@ -209,6 +265,34 @@ fn the_rules_of_the_crd_refuse_what_can_never_work() {
         let errors = validate_cel(&with(field, &value)).expect_err("to be refused").to_string();
         assert!(errors.contains(sentence), "{field} {value}: {errors}");
     }
+}
+
+/// What no rule in CEL but the schema itself refuses.
+#[test]
+fn numbers_have_their_bounds_in_the_schema() {
+    let crd = serde_json::to_value(crd()).expect("plain data");
+    let rule = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+        ["rules"]["items"]["properties"];
+    let jitter = &rule["timeouts"]["properties"]["maxDurationJitter"];
+    assert_eq!((&jitter["minimum"], &jitter["maximum"]), (&json!(0.0), &json!(100.0)), "{jitter}");
+    let limits = &rule["limits"]["properties"];
+    for (name, format) in [("maxMessageBytes", "int64"), ("messagesPerSecond", "int32")] {
+        assert_eq!(limits[name]["minimum"], json!(1.0), "{name}");
+        assert_eq!(limits[name]["format"], json!(format), "{name}");
+    }
+    assert_eq!(rule["frames"]["enum"], json!(["Strict", "PassThrough"]));
+    let longest = "99999ms".repeat(4);
+    assert!(parse(&longest).is_ok());
+    assert_eq!(rule["timeouts"]["properties"]["close"]["maxLength"], json!(longest.len()));
+}
+
+/// A rule with pings and an idle timeout.
+fn pinging(client: &str, backend_ping: &str, idle: &str) -> Value {
+    json!({
+        "backendRefs": [backend(1)],
+        "keepalive": {"clientPing": client, "backendPing": backend_ping},
+        "timeouts": {"idle": idle},
+    })
 }
 
 fn backend(weight: u32) -> Value {

@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
-use crate::{api::DEFAULT_CLASS, telemetry::LogFormat};
+use crate::{
+    api::{DEFAULT_CLASS, Duration},
+    telemetry::LogFormat,
+};
 
 /// The WebSocket gateway for Kubernetes.
 #[derive(Debug, Parser)]
@@ -88,6 +91,18 @@ pub struct ServeArgs {
     /// Proxies whose X-Forwarded-* headers count; repeatable
     #[arg(long, env = "TIDEGATE_TRUSTED_PROXIES", value_delimiter = ',', value_name = "CIDR", value_parser = parse_cidr)]
     pub trusted_proxies: Vec<IpNet>,
+
+    /// After SIGTERM: go on as before for so long, but not ready, so that load balancers look elsewhere
+    #[arg(long, env = "TIDEGATE_DRAIN_DELAY", default_value = "5s", value_name = "DURATION")]
+    pub drain_delay: Duration,
+
+    /// Then: spread the Close frames over so long, so that clients do not all come back at once
+    #[arg(long, env = "TIDEGATE_DRAIN_SPREAD", default_value = "45s", value_name = "DURATION")]
+    pub drain_spread: Duration,
+
+    /// Cut what is left so long after the delay; above --drain-spread
+    #[arg(long, env = "TIDEGATE_DRAIN_TIMEOUT", default_value = "60s", value_name = "DURATION")]
+    pub drain_timeout: Duration,
 
     /// A kubeconfig file [default: the pod's ServiceAccount, else $KUBECONFIG]
     #[arg(long, env = "TIDEGATE_KUBECONFIG", value_name = "FILE")]

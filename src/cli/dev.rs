@@ -4,6 +4,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -20,7 +21,7 @@ use super::{
 use crate::{
     api::DEFAULT_CLASS,
     control::{ControlSettings, SourceSettings},
-    gateway::{FallbackCertificate, GatewaySettings, ListenerKind, RequestLimits},
+    gateway::{DrainSettings, FallbackCertificate, GatewaySettings, ListenerKind, RequestLimits},
 };
 
 /// The sample that is served where no folder was given.
@@ -28,6 +29,13 @@ const SAMPLE: &str = include_str!("dev_sample.yaml");
 
 /// Names and addresses that the certificate is for.
 const NAMES: [&str; 4] = ["localhost", "*.localhost", "127.0.0.1", "::1"];
+
+/// Nothing in front of a laptop looks at readiness, and whoever types Ctrl-C does not want to wait.
+const DRAIN: DrainSettings = DrainSettings {
+    delay: Duration::ZERO,
+    spread: Duration::ZERO,
+    timeout: Duration::from_secs(5),
+};
 
 /// A certificate is made anew when it has less than this left.
 const RENEW_BEFORE_DAYS: i64 = 7;
@@ -63,6 +71,7 @@ pub(super) fn run(args: &DevArgs) -> Result<()> {
             .map_err(anyhow::Error::msg)?,
             public_https_port: tls.port,
             limits: RequestLimits::default(),
+            drain: DRAIN,
         },
         control: ControlSettings {
             source: SourceSettings::Files(folder),
@@ -140,7 +149,7 @@ impl Certificate {
         let mut params = CertificateParams::new(NAMES.map(str::to_owned).to_vec())?;
         params.distinguished_name.push(DnType::CommonName, "Tidegate development");
         let now = std::time::SystemTime::now();
-        let days = |days: i64| std::time::Duration::from_secs(days.unsigned_abs() * 86_400);
+        let days = |days: i64| Duration::from_secs(days.unsigned_abs() * 86_400);
         params.not_before = (now - days(1)).into();
         params.not_after = (now + days(VALID_DAYS - 1)).into();
         let chain = params.self_signed(&key)?.pem();

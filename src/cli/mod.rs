@@ -18,11 +18,7 @@ use self::args::{Cli, Command};
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are "errors" too; clap knows where they go.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
-        }
+        Err(error) => return usage(&error),
     };
     let result = match cli.command {
         Command::Serve(args) => serve::run(*args),
@@ -32,11 +28,21 @@ pub fn run() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "tidegate: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<clap::Error>() {
+            Some(error) => usage(error),
+            None => {
+                let _ = writeln!(std::io::stderr(), "tidegate: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
+}
+
+/// Says what is wrong with the arguments, or what was asked about them.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Help and version are "errors" too; clap knows where they go.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS }
 }
 
 /// Writes to standard output. A reader that has left (`| head`) is an error like any other, not a panic.

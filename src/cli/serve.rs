@@ -3,36 +3,40 @@
 use std::{
     net::TcpListener,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
+use clap::{CommandFactory, error::ErrorKind};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
 
 use super::{
-    args::{Listen, LogArgs, ServeArgs},
+    args::{Cli, Listen, LogArgs, ServeArgs},
     ports, print,
 };
 use crate::{
     admin::{self, AdminState},
     control::{self, ControlSettings, SourceSettings},
-    gateway::{FallbackCertificate, Gateway, GatewaySettings, ListenerKind, RequestLimits},
+    gateway::{
+        DrainSettings, FallbackCertificate, Gateway, GatewaySettings, ListenerKind,
+        OpenConnections, RequestLimits,
+    },
     table::TableCell,
     telemetry::{self, ControlMetrics, GatewayMetrics, Log, LogSettings},
 };
 
+/// Between two log lines about an end that takes long.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the lease's release may take at the end.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Runs `tidegate serve`.
 pub(super) fn run(args: ServeArgs) -> Result<()> {
+    let drain = drain(&args)?;
     let log = start_log(&args.log)?;
     let mut data = Vec::new();
     for (kind, flag, addresses) in [
@@ -58,6 +62,7 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
             fallback: FallbackCertificate::self_made().map_err(anyhow::Error::msg)?,
             public_https_port: args.public_https_port,
             limits: RequestLimits::default(),
+            drain,
         },
         control: ControlSettings {
             source: match args.source.as_str() {
@@ -80,6 +85,23 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
         admin,
     };
     setup.run(&log, true)
+}
+
+/// How to end. An error is one of usage.
+fn drain(args: &ServeArgs) -> Result<DrainSettings, clap::Error> {
+    let (spread, timeout) = (args.drain_spread, args.drain_timeout);
+    if spread >= timeout {
+        let message = format!(
+            "--drain-spread ({spread}) must be shorter than --drain-timeout ({timeout}): the connections whose Close \
+             frame comes last need time to answer it"
+        );
+        return Err(Cli::command().error(ErrorKind::ValueValidation, message));
+    }
+    Ok(DrainSettings {
+        delay: args.drain_delay.get(),
+        spread: spread.get(),
+        timeout: timeout.get(),
+    })
 }
 
 /// An environment variable that is set to something.
@@ -149,10 +171,12 @@ impl Setup {
         let (shutdown, shut_down) = watch::channel(false);
         let sync = control_metrics.clone();
         let control = control::spawn(self.control, Arc::clone(&table), control_metrics, shut_down)?;
+        let progress = Arc::new(DrainProgress::default());
+        let draining = Arc::clone(&progress);
         let admin_state = Arc::new(AdminState {
             table: Arc::clone(&table),
             registry,
-            draining: AtomicBool::new(false),
+            draining: Box::new(move || draining.describe()),
             waiting_for: Box::new(move || waiting_for(&sync)),
         });
         let (end_admin, admin_end) = watch::channel(false);
@@ -173,8 +197,8 @@ impl Setup {
                 stop.next().await;
             }
         }
-        tracing::info!("shutting down");
-        admin_state.draining.store(true, Relaxed);
+        progress.begin(gateway.as_ref().map(Gateway::open_connections).unwrap_or_default());
+        tracing::info!(connections = progress.left(), "shutting down");
         metrics.draining.set(1);
         shutdown.send_replace(true);
         let goodbye = tokio::task::spawn_blocking(move || {
@@ -185,8 +209,10 @@ impl Setup {
         });
         tokio::select! {
             _ = goodbye => {}
+            () = progress.report() => {}
             () = stop.next() => bail!("ended at once by a second signal; connections were cut"),
         }
+        tracing::info!("shut down");
         end_admin.send_replace(true);
         let _ = admin.join();
         Ok(())
@@ -198,6 +224,41 @@ impl Setup {
             print(&format!("{kind} {}\n", listener.local_addr()?))?;
         }
         Ok(())
+    }
+}
+
+/// How far the end has come, for the log and for `/readyz`.
+#[derive(Default)]
+struct DrainProgress {
+    /// The connections, and how many there were when the end began.
+    begun: OnceLock<(OpenConnections, usize)>,
+}
+
+impl DrainProgress {
+    fn begin(&self, open: OpenConnections) {
+        let count = open.count();
+        // It begins once.
+        let _ = self.begun.set((open, count));
+    }
+
+    fn left(&self) -> usize {
+        self.begun.get().map_or(0, |(open, _)| open.count())
+    }
+
+    /// A sentence, once it has begun.
+    fn describe(&self) -> Option<String> {
+        let (open, count) = self.begun.get()?;
+        Some(format!("shutting down, {} of {count} connections left", open.count()))
+    }
+
+    /// Writes a line from time to time, for ever.
+    async fn report(&self) {
+        let mut time = tokio::time::interval(REPORT_INTERVAL);
+        time.tick().await;
+        loop {
+            time.tick().await;
+            tracing::info!(connections = self.left(), "still shutting down");
+        }
     }
 }
 

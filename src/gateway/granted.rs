@@ -10,8 +10,10 @@ use tokio::time::timeout;
 
 use super::{
     balance::Seat,
+    frames::Extensions,
+    goodbye::{CloseCode, Side},
     http::{AnswerBody, BackendOpen, ClientConnection, Facts},
-    relay::{Ending, Legs, relay},
+    relay::{Ending, Legs, Traffic, relay},
     sessions::Entry,
     transport::Transport,
 };
@@ -55,8 +57,13 @@ impl Granted {
     }
 
     /// Takes the client's socket back from hyper once the 101 is written, and relays.
-    pub(super) async fn run(self, on_upgrade: OnUpgrade, backend: Transport, from_backend: Bytes) {
-        let worker = Rc::clone(&self.connection.worker);
+    pub(super) async fn run(
+        self,
+        on_upgrade: OnUpgrade,
+        backend: Transport,
+        from_backend: Bytes,
+        extensions: Extensions,
+    ) {
         // A client that does not take its 101 may not hold everything for ever.
         let ending = match timeout(self.rule.timeouts.upgrade, on_upgrade).await {
             Ok(Ok(upgraded)) => {
@@ -68,9 +75,9 @@ impl Granted {
                     from_client: raw.read_buf,
                     backend,
                     from_backend,
+                    extensions,
                 };
-                let idle = self.rule.timeouts.idle;
-                relay(legs, idle, self.entry.session(), &self.metrics.traffic).await
+                relay(legs, &self.rule, self.entry.session(), &self.metrics).await
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "the client left before its 101");
@@ -81,14 +88,35 @@ impl Granted {
                 Ending::before_start()
             }
         };
+        self.note_end(&ending);
+    }
+
+    /// Counts the end, and writes the line of the access log.
+    fn note_end(&self, ending: &Ending) {
         let life = self.started.elapsed();
         self.metrics.connection_duration.observe(life.as_secs_f64());
         let route = &self.rule.route;
-        worker.metrics.closed(&route.namespace, &route.name, ending.cause.as_str());
+        let metrics = &self.connection.worker.metrics;
+        metrics.closed(&route.namespace, &route.name, ending.cause.as_str());
+        let Ending { up, down, .. } = ending;
+        for (direction, code) in [
+            ("client_to_backend", up.close),
+            ("backend_to_client", down.close),
+            ("gateway_to_client", down.said),
+            ("gateway_to_backend", up.said),
+        ] {
+            if let Some(code) = code {
+                metrics.close_code(&route.namespace, &route.name, direction, code.label());
+            }
+        }
+        // What each side was told, and what it said itself; 0 stands for a Close frame without a code.
+        let code = |code: Option<CloseCode>| code.map(|code| code.0.unwrap_or(0));
+        let told = |traffic: &Traffic| code(traffic.said.or(traffic.close));
         tracing::info!(
             target: "tidegate::access",
             event = "close",
             cause = ending.cause.as_str(),
+            initiator = ending.initiator.map_or("gateway", Side::as_str),
             request_id = self.id.to_str().unwrap_or_default(),
             namespace = route.namespace,
             route = route.name,
@@ -96,10 +124,16 @@ impl Granted {
             listener = self.connection.listener.as_str(),
             endpoint = %self.seat.address(),
             duration_ms = life.as_millis() as u64,
-            bytes_up = ending.bytes_up,
-            bytes_down = ending.bytes_down,
-            messages_up = ending.messages_up,
-            messages_down = ending.messages_down,
+            bytes_up = up.bytes,
+            bytes_down = down.bytes,
+            messages_up = up.messages,
+            messages_down = down.messages,
+            client_code = code(up.close),
+            backend_code = code(down.close),
+            client_told = told(down),
+            backend_told = told(up),
+            "{}",
+            ending.detail,
         );
     }
 }

@@ -22,6 +22,7 @@ use super::{
     admit::{Arrival, check_plaintext, find_rule},
     balance::Seat,
     files::FileToken,
+    frames::Extensions,
     granted::Granted,
     handshake,
     headers::{self, HopByHop, Sender, X_REQUEST_ID},
@@ -92,7 +93,7 @@ pub(super) async fn handle(
     mut request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     // A worker that ends waits for its requests to be answered, as for its connections to say goodbye.
-    let _entry = connection.worker.sessions.enter();
+    let _entry = connection.worker.sessions.enter_request();
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (mut parts, body) = request.into_parts();
     let hop = HopByHop::take(&mut parts.headers);
@@ -193,6 +194,7 @@ impl ClientConnection {
         match upstream::upgrade(transport, offered, &upgrade.accept, rule.timeouts.upgrade).await? {
             Answer::Refused(response) => Ok(self.pass_refusal(facts, &rule, &seat, response)),
             Answer::Switched { parts, transport, early } => {
+                let extensions = Extensions::chosen(&parts.headers);
                 let response =
                     handshake::switching(&parts.headers, &upgrade).map(|()| full(Bytes::new()));
                 metrics.connections_total.inc();
@@ -209,7 +211,7 @@ impl ClientConnection {
                     started: Instant::now(),
                 };
                 granted.log_open(facts, &host, &response);
-                spawn_local(granted.run(on_upgrade, transport, early));
+                spawn_local(granted.run(on_upgrade, transport, early, extensions));
                 Ok(response)
             }
         }

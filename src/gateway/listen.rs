@@ -56,13 +56,13 @@ fn bind_as(address: SocketAddr) -> io::Result<StdTcpListener> {
     Ok(socket.into())
 }
 
-/// Starts the accepting thread. It ends, and closes the listeners, when `shutdown` turns true.
+/// Starts the accepting thread. It ends, and closes the listeners, when `end` turns true.
 pub(super) fn spawn(
     listeners: Vec<(ListenerKind, StdTcpListener)>,
     workers: Vec<WorkerHandle>,
     files: Arc<FileBudget>,
     metrics: Arc<GatewayMetrics>,
-    mut shutdown: watch::Receiver<bool>,
+    mut end: watch::Receiver<bool>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listeners = {
@@ -87,7 +87,7 @@ pub(super) fn spawn(
                 loops.spawn(acceptor.run(listener));
             }
             // An error means that the sender is gone: the program is ending as well.
-            let _ = shutdown.wait_for(|down| *down).await;
+            let _ = end.wait_for(|end| *end).await;
         });
     })
 }

@@ -6,9 +6,11 @@
 
 mod admit;
 mod balance;
+mod drain;
 mod files;
 mod forward;
-mod frames;
+pub mod frames;
+mod goodbye;
 mod granted;
 mod handshake;
 mod headers;
@@ -17,20 +19,31 @@ mod listen;
 mod refuse;
 mod relay;
 mod sessions;
+pub mod sieve;
 mod socket;
 mod tls;
 mod transport;
 mod upstream;
 mod worker;
 
-use std::{io, net::TcpListener, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    io,
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use tokio::sync::watch;
 
 use self::{balance::EndpointLoad, files::FileBudget, worker::WorkerParts};
 pub use self::{
-    listen::bind, refuse::RefusalReason, sessions::CloseCause, tls::FallbackCertificate,
+    drain::DrainSettings, goodbye::CloseCause, goodbye::CloseCode, listen::bind,
+    refuse::RefusalReason, tls::FallbackCertificate,
 };
 use crate::{table::TableCell, telemetry::GatewayMetrics};
 
@@ -99,13 +112,29 @@ pub struct GatewaySettings {
     pub public_https_port: u16,
     /// What a client may take before its request is answered.
     pub limits: RequestLimits,
+    /// How connections are ended when the gateway stops.
+    pub drain: DrainSettings,
 }
 
 /// A running data plane.
 #[derive(Debug)]
 pub struct Gateway {
     shutdown: watch::Sender<bool>,
-    threads: Vec<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
+    end: watch::Sender<bool>,
+    acceptor: JoinHandle<()>,
+    open: OpenConnections,
+}
+
+/// How many connections a gateway has now.
+#[derive(Clone, Debug, Default)]
+pub struct OpenConnections(Arc<AtomicUsize>);
+
+impl OpenConnections {
+    /// Their number.
+    pub fn count(&self) -> usize {
+        self.0.load(Relaxed)
+    }
 }
 
 impl Gateway {
@@ -118,31 +147,43 @@ impl Gateway {
     ) -> io::Result<Self> {
         let (sender, shutdown) = watch::channel(false);
         let files = Arc::new(FileBudget::of_process()?);
+        let (end, ended) = watch::channel(false);
+        let open = OpenConnections::default();
         let parts = WorkerParts {
             table,
             load: EndpointLoad::default(),
             files: Arc::clone(&files),
             metrics: Arc::clone(&metrics),
             settings: Arc::new(settings),
-            shutdown: shutdown.clone(),
+            open: Arc::clone(&open.0),
+            shutdown,
         };
-        let (mut workers, mut threads) = (Vec::new(), Vec::new());
+        let (mut handles, mut workers) = (Vec::new(), Vec::new());
         for index in 0..parts.settings.workers.max(1) {
-            let (worker, thread) = worker::spawn(index, parts.clone())?;
-            workers.push(worker);
-            threads.push(thread);
+            let (handle, thread) = worker::spawn(index, parts.clone())?;
+            handles.push(handle);
+            workers.push(thread);
         }
-        threads.push(listen::spawn(listeners, workers, files, metrics, shutdown)?);
-        Ok(Self { shutdown: sender, threads })
+        let acceptor = listen::spawn(listeners, handles, files, metrics, ended)?;
+        Ok(Self { shutdown: sender, workers, end, acceptor, open })
     }
 
-    /// Stops accepting, says goodbye to every connection, and waits until all have ended or their time is up (some seconds).
+    /// How many connections there are, also while it shuts down.
+    pub fn open_connections(&self) -> OpenConnections {
+        self.open.clone()
+    }
+
+    /// Drains: goes on for [`DrainSettings::delay`], then refuses upgrades and says goodbye to every connection, and
+    /// returns when all have ended or their time is up.
     pub fn shut_down(self) {
         self.shutdown.send_replace(true);
-        for thread in self.threads {
+        let join = |thread: JoinHandle<()>| {
             if thread.join().is_err() {
                 tracing::error!("a thread of the gateway has panicked");
             }
-        }
+        };
+        self.workers.into_iter().for_each(join);
+        self.end.send_replace(true);
+        join(self.acceptor);
     }
 }

@@ -1,36 +1,35 @@
 //! The life of a granted connection: bytes both ways until it ends, and for what cause.
 //!
-//! Driven by readiness: a read goes into the worker's one scratch buffer and is written on from there; only a rest
-//! that the other side did not take is owned by the connection, and while there is one nothing more is read from
-//! that direction. An idle connection owns no buffer. One coarse timer looks at the last activity when it
-//! fires, and is never touched by a message.
+//! Driven by readiness: a read goes into the worker's one scratch buffer, is sifted there, and is written on from there;
+//! only a rest that the other side did not take is owned by the connection, and while there is one nothing more is read
+//! from that direction. An idle connection owns no buffer. One coarse timer (`deadlines`) looks at what is due when it
+//! fires, and is never touched by a message. What is said at the end is `goodbye`'s to choose.
 
+mod deadlines;
 mod direction;
 
 use std::{
     future::Future,
     io,
     pin::Pin,
-    task::{Context, Poll, ready},
-    time::Duration,
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep};
 
-use self::direction::{Direction, Fault};
+use self::{
+    deadlines::{Throttle, Vigil},
+    direction::{Direction, Event},
+};
 use super::{
-    frames::close_frame,
-    sessions::{CloseCause, Session},
+    frames::{Extensions, FrameScanner, Role},
+    goodbye::{CloseCause, CloseCode, Side, Words, bereaved, farewell},
+    sessions::{Request, Session},
+    sieve::{Finding, Sieve},
     transport::Transport,
 };
-use crate::telemetry::TrafficShard;
-
-/// How long the other side may take after a Close frame, or after one side has ended.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// RFC 6455 §7.4.1: an endpoint is "going away".
-const GOING_AWAY: u16 = 1001;
+use crate::{table::Rule, telemetry::RouteMetrics};
 
 /// What a relay is made of.
 #[derive(Debug)]
@@ -43,6 +42,8 @@ pub struct Legs {
     pub backend: Transport,
     /// What the backend sent together with its 101.
     pub from_backend: Bytes,
+    /// What the two negotiated.
+    pub extensions: Extensions,
 }
 
 /// What a connection did.
@@ -50,84 +51,100 @@ pub struct Legs {
 pub struct Ending {
     /// Why it ended.
     pub cause: CloseCause,
-    /// Bytes from client to backend.
-    pub bytes_up: u64,
-    /// Bytes from backend to client.
-    pub bytes_down: u64,
-    /// Messages from client to backend.
-    pub messages_up: u64,
-    /// Messages from backend to client.
-    pub messages_down: u64,
+    /// Who gave the cause; `None`: the gateway by itself.
+    pub initiator: Option<Side>,
+    /// More about the cause; may be empty.
+    pub detail: &'static str,
+    /// From client to backend.
+    pub up: Traffic,
+    /// From backend to client.
+    pub down: Traffic,
+}
+
+/// What went in one direction.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traffic {
+    /// Bytes, frame headers included.
+    pub bytes: u64,
+    /// Data messages.
+    pub messages: u64,
+    /// The Close frame of the sender.
+    pub close: Option<CloseCode>,
+    /// The Close frame that we sent to the receiver.
+    pub said: Option<CloseCode>,
 }
 
 impl Ending {
     /// Of a connection whose client was gone before the 101 reached it.
-    pub const fn before_start() -> Self {
-        let cause = CloseCause::Reset;
-        Self { cause, bytes_up: 0, bytes_down: 0, messages_up: 0, messages_down: 0 }
+    pub fn before_start() -> Self {
+        Self {
+            cause: CloseCause::Reset,
+            initiator: Some(Side::Client),
+            detail: "",
+            up: Traffic::default(),
+            down: Traffic::default(),
+        }
     }
 }
 
-/// Relays until the connection ends.
-pub async fn relay(
+/// A relay as `rule` has it; its output tells how it ended.
+pub fn relay<'a>(
     legs: Legs,
-    idle: Option<Duration>,
-    session: &Session,
-    traffic: &TrafficShard,
-) -> Ending {
-    let Legs { client, from_client, backend, from_backend } = legs;
-    let up = Direction::new(&from_client);
-    let down = Direction::new(&from_backend);
-    // Empty or not, they hold hyper's whole read buffers.
-    drop((from_client, from_backend));
-    traffic.add_up(up.bytes, up.messages);
-    traffic.add_down(down.bytes, down.messages);
+    rule: &'a Rule,
+    session: &'a Session,
+    metrics: &'a RouteMetrics,
+) -> Relay<'a> {
+    let Legs { client, from_client, backend, from_backend, extensions } = legs;
+    let limit = rule.limits.max_message_bytes.map(u64::from);
+    let sieve = |role, early: &Bytes| {
+        Sieve::new(FrameScanner::new(role, rule.frames, extensions, limit), early)
+    };
+    let now = Instant::now();
+    let throttle = rule.limits.messages_per_second.map(|rate| Box::new(Throttle::new(rate, now)));
+    let budget = throttle.as_ref().map_or(u32::MAX, |throttle| throttle.burst());
+    // Whose frames go to the receiver look like the sender's.
+    let up = Direction::new(Role::Client, sieve(Role::Client, &from_client), budget);
+    let down = Direction::new(Role::Server, sieve(Role::Server, &from_backend), u32::MAX);
     Relay {
         client,
         backend,
         up,
         down,
-        idle,
-        last_activity: Instant::now(),
+        rule,
+        session,
+        metrics,
+        vigil: Vigil::new(rule, now, fastrand::f64()),
+        throttle,
         timer: None,
         phase: Phase::Open,
-        closed_first: None,
-        session,
-        traffic,
+        end: None,
     }
-    .await
 }
 
-struct Relay<'a> {
+/// A connection's future.
+pub struct Relay<'a> {
     client: Transport,
     backend: Transport,
     /// From client to backend.
     up: Direction,
     /// From backend to client.
     down: Direction,
-    idle: Option<Duration>,
-    last_activity: Instant,
+    rule: &'a Rule,
+    session: &'a Session,
+    metrics: &'a RouteMetrics,
+    vigil: Vigil,
+    throttle: Option<Box<Throttle>>,
     timer: Option<Pin<Box<Sleep>>>,
     phase: Phase,
-    /// Who sent the first Close frame, or ended first without one.
-    closed_first: Option<CloseCause>,
-    session: &'a Session,
-    traffic: &'a TrafficShard,
+    /// The first that happened.
+    end: Option<End>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Client,
-    Backend,
-}
-
-impl Side {
-    const fn other(self) -> Self {
-        match self {
-            Self::Client => Self::Backend,
-            Self::Backend => Self::Client,
-        }
-    }
+#[derive(Clone, Copy, Debug)]
+struct End {
+    cause: CloseCause,
+    initiator: Option<Side>,
+    detail: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,47 +153,40 @@ enum Phase {
     Open,
     /// The peers are closing; what is left may still go both ways, until then.
     PeersClosing(Instant),
-    /// We said goodbye; what still comes is read and thrown away, until then.
-    Closing(CloseCause, Instant),
+    /// We say goodbye, and wait for that of the peers, until then.
+    Farewell(Instant),
+    /// There is nothing to wait for.
+    Cut,
 }
 
 impl Relay<'_> {
-    /// Moves bytes both ways. `Ready` when the connection is over.
-    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<CloseCause> {
-        let before = (self.up.bytes, self.down.bytes);
-        let up = self.poll_pump(cx, Side::Client);
-        let down = self.poll_pump(cx, Side::Backend);
-        if before != (self.up.bytes, self.down.bytes) {
-            self.last_activity = Instant::now();
-        }
-        self.note_closing();
-        ready!(up);
-        ready!(down);
-        Poll::Ready(self.closed_first.unwrap_or(CloseCause::ClientClosed))
-    }
-
-    /// Moves what `sender` sends. `Ready` once it has ended and the other side knows. A socket that fails ends its
-    /// own part only: the other side still gets what is under way to it, and an orderly end.
-    fn poll_pump(&mut self, cx: &mut Context<'_>, sender: Side) -> Poll<()> {
+    /// Moves what there is to move. `Ready` once the connection is over.
+    fn poll_move(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let (direction, from, to) = match sender {
-                Side::Client => (&mut self.up, &mut self.client, &mut self.backend),
-                Side::Backend => (&mut self.down, &mut self.backend, &mut self.client),
-            };
-            match ready!(direction.pump(cx, from, to)) {
-                Ok(()) => return Poll::Ready(()),
-                Err(Fault::Read(error)) => {
-                    self.note_fault(sender, &error);
-                    self.direction(sender).ended = true;
-                    self.direction(sender.other()).give_up_receiver();
-                }
-                Err(Fault::Write(error)) => {
-                    // It may still have something to say: its own direction goes on.
-                    self.note_fault(sender.other(), &error);
-                    self.direction(sender).give_up_receiver();
+            let mut eventful = false;
+            for side in [Side::Client, Side::Backend] {
+                while let Poll::Ready(event) = self.poll_pump(cx, side) {
+                    self.handle(side, event);
+                    eventful = true;
                 }
             }
+            if !eventful && !self.tell_bereaved() {
+                break;
+            }
         }
+        if self.phase == Phase::Cut || (self.up.over() && self.down.over()) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn poll_pump(&mut self, cx: &mut Context<'_>, sender: Side) -> Poll<Event> {
+        let (direction, back, from, to) = match sender {
+            Side::Client => (&mut self.up, &self.down, &mut self.client, &mut self.backend),
+            Side::Backend => (&mut self.down, &self.up, &mut self.backend, &mut self.client),
+        };
+        direction.pump(cx, from, to, back.closing() || back.is_deaf())
     }
 
     /// The direction in which a side sends.
@@ -187,82 +197,130 @@ impl Relay<'_> {
         }
     }
 
+    fn handle(&mut self, sender: Side, event: Event) {
+        match event {
+            Event::Found(Finding::Close(_)) => self.note_closed(sender),
+            Event::Found(Finding::Violation(violation)) => {
+                self.say_goodbye(CloseCause::ProtocolError, Some(sender), violation.as_str());
+            }
+            Event::Found(Finding::TooBig) => {
+                self.say_goodbye(CloseCause::MessageTooBig, Some(sender), "");
+            }
+            Event::Ended => {
+                self.note_closed(sender);
+                self.tell_ended(sender);
+            }
+            Event::ReadFault(error) => {
+                self.note_fault(sender, &error);
+                self.direction(sender.other()).give_up_receiver();
+                self.tell_ended(sender);
+            }
+            Event::WriteFault(error) => {
+                self.note_fault(sender.other(), &error);
+                // It may still have something to say: its own direction goes on.
+                self.direction(sender).give_up_receiver();
+            }
+        }
+    }
+
+    /// Notes who closes, and from then on gives the peers a limited time.
+    fn note_closed(&mut self, by: Side) {
+        let cause = match by {
+            Side::Client => CloseCause::ClientClosed,
+            Side::Backend => CloseCause::BackendClosed,
+        };
+        self.note_end(cause, Some(by), "");
+        self.begin_closing();
+    }
+
     /// A failing socket is the cause, unless somebody was closing before.
     fn note_fault(&mut self, side: Side, error: &io::Error) {
-        tracing::debug!(?side, %error, "a socket of a connection failed");
-        self.note_closing();
+        tracing::debug!(side = side.as_str(), %error, "a socket of a connection failed");
         let tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
         let cause = if tls { CloseCause::TlsError } else { CloseCause::Reset };
-        self.closed_first.get_or_insert(cause);
+        self.note_end(cause, Some(side), "");
+        self.begin_closing();
     }
 
-    /// Looks who closes, and from then on gives the peers a limited time.
-    fn note_closing(&mut self) {
-        let client = self.up.closing();
-        let backend = self.down.closing();
-        if self.closed_first.is_none() {
-            self.closed_first = match (client, backend) {
-                (true, _) => Some(CloseCause::ClientClosed),
-                (_, true) => Some(CloseCause::BackendClosed),
-                _ => None,
-            };
-        }
-        let over = self.up.over() || self.down.over() || (client && backend);
-        if over && self.phase == Phase::Open {
-            self.phase = Phase::PeersClosing(Instant::now() + CLOSE_TIMEOUT);
-            // The idle deadline may be hours away.
-            self.timer = None;
+    fn note_end(&mut self, cause: CloseCause, initiator: Option<Side>, detail: &'static str) {
+        self.end.get_or_insert(End { cause, initiator, detail });
+    }
+
+    fn begin_closing(&mut self) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::PeersClosing(Instant::now() + self.rule.timeouts.close);
         }
     }
 
-    /// Puts a Close frame in each direction that is between two frames, and stops relaying.
-    fn say_goodbye(&mut self, cause: CloseCause) {
-        let reason = match cause {
-            CloseCause::Idle => "idle timeout",
-            _ => "gateway is shutting down",
+    /// Tells the other side that `ended` has ended, if it did so without a Close frame.
+    fn tell_ended(&mut self, ended: Side) {
+        let told = ended.other();
+        // Its own Close frame was not answered: this is the answer then (RFC 6455 §5.5.1).
+        let words = match self.direction(told).close {
+            Some(code) => Words { code, reason: "" },
+            None => bereaved(told),
         };
-        self.down.insert(close_frame(GOING_AWAY, reason, None));
-        self.up.insert(close_frame(GOING_AWAY, reason, Some(fastrand::u32(..).to_ne_bytes())));
-        self.phase = Phase::Closing(cause, Instant::now() + CLOSE_TIMEOUT);
-        self.timer = None;
+        self.direction(ended).finish(Some(words));
     }
 
-    /// Writes our Close frames and waits for those of the peers.
-    fn poll_closing(&mut self, cx: &mut Context<'_>, cause: CloseCause) -> Poll<CloseCause> {
-        let client = self.down.poll_say(cx, &mut self.client, &mut self.up);
-        let backend = self.up.poll_say(cx, &mut self.backend, &mut self.down);
-        ready!(client);
-        ready!(backend);
-        Poll::Ready(cause)
-    }
-
-    /// Looks at the deadline. `Ready` if it passed.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = match self.phase {
-            Phase::Open => match self.idle {
-                Some(idle) => self.last_activity + idle,
-                None => return Poll::Pending,
-            },
-            Phase::PeersClosing(deadline) | Phase::Closing(_, deadline) => deadline,
-        };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            if timer.deadline() >= deadline {
-                return Poll::Ready(());
+    /// Tells a side whose peer takes nothing any more, and had nothing left to say. Whether there was one.
+    fn tell_bereaved(&mut self) -> bool {
+        for gone in [Side::Client, Side::Backend] {
+            let deaf = self.direction(gone.other()).is_dead();
+            let direction = self.direction(gone);
+            if deaf && direction.is_passing() && !direction.closing() {
+                direction.finish(Some(bereaved(gone.other())));
+                return true;
             }
-            timer.as_mut().reset(deadline);
+        }
+        false
+    }
+
+    /// Ends the connection on our part: a Close frame to each side, at the next boundary.
+    fn say_goodbye(&mut self, cause: CloseCause, at_fault: Option<Side>, detail: &'static str) {
+        self.note_end(cause, at_fault, detail);
+        self.phase = Phase::Farewell(Instant::now() + self.rule.timeouts.close);
+        let code = self.rule.drain.close_code;
+        for told in [Side::Client, Side::Backend] {
+            let words = farewell(cause, told, at_fault, detail, code);
+            self.direction(told.other()).finish(words);
+        }
+        if let Some(side) = at_fault {
+            self.direction(side).turn_deaf();
+            if cause == CloseCause::WriteStall {
+                // What it did not take would stay in the kernel for minutes.
+                self.direction(side.other()).give_up_receiver();
+                self.direction(side).ended = true;
+                match side {
+                    Side::Client => self.client.abort(),
+                    Side::Backend => self.backend.abort(),
+                }
+            }
         }
     }
 
-    fn ending(&self, cause: CloseCause) -> Ending {
-        Ending {
-            cause,
-            bytes_up: self.up.bytes,
-            bytes_down: self.down.bytes,
-            messages_up: self.up.messages,
-            messages_down: self.down.messages,
+    /// Does what is asked from outside.
+    fn obey(&mut self) {
+        match (self.session.request(), self.phase) {
+            (Some(Request::Close(cause)), Phase::Open) => self.say_goodbye(cause, None, ""),
+            (Some(Request::Cut(cause)), _) => {
+                self.note_end(cause, None, "");
+                self.phase = Phase::Cut;
+            }
+            _ => {}
         }
+    }
+
+    fn ending(&self) -> Ending {
+        let traffic = |direction: &Direction| Traffic {
+            bytes: direction.bytes,
+            messages: direction.messages,
+            close: direction.close,
+            said: direction.said,
+        };
+        let End { cause, initiator, detail } =
+            self.end.unwrap_or(End { cause: CloseCause::Drain, initiator: None, detail: "" });
+        Ending { cause, initiator, detail, up: traffic(&self.up), down: traffic(&self.down) }
     }
 }
 
@@ -272,38 +330,20 @@ impl Future for Relay<'_> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
         let this = self.get_mut();
         this.session.listen(cx.waker());
-        let before = this.ending(CloseCause::Drain);
+        let before = [&this.up, &this.down].map(|part| (part.bytes, part.messages));
         let result = loop {
-            if let Some(cause) = this.session.asked_to_close()
-                && !matches!(this.phase, Phase::Closing(..))
-            {
-                this.say_goodbye(cause);
+            this.obey();
+            if this.poll_move(cx).is_ready() {
+                break Poll::Ready(this.ending());
             }
-            let over = match this.phase {
-                Phase::Closing(cause, _) => this.poll_closing(cx, cause),
-                _ => this.poll_open(cx),
-            };
-            if let Poll::Ready(cause) = over {
-                break Poll::Ready(this.ending(cause));
-            }
-            match (this.poll_deadline(cx), this.phase) {
-                (Poll::Pending, _) => break Poll::Pending,
-                (Poll::Ready(()), Phase::Open) => this.say_goodbye(CloseCause::Idle),
-                (Poll::Ready(()), Phase::PeersClosing(_)) => {
-                    let cause = this.closed_first.unwrap_or(CloseCause::ClientClosed);
-                    break Poll::Ready(this.ending(cause));
-                }
-                (Poll::Ready(()), Phase::Closing(cause, _)) => {
-                    break Poll::Ready(this.ending(cause));
-                }
+            this.note_signs_of_life(before[0].0 + before[1].0);
+            if this.poll_deadline(cx).is_pending() {
+                break Poll::Pending;
             }
         };
-        let traffic = this.traffic;
-        traffic.add_up(this.up.bytes - before.bytes_up, this.up.messages - before.messages_up);
-        traffic.add_down(
-            this.down.bytes - before.bytes_down,
-            this.down.messages - before.messages_down,
-        );
+        let traffic = &this.metrics.traffic;
+        traffic.add_up(this.up.bytes - before[0].0, this.up.messages - before[0].1);
+        traffic.add_down(this.down.bytes - before[1].0, this.down.messages - before[1].1);
         result
     }
 }

@@ -1,63 +1,37 @@
-//! The connections of one worker, and the requests under way: each can be asked to end, wherever it waits.
+//! The connections of one worker, each of which can be asked to end, wherever it waits; and how many requests are under way.
 
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     task::Waker,
 };
 
-/// Why a connection ended: the value of the metric label `cause`, and the word in the log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CloseCause {
-    /// The client closed first.
-    ClientClosed,
-    /// The backend closed first.
-    BackendClosed,
-    /// Silent in both directions for the route's idle timeout.
-    Idle,
-    /// The gateway is shutting down.
-    Drain,
-    /// A peer reset its TCP connection, or the network did.
-    Reset,
-    /// TLS broke: a bad record, or an alert.
-    TlsError,
-}
+use super::goodbye::CloseCause;
 
-impl CloseCause {
-    /// Every cause, for tests and docs.
-    pub const ALL: [Self; 6] = [
-        Self::ClientClosed,
-        Self::BackendClosed,
-        Self::Idle,
-        Self::Drain,
-        Self::Reset,
-        Self::TlsError,
-    ];
-
-    /// The word in metric and log.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ClientClosed => "client_closed",
-            Self::BackendClosed => "backend_closed",
-            Self::Idle => "idle",
-            Self::Drain => "drain",
-            Self::Reset => "reset",
-            Self::TlsError => "tls_error",
-        }
-    }
+/// What a connection is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// To say goodbye.
+    Close(CloseCause),
+    /// To end at once.
+    Cut(CloseCause),
 }
 
 /// What a worker and a connection share.
 #[derive(Debug, Default)]
 pub struct Session {
-    asked: Cell<Option<CloseCause>>,
+    request: Cell<Option<Request>>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Session {
-    /// The cause for which this connection was asked to end, if it was.
-    pub fn asked_to_close(&self) -> Option<CloseCause> {
-        self.asked.get()
+    /// What this connection was asked last, if anything.
+    pub fn request(&self) -> Option<Request> {
+        self.request.get()
     }
 
     /// Notes whom to wake when it is asked.
@@ -68,27 +42,32 @@ impl Session {
         }
     }
 
-    fn close(&self, cause: CloseCause) {
-        self.asked.set(Some(cause));
-        if let Some(waker) = self.waker.borrow_mut().take() {
+    /// Asks it.
+    pub fn ask(&self, request: Request) {
+        self.request.set(Some(request));
+        let waker = self.waker.borrow_mut().take();
+        if let Some(waker) = waker {
             waker.wake();
         }
     }
 }
 
-/// All connections of one worker, and all requests that are not answered yet.
+/// All connections of one worker, and the number of its requests that are not answered yet.
 #[derive(Debug, Default)]
 pub struct Sessions {
     slots: RefCell<Slots>,
+    requests: Cell<usize>,
     emptied: tokio::sync::Notify,
+    /// Connections of all workers.
+    open: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
 struct Slots {
     live: Vec<Option<Rc<Session>>>,
     free: Vec<usize>,
-    /// Set once the worker drains: those who come later are asked at once.
-    closing: Option<CloseCause>,
+    /// What those who come later are asked at once.
+    late: Option<Request>,
 }
 
 /// A connection's entry; taken out when dropped.
@@ -99,12 +78,21 @@ pub struct Entry {
     session: Rc<Session>,
 }
 
+/// A request's; counted until dropped.
+#[derive(Debug)]
+pub struct RequestEntry(Rc<Sessions>);
+
 impl Sessions {
+    /// None yet; `open` counts those of all workers.
+    pub fn new(open: Arc<AtomicUsize>) -> Self {
+        Self { open, ..Self::default() }
+    }
+
     /// Enters a connection.
     pub fn enter(self: &Rc<Self>) -> Entry {
         let session = Rc::new(Session::default());
         let mut slots = self.slots.borrow_mut();
-        session.asked.set(slots.closing);
+        session.request.set(slots.late);
         let slot = match slots.free.pop() {
             Some(slot) => {
                 slots.live[slot] = Some(Rc::clone(&session));
@@ -115,30 +103,37 @@ impl Sessions {
                 slots.live.len() - 1
             }
         };
+        self.open.fetch_add(1, Relaxed);
         Entry { sessions: Rc::clone(self), slot, session }
     }
 
-    /// How many there are.
+    /// Enters a request.
+    pub fn enter_request(self: &Rc<Self>) -> RequestEntry {
+        self.requests.set(self.requests.get() + 1);
+        RequestEntry(Rc::clone(self))
+    }
+
+    /// How many connections there are.
     pub fn count(&self) -> usize {
         let slots = self.slots.borrow();
         slots.live.len() - slots.free.len()
     }
 
-    /// Waits until there is none.
+    /// Waits until there is neither a connection nor a request.
     pub async fn emptied(&self) {
-        while self.count() > 0 {
+        while self.count() > 0 || self.requests.get() > 0 {
             self.emptied.notified().await;
         }
     }
 
-    /// Asks all to end, and those still to come.
-    pub fn close_all(&self, cause: CloseCause) {
-        self.slots.borrow_mut().closing = Some(cause);
-        // Wakers may be run at once: nothing is borrowed meanwhile.
-        let live: Vec<_> = self.slots.borrow().live.iter().flatten().cloned().collect();
-        for session in live {
-            session.close(cause);
-        }
+    /// All connections there are now.
+    pub fn live(&self) -> Vec<Rc<Session>> {
+        self.slots.borrow().live.iter().flatten().cloned().collect()
+    }
+
+    /// What every connection that is entered from now on is asked at once.
+    pub fn ask_late_ones(&self, request: Request) {
+        self.slots.borrow_mut().late = Some(request);
     }
 }
 
@@ -154,11 +149,19 @@ impl Drop for Entry {
         let mut slots = self.sessions.slots.borrow_mut();
         slots.live[self.slot] = None;
         slots.free.push(self.slot);
+        self.sessions.open.fetch_sub(1, Relaxed);
         if slots.free.len() == slots.live.len() {
             // The last one gives the memory of a busy hour back.
             slots.live = Vec::new();
             slots.free = Vec::new();
             self.sessions.emptied.notify_one();
         }
+    }
+}
+
+impl Drop for RequestEntry {
+    fn drop(&mut self) {
+        self.0.requests.set(self.0.requests.get() - 1);
+        self.0.emptied.notify_one();
     }
 }

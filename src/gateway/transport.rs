@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -21,6 +22,20 @@ pub enum Transport {
     Server(Box<server::TlsStream<TcpStream>>),
     /// TLS towards a backend.
     Client(Box<client::TlsStream<TcpStream>>),
+}
+
+impl Transport {
+    /// Has the kernel reset the connection when this is dropped, and forget at once what was not sent.
+    pub fn abort(&self) {
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            Self::Server(stream) => stream.get_ref().0,
+            Self::Client(stream) => stream.get_ref().0,
+        };
+        if let Err(error) = SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)) {
+            tracing::debug!(%error, "a socket could not be set to be reset");
+        }
+    }
 }
 
 impl AsyncRead for Transport {

@@ -10,25 +10,27 @@ use std::{
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     thread::JoinHandle,
-    time::Duration,
 };
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::TcpStream,
+    runtime::LocalOptions,
     sync::{mpsc, watch},
-    task::{LocalSet, spawn_local},
+    task::spawn_local,
+    time::sleep,
 };
 
 use super::{
     GatewaySettings, ListenerKind,
     admit::Arrival,
     balance::EndpointLoad,
+    drain::drain,
     files::{FileBudget, FileToken},
     http,
     refuse::RefusalReason,
-    sessions::{CloseCause, Sessions},
+    sessions::Sessions,
     socket, tls,
     transport::Transport,
 };
@@ -36,8 +38,6 @@ use crate::{table::TableCell, telemetry::GatewayMetrics};
 
 /// Accepted sockets that may wait for a worker.
 const HAND_OVER: usize = 256;
-/// How long connections may take to say goodbye at the end.
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// What all workers are made of.
 #[derive(Clone)]
@@ -47,6 +47,8 @@ pub(super) struct WorkerParts {
     pub(super) files: Arc<FileBudget>,
     pub(super) metrics: Arc<GatewayMetrics>,
     pub(super) settings: Arc<GatewaySettings>,
+    /// Connections of all workers.
+    pub(super) open: Arc<AtomicUsize>,
     pub(super) shutdown: watch::Receiver<bool>,
 }
 
@@ -127,15 +129,29 @@ pub(super) fn spawn(
     parts: WorkerParts,
 ) -> io::Result<(WorkerHandle, JoinHandle<()>)> {
     let (sender, receiver) = mpsc::channel(HAND_OVER);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (started, result) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-        LocalSet::new().block_on(&runtime, run(index, parts, receiver));
+        // Such a runtime cannot move to another thread, so it is made in this one.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default());
+        // The other end is waiting.
+        let _ = match runtime {
+            Ok(runtime) => {
+                let _ = started.send(Ok(()));
+                runtime.block_on(run(index, parts, receiver));
+                Ok(())
+            }
+            Err(error) => started.send(Err(error)),
+        };
     })?;
+    result.recv().map_err(|_| io::Error::other("a worker thread ended at once"))??;
     Ok((WorkerHandle { sender, live: Arc::default() }, thread))
 }
 
 async fn run(index: usize, parts: WorkerParts, mut accepted: mpsc::Receiver<Accepted>) {
     let mut shutdown = parts.shutdown;
+    let settings = parts.settings.drain;
     let worker = Rc::new(Worker {
         index,
         table: parts.table,
@@ -143,23 +159,26 @@ async fn run(index: usize, parts: WorkerParts, mut accepted: mpsc::Receiver<Acce
         files: parts.files,
         metrics: parts.metrics,
         settings: parts.settings,
-        sessions: Rc::default(),
+        sessions: Rc::new(Sessions::new(parts.open)),
         draining: Cell::new(false),
     });
-    loop {
-        tokio::select! {
-            biased;
-            () = stopped(&mut shutdown) => break,
-            next = accepted.recv() => match next {
-                Some(socket) => { spawn_local(serve(Rc::clone(&worker), socket)); }
-                None => break,
-            },
+    // Connections are taken to the very end: who comes late is told why there is no upgrade any more.
+    let serving = async {
+        while let Some(socket) = accepted.recv().await {
+            spawn_local(serve(Rc::clone(&worker), socket));
         }
-    }
-    worker.draining.set(true);
-    worker.sessions.close_all(CloseCause::Drain);
-    if tokio::time::timeout(GOODBYE_TIMEOUT, worker.sessions.emptied()).await.is_err() {
-        tracing::warn!(left = worker.sessions.count(), "connections did not say goodbye in time");
+    };
+    let draining = async {
+        stopped(&mut shutdown).await;
+        sleep(settings.delay).await;
+        worker.draining.set(true);
+        drain(&worker.sessions, settings).await;
+    };
+    tokio::select! {
+        biased;
+        () = draining => {}
+        // The acceptor is gone before the order to stop: its thread has panicked.
+        () = serving => tracing::error!("a worker gets no connections any more"),
     }
 }
 

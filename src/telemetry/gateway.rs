@@ -11,7 +11,7 @@ use prometheus::{
 };
 
 use super::{
-    names::{self, CAUSE, CODE, LISTENER, NAMESPACE, REASON, ROUTE},
+    names::{self, CAUSE, CODE, DIRECTION, LISTENER, NAMESPACE, PEER, REASON, ROUTE},
     traffic::{Traffic, TrafficShard},
 };
 
@@ -21,6 +21,8 @@ pub struct GatewayMetrics {
     connections_open: IntGaugeVec,
     connections_total: IntCounterVec,
     connections_closed: IntCounterVec,
+    close_codes: IntCounterVec,
+    ping_rtt: HistogramVec,
     upgrade_failures: IntCounterVec,
     upgrade_duration: HistogramVec,
     connection_duration: HistogramVec,
@@ -56,6 +58,10 @@ pub struct RouteMetrics {
     pub backend_connect_duration: Histogram,
     /// Connections to endpoints for which no local port was left.
     pub backend_ports_exhausted: IntCounter,
+    /// From a Ping of ours to the client's Pong, seconds.
+    pub client_ping_rtt: Histogram,
+    /// From a Ping of ours to the backend's Pong, seconds.
+    pub backend_ping_rtt: Histogram,
     /// Bytes and messages, counted by one worker alone.
     pub traffic: Arc<TrafficShard>,
 }
@@ -96,12 +102,13 @@ impl GatewayMetrics {
             registry.register(Box::new(metric.clone()))?;
             prometheus::Result::Ok(metric)
         };
-        let histogram = |name, help, buckets: &[f64]| {
+        let labelled = |name, help, buckets: &[f64], labels: &[&str]| {
             let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-            let metric = HistogramVec::new(options, &[NAMESPACE, ROUTE])?;
+            let metric = HistogramVec::new(options, labels)?;
             registry.register(Box::new(metric.clone()))?;
             prometheus::Result::Ok(metric)
         };
+        let histogram = |name, help, buckets| labelled(name, help, buckets, &[NAMESPACE, ROUTE]);
         let draining = IntGauge::new(names::DRAINING, "1 while the gateway ends its connections.")?;
         registry.register(Box::new(draining.clone()))?;
         let traffic = Traffic::default();
@@ -121,6 +128,17 @@ impl GatewayMetrics {
                 names::CONNECTIONS_CLOSED_TOTAL,
                 "Connections that ended, by cause.",
                 &[NAMESPACE, ROUTE, CAUSE],
+            )?,
+            close_codes: counter(
+                names::CLOSE_CODES_TOTAL,
+                "Close frames by code: those that peers sent, and those of the gateway.",
+                &[NAMESPACE, ROUTE, DIRECTION, CODE],
+            )?,
+            ping_rtt: labelled(
+                names::PING_RTT_SECONDS,
+                "From a Ping of the gateway to the peer's Pong.",
+                FAST,
+                &[NAMESPACE, ROUTE, PEER],
             )?,
             upgrade_failures: counter(
                 names::UPGRADE_FAILURES_TOTAL,
@@ -199,6 +217,8 @@ impl GatewayMetrics {
                 backend_connections_open: self.backend_connections_open.with_label_values(&named),
                 backend_connect_duration: self.backend_connect_duration.with_label_values(&named),
                 backend_ports_exhausted: self.backend_ports_exhausted.with_label_values(&named),
+                client_ping_rtt: self.ping_rtt.with_label_values(&[namespace, route, "client"]),
+                backend_ping_rtt: self.ping_rtt.with_label_values(&[namespace, route, "backend"]),
                 traffic: self.traffic.shard(namespace, route),
             })
         });
@@ -208,6 +228,11 @@ impl GatewayMetrics {
     /// Counts the end of a connection.
     pub fn closed(&self, namespace: &str, route: &str, cause: &str) {
         self.connections_closed.with_label_values(&[namespace, route, cause]).inc();
+    }
+
+    /// Counts a Close frame.
+    pub fn close_code(&self, namespace: &str, route: &str, direction: &str, code: &str) {
+        self.close_codes.with_label_values(&[namespace, route, direction, code]).inc();
     }
 
     /// Counts a request not granted.

@@ -8,6 +8,10 @@ pub const CONNECTIONS_TOTAL: &str = "tidegate_connections_total";
 pub const CONNECTIONS_CLOSED_TOTAL: &str = "tidegate_connections_closed_total";
 /// Upgrades and other requests not granted. Labels: namespace, route, listener, reason.
 pub const UPGRADE_FAILURES_TOTAL: &str = "tidegate_upgrade_failures_total";
+/// Close frames, those of the peers and our own. Labels: namespace, route, direction, code.
+pub const CLOSE_CODES_TOTAL: &str = "tidegate_close_codes_total";
+/// From a Ping of ours to its Pong, seconds. Labels: namespace, route, peer.
+pub const PING_RTT_SECONDS: &str = "tidegate_ping_rtt_seconds";
 /// From the request's head to the 101, seconds. Labels: namespace, route.
 pub const UPGRADE_DURATION_SECONDS: &str = "tidegate_upgrade_duration_seconds";
 /// Life of connections, seconds. Labels: namespace, route.
@@ -60,9 +64,11 @@ pub const LISTENER: &str = "listener";
 pub const REASON: &str = "reason";
 /// Why it ended.
 pub const CAUSE: &str = "cause";
-/// `client_to_backend` or `backend_to_client`.
+/// `client_to_backend` or `backend_to_client`; of Close frames also `gateway_to_client` or `gateway_to_backend`.
 pub const DIRECTION: &str = "direction";
-/// HTTP status code.
+/// `client` or `backend`.
+pub const PEER: &str = "peer";
+/// HTTP status code, or the code of a Close frame.
 pub const CODE: &str = "code";
 /// Version of the program.
 pub const VERSION: &str = "version";

@@ -13,6 +13,7 @@ mod conflicts;
 mod grants;
 mod inputs;
 mod output;
+mod policy;
 mod routes;
 mod status;
 
@@ -23,7 +24,7 @@ pub use output::{ConditionOutput, Output, Problem, RouteStatus};
 
 use crate::{
     api::{self, Reason},
-    table::{ObjectRef, RoutingTable, Rule, Timeouts},
+    table::{ObjectRef, RoutingTable, Rule},
 };
 use backends::{Backends, TrustCache};
 use certificates::{CertificateCache, Certificates};
@@ -179,16 +180,11 @@ impl<'a> Work<'a> {
                 api::HttpMode::Refuse => crate::table::HttpMode::Refuse,
                 api::HttpMode::Forward => crate::table::HttpMode::Forward,
             },
-            timeouts: Timeouts {
-                connect: spec.timeouts.connect.get(),
-                upgrade: spec.timeouts.upgrade.get(),
-                idle: spec.timeouts.idle.limit(),
-                ..Timeouts::default()
-            },
-            keepalive: crate::table::Keepalive::default(),
-            frames: crate::table::FrameChecks::Strict,
-            limits: crate::table::Limits::default(),
-            drain: crate::table::Drain::default(),
+            timeouts: policy::resolve_timeouts(&spec.timeouts),
+            keepalive: policy::resolve_keepalive(spec),
+            frames: policy::resolve_frames(spec.frames),
+            limits: policy::resolve_limits(&spec.limits),
+            drain: policy::resolve_drain(&spec.drain),
             backends: self.backends.of_rule(&route.object.namespace, checked, findings),
         }
     }

@@ -8,7 +8,7 @@ use std::{cmp::Ordering, collections::HashSet};
 use http::{HeaderName, HeaderValue};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Fault, RouteInput, status, status::Findings};
+use super::{Fault, RouteInput, policy, status, status::Findings};
 use crate::{
     api::{
         PathMatch, PathMatchType, Reason, RouteMatch, RouteRule, RouteTls, TlsVersion,
@@ -208,12 +208,7 @@ fn check_rule<'a>(
             keys.push((index, key));
         }
     }
-    if rule.timeouts.connect.limit().is_none() || rule.timeouts.upgrade.limit().is_none() {
-        return Err(
-            ".timeouts: connect and upgrade must be above 0s: an upgrade always has a deadline."
-                .into(),
-        );
-    }
+    policy::check(rule)?;
     backend_refs(rule)?;
     let name = rule.name.clone().unwrap_or_else(|| index.to_string());
     Ok(CheckedRule { index, name, spec: rule, keys })

@@ -294,8 +294,24 @@ class Pods(unittest.TestCase):
         # In a pod these are known: the cluster's API, the ServiceAccount, the pod's name.
         flags = serve_flags() - {"--source", "--kubeconfig", "--identity"}
         values = yaml.safe_load((CHART / "values.yaml").read_text())
-        names = {re.sub("-(.)", lambda m: m[1].upper(), flag[2:]) for flag in flags}
+        groups = {f"{name}-{sub}" for name in ("drain",) for sub in values[name]}
+        names = {re.sub("-(.)", lambda m: m[1].upper(), flag[2:]) for flag in flags if flag[2:] not in groups}
         self.assertEqual(names - values.keys(), set())
+
+    def test_a_grace_period_that_is_just_long_enough_is_taken(self):
+        for drain, grace in (
+            ("delay=5s,drain.spread=0s,drain.timeout=60s", 70),
+            ("delay=4500ms,drain.spread=1s,drain.timeout=1m25s", 95),
+            ("delay=0s,drain.spread=59m,drain.timeout=1h1s500ms", 3607),
+        ):
+            with self.subTest(drain):
+                pod = pod_of(rendered(None, "--set", f"terminationGracePeriodSeconds={grace},drain.{drain}"))
+                self.assertEqual(pod["spec"]["terminationGracePeriodSeconds"], grace)
+                arguments = pod["spec"]["containers"][0]["args"]
+                for value in drain.split(",drain."):
+                    self.assertIn(f"--drain-{value}", arguments)
+                with self.assertRaisesRegex(AssertionError, f"make it at least {grace}, or"):
+                    template(None, "--set", f"terminationGracePeriodSeconds={grace - 1},drain.{drain}")
 
 
 @functools.cache

@@ -29,6 +29,42 @@ fn an_address_that_is_none_is_explained() {
 }
 
 #[test]
+fn a_duration_that_is_none_is_explained() {
+    for flag in ["--drain-delay", "--drain-spread", "--drain-timeout"] {
+        let (code, _, err) = run(tidegate().args(["serve", flag, "5"]));
+        assert_eq!(code, Some(2));
+        assert!(err.contains(&format!("invalid value '5' for '{flag} <DURATION>'")), "{err}");
+        assert!(err.contains("such as 1h30m, 10s or 500ms"), "{err}");
+    }
+}
+
+#[test]
+fn a_spread_that_leaves_no_time_to_answer_is_an_error_of_usage() {
+    let serve = |spread: &str, timeout: &str| {
+        let drain = ["--drain-spread", spread, "--drain-timeout", timeout];
+        // Where it is right it goes on to this.
+        run(tidegate()
+            .args(["serve", "--source", "/nowhere", "--admin-listen", "off"])
+            .args(["--https-listen", "127.0.0.1:0", "--http-listen", "off"])
+            .args(drain))
+    };
+    for (spread, timeout) in [("1m", "60s"), ("61s", "1m"), ("0s", "0s")] {
+        let (code, out, err) = serve(spread, timeout);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
+        assert!(err.starts_with("error: --drain-spread ("), "{err}");
+        assert!(err.contains("must be shorter than --drain-timeout ("), "{err}");
+    }
+    let (code, _, err) = serve("59s", "1m");
+    assert_eq!(code, Some(1), "{err}");
+    let (code, _, err) = run(tidegate().arg("serve").env("TIDEGATE_DRAIN_TIMEOUT", "45s"));
+    assert_eq!(code, Some(2));
+    assert!(
+        err.contains("--drain-spread (45s) must be shorter than --drain-timeout (45s)"),
+        "{err}"
+    );
+}
+
+#[test]
 fn a_folder_that_cannot_be_read_is_one_sentence() {
     for source in ["/nowhere/at/all", "/etc/hostname"] {
         let (code, out, err) = run(&mut serve(source.as_ref()));

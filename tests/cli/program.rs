@@ -241,7 +241,9 @@ endpoints: [{{addresses: [127.0.0.1]}}]
 pub fn serve(source: &Path) -> Command {
     let mut command = tidegate();
     command.args(["serve", "--https-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
-    command.args(["--admin-listen", "127.0.0.1:0", "--workers", "1", "--source"]).arg(source);
+    command.args(["--admin-listen", "127.0.0.1:0", "--workers", "1"]);
+    command.args(["--drain-delay", "0s", "--drain-spread", "0s", "--drain-timeout", "5s"]);
+    command.arg("--source").arg(source);
     command
 }
 

@@ -7,6 +7,8 @@ use std::{
     process::Stdio,
 };
 
+use serde_json::{Value, json};
+
 use crate::program::*;
 
 #[test]
@@ -21,6 +23,38 @@ fn it_prints_one_line_for_each_address_and_ready() {
     assert!(answer.contains("ready: table generation 1"), "{answer}");
     let table = get(program.address("admin"), "/debug/table");
     assert!(table.contains(&format!("127.0.0.1:{port}")), "{table}");
+}
+
+#[test]
+fn the_table_tells_what_a_rule_says_of_its_connections() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = "timeouts: {idle: 2h, maxDuration: 12h, maxDurationJitter: 20, writeStall: 0s, close: 1500ms}
+    keepalive: {clientPing: 20s, pongTimeout: 7s}
+    frames: PassThrough
+    limits: {maxMessageBytes: 65536}
+    drain: {closeCode: 1013}
+    backendRefs";
+    let text = route("echo", "/", 1).replace("backendRefs", policy);
+    fs::write(inside(&folder, "route.yaml"), text).unwrap();
+    let program = Program::start(&mut serve(folder.path()));
+    let answer = get_until(program.address("admin"), "/debug/table", "\"generation\": 1");
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let table: Value = serde_json::from_str(body).unwrap();
+    let entry = &table["hosts"][0]["matches"][0];
+    assert_eq!(
+        entry["timeouts"],
+        json!({
+            "connect": 5.0, "upgrade": 10.0, "idle": 7200.0,
+            "maxDuration": 43200.0, "maxDurationJitter": 20, "writeStall": null, "close": 1.5,
+        })
+    );
+    assert_eq!(
+        entry["keepalive"],
+        json!({"clientPing": 20.0, "backendPing": null, "pongTimeout": 7.0})
+    );
+    assert_eq!(entry["frames"], "PassThrough");
+    assert_eq!(entry["limits"], json!({"maxMessageBytes": 65536, "messagesPerSecond": null}));
+    assert_eq!(entry["drain"], json!({"closeCode": 1013}));
 }
 
 #[test]
@@ -79,7 +113,7 @@ fn the_log_has_a_line_for_open_close_and_refusal_and_never_a_query_string() {
     let line = |event: &str| {
         let wanted = format!("\"event\":\"{event}\"");
         let line = log.lines().find(|line| line.contains(&wanted)).unwrap();
-        serde_json::from_str::<serde_json::Value>(line).unwrap()
+        serde_json::from_str::<Value>(line).unwrap()
     };
     let (open, close, refused) = (line("open"), line("close"), line("refused"));
     assert_eq!(open["path"], "/room");
@@ -91,7 +125,7 @@ fn the_log_has_a_line_for_open_close_and_refusal_and_never_a_query_string() {
 }
 
 #[test]
-fn a_termination_signal_says_goodbye_with_1001_and_exits_0() {
+fn a_termination_signal_says_goodbye_with_1012_and_exits_0() {
     let (_backend, port) = echo_backend();
     let folder = folder(port);
     let mut program = Program::start(&mut serve(folder.path()));
@@ -102,7 +136,7 @@ fn a_termination_signal_says_goodbye_with_1001_and_exits_0() {
     program.signal("TERM");
     let mut close = [0; 4];
     stream.read_exact(&mut close).unwrap();
-    assert_eq!((close[0], &close[2..]), (0x88, &1001_u16.to_be_bytes()[..]));
+    assert_eq!((close[0], &close[2..]), (0x88, &1012_u16.to_be_bytes()[..]));
     drop(stream);
     assert_eq!(program.ends().code(), Some(0));
     program.logs("cause=\"drain\"");

@@ -238,7 +238,8 @@ async def gateway(binary, work, mode, backend_port):
     write_manifests(manifests, work, backend_port)
     command = [binary, "serve", "--source", str(manifests), "--workers", "2",
                "--https-listen", f"127.0.0.1:{https}", "--http-listen", f"127.0.0.1:{http}",
-               "--admin-listen", f"127.0.0.1:{admin}"]  # fmt: skip
+               "--admin-listen", f"127.0.0.1:{admin}",
+               "--drain-delay", "0s", "--drain-spread", "0s", "--drain-timeout", "5s"]  # fmt: skip
     log = work / f"{mode}-tidegate.log"
     seen = {"legs": 0}
 

@@ -100,7 +100,11 @@ impl PlainManifests {
         let text = fs::read_to_string(&file).expect("it is there");
         let image = "image: \"ghcr.io/tidegate/tidegate:0.1.0\"";
         assert!(text.contains(image), "{file} has no {image}");
-        let manifests = Self(text.replace(image, &format!("image: {}", objects::IMAGE)));
+        // As short as in the other installations.
+        let drain = ("--drain-delay=5s", "--drain-delay=1s");
+        assert!(text.contains(drain.0), "{file} has no {}", drain.0);
+        let text = text.replace(image, &format!("image: {}", objects::IMAGE));
+        let manifests = Self(text.replace(drain.0, drain.1));
         let apply = ["apply", "--server-side", "--force-conflicts", "--filename=-"];
         try_kubectl(&apply, Some(&manifests.0)).unwrap_or_else(|error| panic!("{error}"));
         manifests

@@ -104,6 +104,16 @@ fn a_spec_that_can_never_work_is_refused_by_the_api_server_in_our_words() {
             json!({ "backendRefs": [{ "name": "chat", "port": 8080 }], "timeouts": { "idle": "5 minutes" } }),
             "spec.rules[0].timeouts.idle",
         ),
+        (
+            "/spec/rules/0",
+            json!({ "backendRefs": [{ "name": "chat", "port": 8080 }], "keepalive": { "clientPing": "1h" } }),
+            "keepalive.clientPing must be shorter than timeouts.idle",
+        ),
+        (
+            "/spec/rules/0",
+            json!({ "backendRefs": [{ "name": "chat", "port": 8080 }], "drain": { "closeCode": 1006 } }),
+            "closeCode must be 1000",
+        ),
     ] {
         let mut bad = good.clone();
         *bad.pointer_mut(path).expect("the route has it") = value;

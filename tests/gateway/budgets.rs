@@ -8,7 +8,9 @@ use std::{
 
 use tidegate::table::{BackendTls, HttpMode, Rule, Timeouts};
 
-use crate::support::{Backend, DEADLINE, Harness, Peer, host, rule, upgrade_request, upgrade_with};
+use crate::support::{
+    Backend, DEADLINE, Frame, Harness, Peer, host, rule, upgrade_request, upgrade_with,
+};
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -67,10 +69,10 @@ fn the_deadline_of_the_head_does_not_end_an_open_connection() {
     let (mut client, mut server) = gateway.open(&backend);
     // A connection that came later has met its deadline meanwhile.
     assert!(gateway.client().rest().is_empty());
-    client.send("ping");
-    assert_eq!(server.bytes(4), b"ping");
-    server.send("pong");
-    assert_eq!(client.bytes(4), b"pong");
+    client.send(Frame::from_client("ping"));
+    assert_eq!(server.text(), "ping");
+    server.send(Frame::from_server("pong"));
+    assert_eq!(client.text(), "pong");
 }
 
 #[test]
@@ -126,8 +128,8 @@ fn a_host_of_ten_thousand_bytes_is_refused_and_disturbs_nobody() {
     let (head, body) = gateway.ask(upgrade_request(&"a".repeat(10_000)));
     assert_eq!((head.status(), head.get("tidegate-reason")), (400, Some("bad_handshake")));
     assert!(body.contains("longer than a host name"), "{body}");
-    other.send("still");
-    assert_eq!(server.bytes(5), b"still");
+    other.send(Frame::from_client("still"));
+    assert_eq!(server.text(), "still");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::net::TcpStream;
 
 use crate::support::{
-    Authority, Backend, Frame, Harness, OpCode, Peer, client_config, eventually, open_over, rule,
-    switching, tls_host, upgrade_request,
+    Authority, Backend, Frame, Harness, OpCode, Peer, client_config, eventually, host, open_over,
+    rule, switching, tls_host, upgrade_request,
 };
 
 const MASK: Option<[u8; 4]> = Some([9, 9, 9, 9]);
@@ -14,11 +14,14 @@ fn a_client_that_has_finished_sending_still_gets_what_the_backend_sends() {
     let backend = Backend::bind();
     let gateway = Harness::to(&backend);
     let (mut client, mut server) = gateway.open(&backend);
-    client.send("last words");
+    client.send(Frame::from_client("last words"));
     client.finish();
-    assert_eq!(server.rest(), b"last words");
-    server.send("an answer");
-    assert_eq!(client.bytes(9), b"an answer");
+    assert_eq!(server.text(), "last words");
+    assert_eq!(server.close(), (1001, "the client has gone".into()));
+    assert!(server.rest().is_empty());
+    server.send(Frame::from_server("an answer")).send(Frame::server_close(1001, ""));
+    assert_eq!(client.text(), "an answer");
+    assert_eq!(client.close().0, 1001);
     server.finish();
     assert!(client.rest().is_empty());
     gateway.await_cause("client_closed");
@@ -29,12 +32,15 @@ fn a_backend_that_has_finished_sending_still_gets_what_the_client_sends() {
     let backend = Backend::bind();
     let gateway = Harness::to(&backend);
     let (mut client, mut server) = gateway.open(&backend);
-    server.send("last words");
+    server.send(Frame::from_server("last words"));
     server.finish();
-    assert_eq!(client.rest(), b"last words");
-    client.send("an answer");
-    assert_eq!(server.bytes(9), b"an answer");
+    assert_eq!(client.text(), "last words");
+    assert_eq!(client.close(), (1012, "the backend has gone: connect again".into()));
+    assert!(client.rest().is_empty());
+    client.send(Frame::from_client("an answer"));
+    assert_eq!(server.text(), "an answer");
     client.finish();
+    assert_eq!(server.close().0, 1001);
     assert!(server.rest().is_empty());
     gateway.await_cause("backend_closed");
 }
@@ -47,11 +53,14 @@ fn a_tls_client_that_ends_without_close_notify_has_ended_all_the_same() {
     let gateway = Harness::start(vec![tls_host("a.test", &identity, rule(&[backend.address()]))]);
     let mut client = gateway.tls_client(&client_config(&authority.pem), "a.test");
     let mut server = open_over(&mut client, &backend);
-    client.send("last words");
+    client.send(Frame::from_client("last words"));
     client.finish();
-    assert_eq!(server.rest(), b"last words");
-    server.send("an answer");
-    assert_eq!(client.bytes(9), b"an answer");
+    assert_eq!(server.text(), "last words");
+    assert_eq!(server.close(), (1001, "the client has gone".into()));
+    assert!(server.rest().is_empty());
+    server.send(Frame::from_server("an answer")).send(Frame::server_close(1001, ""));
+    assert_eq!(client.text(), "an answer");
+    assert_eq!(client.close().0, 1001);
     server.finish();
     assert!(client.rest().is_empty());
     gateway.await_cause("client_closed");
@@ -68,7 +77,9 @@ fn a_bad_tls_record_ends_the_connection_as_tls_error() {
     // A record of application data that no key has made, past the TLS of our own end.
     let forged = [&[23, 3, 3, 0, 32][..], &[0; 32]].concat();
     Peer::over(&client.socket).send(forged);
+    assert_eq!(server.close(), (1001, "the client has gone".into()));
     assert!(server.rest().is_empty());
+    drop(server);
     gateway.await_cause("tls_error");
 }
 
@@ -78,7 +89,9 @@ fn a_reset_by_the_client_ends_the_backends_side_as_reset() {
     let gateway = Harness::to(&backend);
     let (client, mut server) = gateway.open(&backend);
     client.reset();
+    assert_eq!(server.close(), (1001, "the client has gone".into()));
     assert!(server.rest().is_empty());
+    drop(server);
     gateway.await_cause("reset");
 }
 
@@ -88,7 +101,9 @@ fn a_reset_by_the_backend_ends_the_clients_side_as_reset() {
     let gateway = Harness::to(&backend);
     let (mut client, server) = gateway.open(&backend);
     server.reset();
+    assert_eq!(client.close(), (1012, "the backend has gone: connect again".into()));
     assert!(client.rest().is_empty());
+    drop(client);
     gateway.await_cause("reset");
 }
 
@@ -170,7 +185,7 @@ fn shutting_down_says_goodbye_to_both_sides_and_waits_for_them() {
     let running = gateway.take_gateway();
     let down = std::thread::spawn(move || running.shut_down());
     let (to_client, to_server) = (client.frame(), server.frame());
-    assert_eq!(to_client.close(), (1001, "gateway is shutting down".into()));
+    assert_eq!(to_client.close(), (1012, "gateway is shutting down".into()));
     assert_eq!(to_server.close(), (1001, "gateway is shutting down".into()));
     assert!(!to_client.masked && to_server.masked);
     server.send(Frame::server_close(1001, ""));
@@ -194,9 +209,11 @@ fn shutting_down_puts_no_close_frame_into_a_frame_that_is_under_way() {
     assert_eq!(server.bytes(10), whole[..10]);
     let running = gateway.take_gateway();
     let down = std::thread::spawn(move || running.shut_down());
-    assert!(server.rest().is_empty(), "the frame is cut off, nothing is put into it");
-    assert_eq!(client.frame().close().0, 1001);
-    client.send(&whole[10..]).send(Frame::client_close(1001, ""));
+    assert_eq!(client.close().0, 1012);
+    client.send(&whole[10..]).send(Frame::client_close(1012, ""));
+    assert_eq!(server.bytes(whole.len() - 10), whole[10..], "nothing is put into the frame");
+    assert_eq!(server.close(), (1012, String::new()), "the client's own, no second one");
+    server.send(Frame::server_close(1001, ""));
     assert!(client.rest().is_empty());
     down.join().unwrap();
     gateway.await_cause("drain");
@@ -212,18 +229,21 @@ fn shutting_down_without_connections_is_done_at_once() {
 #[test]
 fn an_upgrade_that_is_under_way_when_the_gateway_shuts_down_is_still_answered() {
     let backend = Backend::bind();
-    let mut gateway = Harness::to(&backend);
+    let hosts = vec![host("a.test", rule(&[backend.address()])), host("b.test", rule(&[]))];
+    let mut gateway = Harness::start(hosts);
     let mut client = gateway.client();
     client.send(upgrade_request("a.test"));
     let mut server = backend.accept();
     server.head();
     let running = gateway.take_gateway();
     let down = std::thread::spawn(move || running.shut_down());
-    eventually("the listener is closed", || TcpStream::connect(gateway.http).is_err());
+    eventually("upgrades are refused", || {
+        gateway.ask(upgrade_request("b.test")).0.get("tidegate-reason") == Some("draining")
+    });
     server.send(switching(""));
     assert_eq!(client.head().status(), 101);
-    assert_eq!(client.frame().close().0, 1001);
-    assert_eq!(server.frame().close().0, 1001);
+    assert_eq!(client.close().0, 1012);
+    assert_eq!(server.close().0, 1001);
     server.send(Frame::server_close(1001, ""));
     client.send(Frame::client_close(1001, ""));
     down.join().unwrap();

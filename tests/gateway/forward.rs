@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use tidegate::table::{HttpMode, Rule};
 
-use crate::support::{Backend, Harness, Peer, host, open_over, rule};
+use crate::support::{Backend, Frame, Harness, Peer, host, open_over, rule};
 
 fn forwarding(backend: &Backend) -> Harness {
     let rule = Rule { http: HttpMode::Forward, ..rule(&[backend.address()]) };
@@ -168,8 +168,8 @@ fn several_requests_of_one_connection_are_served_and_then_an_upgrade() {
         assert_next_request_is_served(&backend, &mut client);
     }
     let mut server = open_over(&mut client, &backend);
-    client.send("now frames");
-    assert_eq!(server.bytes(10), b"now frames");
+    client.send(Frame::from_client("now frames"));
+    assert_eq!(server.text(), "now frames");
     gateway.await_metric("tidegate_http_requests_total", &[("code", "200")], 3.0);
 }
 

@@ -226,7 +226,7 @@ fn while_the_gateway_drains_requests_on_open_connections_are_answered_503() {
     let running = gateway.take_gateway();
     let down = std::thread::spawn(move || running.shut_down());
     // Until this client says goodbye too, the worker goes on.
-    assert_eq!(client.frame().close().0, 1001);
+    assert_eq!(client.close().0, 1012);
     let answer = kept_alive.send(upgrade_request("a.test")).answer();
     assert_told(&gateway, &answer, 503, RefusalReason::Draining);
     assert_eq!(answer.0.get("retry-after"), Some("5"));
@@ -258,8 +258,8 @@ fn after_refusals_the_same_connection_makes_a_good_upgrade() {
     client.send(upgrade_request("a.test"));
     let (mut server, _) = backend.answer(switching(""));
     assert_eq!(client.head().status(), 101);
-    client.send("up");
-    assert_eq!(server.bytes(2), b"up");
+    client.send(Frame::from_client("up"));
+    assert_eq!(server.text(), "up");
 }
 
 #[test]

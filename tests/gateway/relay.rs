@@ -74,19 +74,25 @@ fn messages_are_echoed_over_tls_1_2() {
 }
 
 #[test]
-fn a_byte_goes_through_without_waiting_for_the_next_one() {
+fn a_byte_of_payload_goes_through_without_waiting_for_the_next_one() {
     let backend = Backend::bind();
     let gateway = Harness::to(&backend);
     let (mut client, mut server) = gateway.open(&backend);
     let up = Frame::bytes(OpCode::Text, b"one by one", MASK);
     let down = Frame::bytes(OpCode::Binary, &noise(130), None);
-    for byte in up {
-        client.send([byte]);
-        assert_eq!(server.bytes(1), [byte]);
-    }
-    for byte in down {
-        server.send([byte]);
-        assert_eq!(client.bytes(1), [byte]);
+    // Headers come whole: two bytes and the mask, two bytes and two of length.
+    for (bytes, header) in [(up, 6), (down, 4)] {
+        let masked = header == 6;
+        let (from, to) =
+            if masked { (&mut client, &mut server) } else { (&mut server, &mut client) };
+        for byte in &bytes[..header] {
+            from.send([*byte]);
+        }
+        assert_eq!(to.bytes(header), bytes[..header]);
+        for byte in &bytes[header..] {
+            from.send([*byte]);
+            assert_eq!(to.bytes(1), [*byte]);
+        }
     }
 }
 
@@ -137,6 +143,8 @@ fn a_client_that_begins_to_read_late_holds_the_backend_up_and_gets_everything() 
     for _ in 0..frames {
         assert!(client.frame().payload == payload);
     }
+    // `send_all` has ended without a Close frame.
+    assert_eq!(client.close().0, 1012);
     client.finish();
     assert!(client.rest().is_empty());
     gateway.await_cause("backend_closed");
@@ -160,6 +168,7 @@ fn a_tls_client_that_begins_to_read_late_gets_everything() {
     for _ in 0..frames {
         assert!(client.frame().payload == payload);
     }
+    assert_eq!(client.close().0, 1012);
     assert!(client.rest().is_empty());
 }
 
@@ -241,12 +250,12 @@ fn a_new_table_cuts_no_open_connection_and_serves_all_new_ones() {
     let (mut client, mut server) = gateway.open(&old);
     gateway.table.publish(RoutingTable::new([host("a.test", rule(&[new.address()]))])).unwrap();
     let (_other, _) = gateway.open(&new);
-    client.send("still");
-    assert_eq!(server.bytes(5), b"still");
+    client.send(Frame::from_client("still"));
+    assert_eq!(server.text(), "still");
     gateway.table.publish(RoutingTable::default()).unwrap();
     assert_eq!(gateway.ask(upgrade_request("a.test")).0.status(), 404);
-    server.send("there");
-    assert_eq!(client.bytes(5), b"there");
+    server.send(Frame::from_server("there"));
+    assert_eq!(client.text(), "there");
     old.assert_untouched();
 }
 

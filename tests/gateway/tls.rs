@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidegate::{gateway::FallbackCertificate, table::VirtualHost};
 
 use crate::support::{
-    Authority, Backend, Certificate, Harness, Hosts, Peer, client_config, host, only_tls12,
+    Authority, Backend, Certificate, Frame, Harness, Hosts, Peer, client_config, host, only_tls12,
     open_over, rule, switching, tls_host, upgrade_request,
 };
 
@@ -129,10 +129,10 @@ fn assert_not_tls(bytes: &[u8]) {
     let said = client.rest();
     assert!(said.len() < 16, "at most an alert: {said:?}");
     gateway.await_metric(FAILURES, &[("reason", "not_tls")], 1.0);
-    other.send("still here");
-    assert_eq!(server.bytes(10), b"still here");
-    server.send("me too");
-    assert_eq!(other.bytes(6), b"me too");
+    other.send(Frame::from_client("still here"));
+    assert_eq!(server.text(), "still here");
+    server.send(Frame::from_server("me too"));
+    assert_eq!(other.text(), "me too");
 }
 
 #[test]
@@ -243,8 +243,8 @@ fn a_renewed_certificate_is_shown_to_new_connections_and_cuts_no_open_one() {
     let hosts = [tls_host("a.test", &renewed.identity("a", false), rule(&[backend.address()]))];
     gateway.table.publish(tidegate::table::RoutingTable::new(hosts)).unwrap();
     assert_eq!(shown(&gateway, &authority, "a.test"), renewed.der());
-    old.send("old");
-    assert_eq!(server.bytes(3), b"old");
+    old.send(Frame::from_client("old"));
+    assert_eq!(server.text(), "old");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! From an output to the text of an answer.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 use tidegate::{
@@ -44,6 +44,9 @@ struct Entry {
     subprotocols: Vec<String>,
     rule: String,
     serves: String,
+    /// What of the rest is not the default.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    with: Vec<String>,
     backends: Vec<Backend>,
 }
 
@@ -108,6 +111,7 @@ impl Entry {
             subprotocols: key.subprotocols.clone(),
             rule: format!("{} rule {}", rule.route, rule.name),
             serves: serves(rule),
+            with: with(rule),
             backends: rule.backends.iter().map(Backend::of).collect(),
         }
     }
@@ -124,8 +128,39 @@ fn serves(rule: &Rule) -> String {
         HttpMode::Forward => "plain HTTP forwarded",
     };
     let table::Timeouts { connect, upgrade, idle, .. } = rule.timeouts;
-    let idle = idle.map_or_else(|| "never".into(), |idle| format!("{idle:?}"));
+    let idle = or_never(idle);
     format!("{plaintext}, {http}; connect {connect:?}, upgrade {upgrade:?}, idle {idle}")
+}
+
+/// What a rule that says nothing about it would not have, each by its name in the resource.
+fn with(rule: &Rule) -> Vec<String> {
+    let table::Timeouts { max_duration, max_duration_jitter, write_stall, close, .. } =
+        rule.timeouts;
+    let table::Keepalive { client_ping, backend_ping, pong_timeout } = rule.keepalive;
+    let table::Limits { max_message_bytes, messages_per_second } = rule.limits;
+    let all = [
+        ("maxDuration", or_never(max_duration), "never"),
+        ("maxDurationJitter", max_duration_jitter.to_string(), "10"),
+        ("writeStall", or_never(write_stall), "30s"),
+        ("close", format!("{close:?}"), "5s"),
+        ("clientPing", or_never(client_ping), "30s"),
+        ("backendPing", or_never(backend_ping), "never"),
+        ("pongTimeout", format!("{pong_timeout:?}"), "20s"),
+        ("frames", format!("{:?}", rule.frames), "Strict"),
+        ("maxMessageBytes", or_any(max_message_bytes), "any"),
+        ("messagesPerSecond", or_any(messages_per_second), "any"),
+        ("closeCode", rule.drain.close_code.to_string(), "1012"),
+    ];
+    let different = all.into_iter().filter(|(_, value, default)| value != default);
+    different.map(|(name, value, _)| format!("{name} {value}")).collect()
+}
+
+fn or_never(limit: Option<Duration>) -> String {
+    limit.map_or_else(|| "never".into(), |limit| format!("{limit:?}"))
+}
+
+fn or_any(limit: Option<impl ToString>) -> String {
+    limit.map_or_else(|| "any".into(), |limit| limit.to_string())
 }
 
 impl Backend {

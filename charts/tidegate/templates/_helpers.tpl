@@ -86,8 +86,29 @@ metricRelabelings:
 {{- end }}
 {{- end }}
 
+{{/* The milliseconds of a duration such as 1m30s. */}}
+{{- define "tidegate.milliseconds" -}}
+{{- $sum := 0 }}
+{{- range regexFindAll "[0-9]+(ms|h|m|s)" . -1 }}
+{{- $factor := get (dict "h" 3600000 "m" 60000 "s" 1000 "ms" 1) (regexFind "[a-z]+" .) }}
+{{- $sum = add $sum (mul (regexFind "[0-9]+" . | atoi) $factor) }}
+{{- end }}
+{{- $sum }}
+{{- end }}
+
 {{/* Values that are fine one by one and not together. */}}
 {{- define "tidegate.validate" -}}
+{{- with .Values.drain }}
+{{- $spread := include "tidegate.milliseconds" .spread | int64 }}
+{{- $timeout := include "tidegate.milliseconds" .timeout | int64 }}
+{{- if ge $spread $timeout }}
+{{- fail (printf "drain.spread (%s) must be shorter than drain.timeout (%s): the connections that are ended last need time to close." .spread .timeout) }}
+{{- end }}
+{{- $needed := add 5 (div (add (include "tidegate.milliseconds" .delay) $timeout 999) 1000) }}
+{{- if lt (int64 $.Values.terminationGracePeriodSeconds) $needed }}
+{{- fail (printf "terminationGracePeriodSeconds (%d) is too short for drain.delay (%s) and drain.timeout (%s), so that pods would be killed while their connections are being ended: make it at least %d, or shorten those." (int64 $.Values.terminationGracePeriodSeconds) .delay .timeout $needed) }}
+{{- end }}
+{{- end }}
 {{- if and (eq .Values.httpsListen "off") (eq .Values.httpListen "off") }}
 {{- fail "httpsListen and httpListen are both \"off\": no client could reach Tidegate. Give one of them an address, such as \"[::]:8443\"." }}
 {{- end }}

@@ -7,160 +7,264 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
 
-use crate::gateway::{frames::FrameScanner, transport::Transport};
+use crate::gateway::{
+    frames::{self, Role},
+    goodbye::{CloseCode, Words},
+    sieve::{Finding, Sieve},
+    transport::Transport,
+};
 
 /// Most reads in a row: the other direction, the timer and the worker's other connections have their turn then.
 const READS: usize = 16;
 
-/// Size of a worker's scratch buffer: a full TLS record (16 KiB) twice.
-const SCRATCH: usize = 32 * 1024;
+/// Size of a worker's scratch buffer: four full TLS records (16 KiB).
+const SCRATCH: usize = 64 * 1024;
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
 }
 
+/// Something that the relay has to decide about.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// The sender has ended, with or without having said Close.
+    Ended,
+    /// The sieve found what ends the direction.
+    Found(Finding),
+    /// The sender's socket failed.
+    ReadFault(io::Error),
+    /// The receiver's socket failed.
+    WriteFault(io::Error),
+}
+
+/// What still passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Passing {
+    /// Everything.
+    All,
+    /// What belongs to the frame that is under way; then the words follow.
+    ToBoundary(Option<Words>),
+    /// Nothing: the sender is only listened to for its Close frame.
+    Nothing,
+}
+
 /// One direction of a relay.
 pub(super) struct Direction {
+    /// What frames of ours look like that go to the receiver.
+    role: Role,
+    pub(super) sieve: Sieve,
+    passing: Passing,
     /// Bytes that the receiver did not take yet; empty but for a slow one.
     rest: Vec<u8>,
     /// How much of `rest` is written.
     written: usize,
+    /// Since when the receiver has taken nothing of what waits for it.
+    pub(super) stalled: Option<Instant>,
+    /// A Ping of ours is to go to the receiver, at the next boundary.
+    ping: Option<[u8; 8]>,
     /// The receiver's TLS may hold bytes that are not in the socket yet.
     unflushed: bool,
-    /// Where in the frames the bytes read so far end.
-    pub(super) scanner: FrameScanner,
+    /// What the sender sends is not even looked at any more.
+    deaf: bool,
     /// The sender has ended.
     pub(super) ended: bool,
     /// The end was passed on to the receiver.
     shut: bool,
     /// The receiver takes nothing any more: what still comes is read and thrown away.
     dead: bool,
-    /// A frame of ours is among what is to be written.
-    inserted: bool,
-    /// Bytes read.
+    /// The sender was heard since this was last cleared.
+    pub(super) heard: bool,
+    /// The answer to our ping came since this was last cleared.
+    pub(super) answered: bool,
+    /// The code of the Close frame that the sender sent.
+    pub(super) close: Option<CloseCode>,
+    /// The code of the Close frame that we sent to the receiver.
+    pub(super) said: Option<CloseCode>,
+    /// So many more messages may pass.
+    pub(super) budget: u32,
+    /// Bytes passed.
     pub(super) bytes: u64,
-    /// Whole data messages read.
+    /// Data messages passed.
     pub(super) messages: u64,
 }
 
-/// Where a direction failed.
-#[derive(Debug)]
-pub(super) enum Fault {
-    /// At its sender.
-    Read(io::Error),
-    /// At its receiver.
-    Write(io::Error),
-}
-
 impl Direction {
-    /// A direction whose first bytes were read already, with the handshake.
-    pub(super) fn new(early: &[u8]) -> Self {
-        let mut direction = Self {
-            rest: early.to_vec(),
+    /// A direction in which `role` sends.
+    pub(super) fn new(role: Role, sieve: Sieve, budget: u32) -> Self {
+        Self {
+            role,
+            sieve,
+            passing: Passing::All,
+            rest: Vec::new(),
             written: 0,
+            stalled: None,
+            ping: None,
             unflushed: false,
-            scanner: FrameScanner::default(),
+            deaf: false,
             ended: false,
             shut: false,
             dead: false,
-            inserted: false,
+            heard: false,
+            answered: false,
+            close: None,
+            said: None,
+            budget,
             bytes: 0,
             messages: 0,
-        };
-        direction.count(early);
-        direction
+        }
     }
 
-    /// Whether one of its sides is gone.
+    /// Whether the sender will say nothing more that matters: it has said Close, or has ended.
+    pub(super) fn closing(&self) -> bool {
+        self.ended || self.close.is_some()
+    }
+
+    /// Whether the receiver was told by a Close frame that it is over, the sender's or ours.
+    pub(super) fn told(&self) -> bool {
+        self.close.is_some() || self.said.is_some()
+    }
+
+    /// Whether nothing is left to do in it.
     pub(super) fn over(&self) -> bool {
-        self.ended || self.dead
+        let received = self.shut || (self.dead && self.closing());
+        received && (!self.deaf || self.ended)
+    }
+
+    /// Whether all that the sender sends still passes.
+    pub(super) fn is_passing(&self) -> bool {
+        self.passing == Passing::All
+    }
+
+    /// Whether the receiver was given up.
+    pub(super) const fn is_dead(&self) -> bool {
+        self.dead
+    }
+
+    /// Whether the sender is not listened to any more.
+    pub(super) const fn is_deaf(&self) -> bool {
+        self.deaf
+    }
+
+    /// Whether messages wait for tokens.
+    pub(super) const fn is_throttled(&self) -> bool {
+        self.budget == 0 && self.sieve.ripe()
+    }
+
+    /// Whether bytes, or a Ping of ours, wait for the receiver.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.unflushed || self.ping.is_some() || !self.rest.is_empty()
     }
 
     /// Gives the receiver up: nothing can be written to it any more. The sender is still read, for a socket that is
     /// closed with unread bytes is reset, and what it was sent last may be lost.
     pub(super) fn give_up_receiver(&mut self) {
         self.dead = true;
+        self.passing = Passing::Nothing;
         self.rest = Vec::new();
         self.written = 0;
+        self.stalled = None;
     }
 
-    /// Whether the sender has said Close, or just ended.
-    pub(super) fn closing(&self) -> bool {
-        self.ended || self.scanner.close_seen()
+    /// Stops looking at what the sender sends: it makes no sense.
+    pub(super) fn turn_deaf(&mut self) {
+        self.deaf = true;
+        self.sieve.finish();
     }
 
-    /// Moves bytes until one side is not ready. `Ready` once the sender has ended and the receiver was told.
+    /// Lets the frame that is under way end, says `words`, and passes nothing after that.
+    pub(super) fn finish(&mut self, words: Option<Words>) {
+        if self.passing != Passing::All || self.dead {
+            return;
+        }
+        self.ping = None;
+        self.passing = Passing::ToBoundary(words);
+        if self.sieve.at_boundary() {
+            self.say();
+        }
+    }
+
+    /// Sends a Ping of ours to the receiver, as soon as it may.
+    pub(super) fn send_ping(&mut self, payload: [u8; 8]) {
+        if self.passing != Passing::All || self.told() || self.dead {
+            return;
+        }
+        if self.sieve.at_boundary() {
+            self.rest.extend(frames::ping_frame(self.role, &payload));
+        } else {
+            self.ping = Some(payload);
+        }
+    }
+
+    /// Puts what is to be said behind what waits.
+    fn say(&mut self) {
+        if let Passing::ToBoundary(words) = self.passing {
+            self.passing = Passing::Nothing;
+            // Words after a Close frame would make no sense to the receiver.
+            if let Some(Words { code, reason }) = words.filter(|_| !self.told()) {
+                self.rest.extend(frames::close_frame(self.role, code.0, reason));
+                self.said = Some(code);
+            }
+        }
+    }
+
+    /// Moves bytes until one side is not ready. `answered` tells that the receiver has said Close too, or need
+    /// not be waited for, so that after our words it is shut.
     pub(super) fn pump(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut Transport,
         to: &mut Transport,
-    ) -> Poll<Result<(), Fault>> {
+        answered: bool,
+    ) -> Poll<Event> {
         for _ in 0..READS {
-            if self.dead {
-                // What it sends from now on is not waited for.
-                let more = !self.ended && self.poll_discard_once(cx, from).is_ready();
-                if more {
-                    continue;
-                }
-                return Poll::Ready(Ok(()));
+            let blocked = match self.poll_write_out(cx, to, answered) {
+                Poll::Ready(Ok(())) => false,
+                Poll::Ready(Err(error)) => return Poll::Ready(Event::WriteFault(error)),
+                Poll::Pending => true,
+            };
+            if self.ended || (blocked && self.passing != Passing::Nothing) {
+                return Poll::Pending;
             }
-            ready!(self.poll_write_rest(cx, to)).map_err(Fault::Write)?;
-            if self.ended {
-                if !self.shut {
-                    ready!(Pin::new(to).poll_shutdown(cx)).map_err(Fault::Write)?;
-                    self.shut = true;
-                }
-                return Poll::Ready(Ok(()));
+            if let Some(event) =
+                ready!(BUFFER.with_borrow_mut(|buffer| self.step(cx, from, to, buffer)))
+            {
+                return Poll::Ready(event);
             }
-            ready!(BUFFER.with_borrow_mut(|buffer| self.step(cx, from, to, buffer)))?;
         }
         // The rest of the last read may still be under way to the receiver.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// One read that is counted and thrown away. A failure is an end as well.
-    fn poll_discard_once(&mut self, cx: &mut Context<'_>, from: &mut Transport) -> Poll<()> {
-        BUFFER.with_borrow_mut(|buffer| {
-            match ready!(poll_read(cx, from, buffer)) {
-                Ok(bytes) if !bytes.is_empty() => self.count(bytes),
-                _ => self.ended = true,
-            }
-            Poll::Ready(())
-        })
-    }
-
-    /// One read, and as much of a write as the receiver takes.
-    fn step(
+    /// Writes what waits for the receiver, and shuts it where nothing more will come.
+    fn poll_write_out(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut Transport,
         to: &mut Transport,
-        buffer: &mut [u8],
-    ) -> Poll<Result<(), Fault>> {
-        let bytes = ready!(poll_read(cx, from, buffer)).map_err(Fault::Read)?;
-        if bytes.is_empty() {
-            self.ended = true;
+        answered: bool,
+    ) -> Poll<io::Result<()>> {
+        if self.dead || self.shut {
             return Poll::Ready(Ok(()));
         }
-        self.count(bytes);
-        self.unflushed = true;
-        let mut sent = 0;
-        while sent < bytes.len() {
-            match Pin::new(&mut *to).poll_write(cx, &bytes[sent..]) {
-                Poll::Ready(Ok(0)) => {
-                    return Poll::Ready(Err(Fault::Write(io::ErrorKind::WriteZero.into())));
-                }
-                Poll::Ready(Ok(count)) => sent += count,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Fault::Write(error))),
-                Poll::Pending => {
-                    self.rest = bytes[sent..].to_vec();
-                    break;
-                }
+        let written = self.written;
+        let result = self.poll_write_rest(cx, to);
+        if result.is_pending() {
+            // Only a slow receiver costs a look at the clock.
+            if self.stalled.is_none() || self.written > written {
+                self.stalled = Some(Instant::now());
             }
+            return Poll::Pending;
+        }
+        self.stalled = None;
+        ready!(result)?;
+        if self.ended || (self.passing == Passing::Nothing && answered) {
+            ready!(Pin::new(to).poll_shutdown(cx))?;
+            self.shut = true;
         }
         Poll::Ready(Ok(()))
     }
@@ -190,59 +294,92 @@ impl Direction {
         Poll::Ready(Ok(()))
     }
 
-    /// Puts a frame of ours behind what was read so far, if that ends with a whole frame and no Close was said.
-    pub(super) fn insert(&mut self, frame: Vec<u8>) {
-        if self.scanner.at_boundary() && !self.closing() {
-            self.rest.extend(frame);
-            self.inserted = true;
-        }
-    }
-
-    /// Says goodbye to `peer`, the receiver of this direction: writes what is left, then reads and throws away what
-    /// it sends (`back` is the direction that it sends in) until it has said Close too. A failure
-    /// ends it as well: nothing more can be said.
-    pub(super) fn poll_say(
+    /// One read, and as much of a write as the receiver takes.
+    fn step(
         &mut self,
         cx: &mut Context<'_>,
-        peer: &mut Transport,
-        back: &mut Self,
-    ) -> Poll<()> {
-        if self.shut || ready!(self.poll_write_rest(cx, peer)).is_err() {
-            return Poll::Ready(());
-        }
-        let mut reads = 0;
-        while self.inserted && !back.closing() {
-            if reads == READS {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+        from: &mut Transport,
+        to: &mut Transport,
+        buffer: &mut [u8],
+    ) -> Poll<Option<Event>> {
+        let held = self.sieve.held().len();
+        let mut length = held;
+        if !self.sieve.ripe() {
+            let mut read = ReadBuf::new(&mut buffer[held..]);
+            match ready!(Pin::new(from).poll_read(cx, &mut read)) {
+                Ok(()) => {}
+                // TLS without close_notify, as many clients end: the frames tell whether anything is missing.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                Err(error) => {
+                    self.ended = true;
+                    return Poll::Ready(Some(Event::ReadFault(error)));
+                }
             }
-            reads += 1;
-            ready!(back.poll_discard_once(cx, peer));
+            let count = read.filled().len();
+            if count == 0 {
+                self.ended = true;
+                return Poll::Ready(Some(Event::Ended));
+            }
+            length += count;
+            self.heard = true;
+        } else if self.budget == 0 {
+            return Poll::Pending;
         }
-        let _ = ready!(Pin::new(peer).poll_shutdown(cx));
-        self.shut = true;
-        Poll::Ready(())
+        buffer[..held].copy_from_slice(self.sieve.held());
+        let sifted = self.sieve.sift(&mut buffer[..length], self.budget);
+        self.budget -= if self.budget == u32::MAX { 0 } else { sifted.messages };
+        self.answered |= sifted.answered;
+        if let Some(Finding::Close(code)) = sifted.finding {
+            self.close = Some(code);
+        }
+        self.pass(cx, to, &buffer[..sifted.passed], sifted.boundary, sifted.messages).map_or_else(
+            |error| Poll::Ready(Some(Event::WriteFault(error))),
+            |()| Poll::Ready(sifted.finding.map(Event::Found)),
+        )
     }
 
-    fn count(&mut self, bytes: &[u8]) {
-        self.bytes += bytes.len() as u64;
-        self.messages += self.scanner.scan(bytes).messages;
+    /// Passes bytes on to the receiver, with a frame of ours in between where one is due.
+    fn pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut Transport,
+        bytes: &[u8],
+        boundary: Option<usize>,
+        messages: u32,
+    ) -> io::Result<()> {
+        let mut bytes = bytes;
+        let mut behind: &[u8] = &[];
+        match (self.passing, boundary) {
+            (Passing::Nothing, _) => return Ok(()),
+            (Passing::ToBoundary(_), Some(boundary)) => bytes = &bytes[..boundary],
+            (Passing::All, Some(boundary)) if self.ping.is_some() => {
+                (bytes, behind) = bytes.split_at(boundary);
+            }
+            _ => {}
+        }
+        self.bytes += (bytes.len() + behind.len()) as u64;
+        self.messages += u64::from(messages);
+        let mut sent = 0;
+        while sent < bytes.len() {
+            self.unflushed = true;
+            match Pin::new(&mut *to).poll_write(cx, &bytes[sent..]) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(count)) => sent += count,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => {
+                    self.rest = bytes[sent..].to_vec();
+                    break;
+                }
+            }
+        }
+        if boundary.is_some() {
+            // No words of ours follow a Close frame.
+            if let Some(payload) = self.ping.take().filter(|_| !self.told()) {
+                self.rest.extend(frames::ping_frame(self.role, &payload));
+            }
+            self.rest.extend(behind);
+            self.say();
+        }
+        Ok(())
     }
-}
-
-/// Reads into `buffer`; the bytes that came, none at the end.
-fn poll_read<'b>(
-    cx: &mut Context<'_>,
-    from: &mut Transport,
-    buffer: &'b mut [u8],
-) -> Poll<io::Result<&'b [u8]>> {
-    let mut read = ReadBuf::new(buffer);
-    let result = ready!(Pin::new(from).poll_read(cx, &mut read));
-    let length = read.filled().len();
-    Poll::Ready(match result {
-        Ok(()) => Ok(&buffer[..length]),
-        // TLS without close_notify, as many clients end: the frames tell whether anything is missing.
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(&[]),
-        Err(error) => Err(error),
-    })
 }

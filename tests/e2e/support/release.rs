@@ -150,6 +150,8 @@ impl Release {
             &self.namespace,
             "--timeout=60s",
             "--set=image.repository=docker.io/library/tidegate,image.tag=test,image.pullPolicy=Never",
+            // Nothing is served that takes longer to say goodbye to.
+            "--set=drain.delay=1s,drain.spread=1s,drain.timeout=5s",
             &class,
         ];
         if self.own.is_some() {

@@ -8,6 +8,7 @@ pub enum OpCode {
     Binary = 2,
     Close = 8,
     Ping = 9,
+    Pong = 10,
 }
 
 /// One frame, unmasked.
@@ -45,6 +46,16 @@ impl Frame {
         bytes.extend(mask.into_iter().flatten());
         bytes.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
         bytes
+    }
+
+    /// A client's text message.
+    pub fn from_client(text: &str) -> Vec<u8> {
+        Self::bytes(OpCode::Text, text.as_bytes(), Some([1, 2, 3, 4]))
+    }
+
+    /// A server's text message.
+    pub fn from_server(text: &str) -> Vec<u8> {
+        Self::bytes(OpCode::Text, text.as_bytes(), None)
     }
 
     /// A client's Close frame.

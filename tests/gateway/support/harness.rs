@@ -9,7 +9,10 @@ use std::{
 use prometheus::Registry;
 use rustls::ClientConfig;
 use tidegate::{
-    gateway::{FallbackCertificate, Gateway, GatewaySettings, ListenerKind, RequestLimits, bind},
+    gateway::{
+        DrainSettings, FallbackCertificate, Gateway, GatewaySettings, ListenerKind, RequestLimits,
+        bind,
+    },
     table::{
         Backend as TableBackend, Drain, Endpoint, FrameChecks, HttpMode, Keepalive, Limits,
         MatchKey, ObjectRef, PathKind, Plaintext, RouteEntry, RoutingTable, Rule, TableCell,
@@ -62,6 +65,11 @@ impl Harness {
             fallback: FallbackCertificate::self_made().expect("a certificate can be made"),
             public_https_port: 443,
             limits: RequestLimits::default(),
+            drain: DrainSettings {
+                delay: Duration::ZERO,
+                spread: Duration::ZERO,
+                timeout: Duration::from_secs(6),
+            },
         };
         adjust(&mut settings);
         let registry = telemetry::registry();
@@ -174,6 +182,7 @@ pub fn rule(endpoints: &[SocketAddr]) -> Rule {
             connect: seconds,
             upgrade: seconds,
             idle: None,
+            close: Duration::from_secs(2),
             ..Timeouts::default()
         },
         keepalive: Keepalive::default(),

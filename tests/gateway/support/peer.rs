@@ -193,6 +193,20 @@ impl Peer {
         Frame { fin: head[0] & 0x80 != 0, opcode: head[0] & 0x0f, masked, payload }
     }
 
+    /// Reads a text message of one frame.
+    #[track_caller]
+    pub fn text(&mut self) -> String {
+        let frame = self.frame();
+        assert_eq!((frame.fin, frame.opcode), (true, 1), "no text message: {frame:?}");
+        String::from_utf8(frame.payload).expect("texts are UTF-8")
+    }
+
+    /// Reads a Close frame; its code and reason.
+    #[track_caller]
+    pub fn close(&mut self) -> (u16, String) {
+        self.frame().close()
+    }
+
     /// Reads all that still comes; a reset is an end as well.
     #[track_caller]
     pub fn rest(&mut self) -> Vec<u8> {

@@ -1,0 +1,322 @@
+//! Time in a relay: what is due when, looked at by one lazy timer.
+//!
+//! A message moves instants, never the timer: it fires at the earliest instant that was due when it was set, looks what is due by
+//! now, and is set anew. Only what comes due sooner than that (a receiver that stalls, a goodbye) moves it forward.
+
+use std::{
+    future::Future,
+    num::NonZeroU32,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{Phase, Relay};
+use crate::{
+    gateway::goodbye::{CloseCause, Side},
+    table::Rule,
+};
+
+/// How long a client may want to send more messages than it may.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// When the two sides were last heard of.
+pub(super) struct Vigil {
+    /// Something passed in either direction.
+    active: Instant,
+    client: Watch,
+    backend: Watch,
+    /// The route's `maxDuration`, jitter taken off.
+    expires: Option<Instant>,
+}
+
+/// What is known of one side's being alive.
+#[derive(Clone, Copy)]
+struct Watch {
+    /// It sent something.
+    heard: Instant,
+    /// It was sent a Ping, and nothing was heard of it since.
+    pinged: Option<Instant>,
+    /// A Ping was sent to it that is not answered yet.
+    unanswered: Option<Instant>,
+}
+
+impl Vigil {
+    /// A connection's that begins now. `random` is in 0..1.
+    pub(super) fn new(rule: &Rule, now: Instant, random: f64) -> Self {
+        let watch = Watch { heard: now, pinged: None, unanswered: None };
+        let cut = f64::from(rule.timeouts.max_duration_jitter) / 100.0 * random;
+        let expires = rule.timeouts.max_duration.map(|limit| now + limit.mul_f64(1.0 - cut));
+        Self { active: now, client: watch, backend: watch, expires }
+    }
+
+    fn of(&mut self, side: Side) -> &mut Watch {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Backend => &mut self.backend,
+        }
+    }
+}
+
+/// A bucket of tokens, one a message: a second's worth at most.
+pub(super) struct Throttle {
+    rate: NonZeroU32,
+    filled: Instant,
+    /// Since when the client has wanted more than it may.
+    exceeded: Option<Instant>,
+}
+
+impl Throttle {
+    pub(super) fn new(rate: NonZeroU32, now: Instant) -> Self {
+        Self { rate, filled: now, exceeded: None }
+    }
+
+    /// Most messages at once.
+    pub(super) fn burst(&self) -> u32 {
+        self.rate.get()
+    }
+
+    /// The tokens there are now, of which `left` are from before.
+    fn refill(&mut self, left: u32, now: Instant) -> u32 {
+        let earned = now.duration_since(self.filled).as_secs_f64() * f64::from(self.rate.get());
+        if earned < 1.0 {
+            return left;
+        }
+        // Saturates far above the burst.
+        let whole = earned as u32;
+        let tokens = left.saturating_add(whole);
+        if tokens >= self.burst() {
+            self.exceeded = None;
+            self.filled = now;
+            return self.burst();
+        }
+        // The fraction of a token is not lost.
+        self.filled += Duration::from_secs_f64(f64::from(whole) / f64::from(self.rate.get()));
+        tokens
+    }
+
+    /// When there is a token again.
+    fn next(&self) -> Instant {
+        self.filled + Duration::from_secs_f64(1.0 / f64::from(self.rate.get()))
+    }
+}
+
+impl Relay<'_> {
+    /// Notes what was heard, and what passed since there were so many bytes. Looks at the clock only if there was something.
+    pub(super) fn note_signs_of_life(&mut self, bytes: u64) {
+        let passed = self.up.bytes + self.down.bytes != bytes;
+        if !(passed || self.up.heard || self.down.heard) {
+            return;
+        }
+        let now = Instant::now();
+        if passed {
+            self.vigil.active = now;
+        }
+        for side in [Side::Client, Side::Backend] {
+            let direction = self.direction(side);
+            let (heard, answered) = (direction.heard, direction.answered);
+            (direction.heard, direction.answered) = (false, false);
+            let watch = self.vigil.of(side);
+            if heard {
+                watch.heard = now;
+                watch.pinged = None;
+            }
+            if answered && let Some(sent) = watch.unanswered.take() {
+                let rtt = match side {
+                    Side::Client => &self.metrics.client_ping_rtt,
+                    Side::Backend => &self.metrics.backend_ping_rtt,
+                };
+                rtt.observe((now - sent).as_secs_f64());
+            }
+        }
+        if self.throttle.is_some() && self.phase == Phase::Open {
+            self.mind_throttle(now);
+        }
+    }
+
+    /// Gives tokens, and notes whether they were enough.
+    fn mind_throttle(&mut self, now: Instant) {
+        let Some(throttle) = &mut self.throttle else { return };
+        self.up.budget = throttle.refill(self.up.budget, now);
+        if self.up.is_throttled() {
+            throttle.exceeded.get_or_insert(now);
+        }
+    }
+
+    /// Waits for the next thing that is due, and does it. `Ready` if that gave the directions something to do.
+    pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(timer) = &self.timer {
+            let urgent = self.phase != Phase::Open
+                || self.up.stalled.is_some()
+                || self.down.stalled.is_some()
+                || self.up.is_throttled();
+            if !urgent && !timer.is_elapsed() {
+                // The one task that polls this has registered with it already.
+                return Poll::Pending;
+            }
+        }
+        loop {
+            let Some(due) = self.due() else { return Poll::Pending };
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+            if due < timer.deadline() || timer.is_elapsed() {
+                timer.as_mut().reset(due);
+            }
+            ready!(timer.as_mut().poll(cx));
+            if self.act(Instant::now()) {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// The earliest instant at which there is something to do.
+    fn due(&self) -> Option<Instant> {
+        let until = match self.phase {
+            Phase::Open => None,
+            Phase::PeersClosing(until) | Phase::Farewell(until) => Some(until),
+            Phase::Cut => return Some(Instant::now()),
+        };
+        let stall = |since: Option<Instant>| Some(since? + self.rule.timeouts.write_stall?);
+        let stalled = [stall(self.up.stalled), stall(self.down.stalled)];
+        if until.is_some() {
+            return until;
+        }
+        let throttled = self.throttle.as_ref().filter(|_| self.up.is_throttled());
+        let others = [
+            self.rule.timeouts.idle.map(|idle| self.vigil.active + idle),
+            self.vigil.expires,
+            self.ping_due(&self.vigil.client, self.rule.keepalive.client_ping),
+            self.ping_due(&self.vigil.backend, self.rule.keepalive.backend_ping),
+            throttled.map(|throttle| throttle.next()),
+        ];
+        stalled.into_iter().chain(others).flatten().min()
+    }
+
+    /// When a side is to be pinged, or has not answered.
+    fn ping_due(&self, watch: &Watch, interval: Option<Duration>) -> Option<Instant> {
+        Some(match watch.pinged {
+            Some(pinged) => pinged + self.rule.keepalive.pong_timeout,
+            None => watch.heard + interval?,
+        })
+    }
+
+    /// Does what is due. Whether there was something.
+    fn act(&mut self, now: Instant) -> bool {
+        match self.phase {
+            Phase::Open => {}
+            Phase::PeersClosing(until) | Phase::Farewell(until) => {
+                if until <= now {
+                    self.phase = Phase::Cut;
+                }
+                return until <= now;
+            }
+            Phase::Cut => return true,
+        }
+        let passed = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        let timeouts = &self.rule.timeouts;
+        if passed(self.vigil.expires) {
+            self.say_goodbye(CloseCause::MaxDuration, None, "");
+            return true;
+        }
+        let stall = |since: Option<Instant>| Some(since? + timeouts.write_stall?);
+        for receiver in [Side::Client, Side::Backend] {
+            if passed(stall(self.direction(receiver.other()).stalled)) {
+                self.say_goodbye(CloseCause::WriteStall, Some(receiver), "");
+                return true;
+            }
+        }
+        if passed(timeouts.idle.map(|idle| self.vigil.active + idle)) {
+            self.say_goodbye(CloseCause::Idle, None, "");
+            return true;
+        }
+        let exceeded = self.throttle.as_ref().and_then(|throttle| throttle.exceeded);
+        if passed(exceeded.map(|since| since + PATIENCE)) {
+            self.say_goodbye(CloseCause::RateLimited, Some(Side::Client), "");
+            return true;
+        }
+        let before = self.up.budget;
+        self.mind_throttle(now);
+        let mut acted = self.up.budget != before;
+        for side in [Side::Client, Side::Backend] {
+            acted |= self.mind_pings(side, now);
+        }
+        acted
+    }
+
+    fn mind_pings(&mut self, side: Side, now: Instant) -> bool {
+        let interval = match side {
+            Side::Client => self.rule.keepalive.client_ping,
+            Side::Backend => self.rule.keepalive.backend_ping,
+        };
+        let watch = *self.vigil.of(side);
+        if self.ping_due(&watch, interval).is_none_or(|due| due > now) {
+            return false;
+        }
+        let unsent = self.direction(side.other()).has_backlog();
+        match watch.pinged {
+            Some(_) if unsent => {
+                // The Ping has not left us yet: `writeStall` is for that.
+                self.vigil.of(side).pinged = Some(now);
+                false
+            }
+            Some(_) => {
+                self.say_goodbye(CloseCause::PongTimeout, Some(side), "");
+                true
+            }
+            None => {
+                let payload = self.direction(side).sieve.ping_payload();
+                self.direction(side.other()).send_ping(payload);
+                let watch = self.vigil.of(side);
+                watch.pinged = Some(now);
+                watch.unanswered = Some(now);
+                true
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_throttle_gives_a_seconds_worth_at_once_and_its_rate_after_that() {
+        let start = Instant::now();
+        let mut throttle = Throttle::new(NonZeroU32::new(10).unwrap(), start);
+        assert_eq!(throttle.burst(), 10);
+        assert_eq!(throttle.next(), start + Duration::from_millis(100));
+        assert_eq!(throttle.refill(0, start + Duration::from_millis(99)), 0);
+        assert_eq!(throttle.refill(0, start + Duration::from_millis(250)), 2);
+        // Half a token was over.
+        assert_eq!(throttle.refill(2, start + Duration::from_millis(300)), 3);
+        throttle.exceeded = Some(start);
+        assert_eq!(throttle.refill(0, start + Duration::from_secs(60)), 10);
+        assert_eq!(throttle.exceeded, None, "a full bucket forgives");
+    }
+
+    #[test]
+    fn jitter_cuts_at_most_its_share_of_the_maximum_duration() {
+        let timeouts = crate::table::Timeouts {
+            max_duration: Some(Duration::from_secs(100)),
+            max_duration_jitter: 20,
+            ..crate::table::Timeouts::default()
+        };
+        let now = Instant::now();
+        let rule = Rule {
+            route: crate::table::ObjectRef { namespace: "n".into(), name: "r".into() },
+            name: "0".into(),
+            plaintext: crate::table::Plaintext::Refuse,
+            http: crate::table::HttpMode::Refuse,
+            timeouts,
+            keepalive: crate::table::Keepalive::default(),
+            frames: crate::table::FrameChecks::Strict,
+            limits: crate::table::Limits::default(),
+            drain: crate::table::Drain::default(),
+            backends: Vec::new(),
+        };
+        let life = |random| Vigil::new(&rule, now, random).expires.unwrap() - now;
+        assert_eq!(life(0.0), Duration::from_secs(100));
+        assert_eq!(life(0.5), Duration::from_secs(90));
+        assert_eq!(life(1.0), Duration::from_secs(80));
+    }
+}

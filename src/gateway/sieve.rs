@@ -1,0 +1,164 @@
+//! What of a direction's bytes passes: all but the answers to our own pings, what comes behind a Close frame, and what
+//! breaks a rule.
+//!
+//! Sans-io, as `frames` is: bytes in, bytes out in place, resumable at any byte. A frame header and a control frame
+//! pass whole or not at all, so that a frame of ours never has to follow half a header.
+
+use super::{
+    frames::{self, FrameScanner, Stop, Violation},
+    goodbye::CloseCode,
+};
+
+/// What ends a direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// A Close frame, the last one to pass.
+    Close(CloseCode),
+    /// A frame that breaks RFC 6455.
+    Violation(Violation),
+    /// A message that is too long.
+    TooBig,
+}
+
+/// What became of some bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sifted {
+    /// The first so many bytes pass.
+    pub passed: usize,
+    /// Data messages whose last frame began among them.
+    pub messages: u32,
+    /// The last offset among those that pass, if any, where a frame ends or begins.
+    pub boundary: Option<usize>,
+    /// Our ping was answered.
+    pub answered: bool,
+    /// What ends the direction. Nothing passes after it.
+    pub finding: Option<Finding>,
+}
+
+/// Sifts one direction.
+#[derive(Clone, Debug)]
+pub struct Sieve {
+    scanner: FrameScanner,
+    /// Bytes that were not passed on yet: a header or control frame that is not whole, or all from the message on that was one
+    /// too many.
+    held: Vec<u8>,
+    /// `held` is worth another look although nothing was added to it.
+    ripe: bool,
+    /// Payload of our pings towards the sender; none of them was sent if zero.
+    token: u64,
+    /// Nothing passes any more.
+    finished: bool,
+}
+
+impl Sieve {
+    /// A sieve that begins with bytes that have come already.
+    pub fn new(scanner: FrameScanner, early: &[u8]) -> Self {
+        Self { scanner, held: early.to_vec(), ripe: !early.is_empty(), token: 0, finished: false }
+    }
+
+    /// Bytes that have to be in front of those that are sifted next.
+    pub fn held(&self) -> &[u8] {
+        &self.held
+    }
+
+    /// Whether there is something to sift without more bytes.
+    pub const fn ripe(&self) -> bool {
+        self.ripe
+    }
+
+    /// Whether a frame of ours may follow what has passed.
+    pub const fn at_boundary(&self) -> bool {
+        self.scanner.at_boundary()
+    }
+
+    /// A payload by which answers to a ping of ours are known; the same for all pings.
+    pub fn ping_payload(&mut self) -> [u8; 8] {
+        while self.token == 0 {
+            self.token = fastrand::u64(..);
+        }
+        self.token.to_ne_bytes()
+    }
+
+    /// Lets nothing pass any more.
+    pub fn finish(&mut self) {
+        self.finished = true;
+        self.held = Vec::new();
+        self.ripe = false;
+    }
+
+    /// Sifts `bytes`, which begin with those held, up to `budget` ends of messages. What passes is moved to
+    /// their front.
+    pub fn sift(&mut self, bytes: &mut [u8], budget: u32) -> Sifted {
+        let mut sifted =
+            Sifted { passed: 0, messages: 0, boundary: None, answered: false, finding: None };
+        let mut end = bytes.len();
+        self.ripe = false;
+        let keep = loop {
+            if self.finished {
+                break false;
+            }
+            let at = sifted.passed;
+            let scan = self.scanner.scan(&bytes[at..end], budget - sifted.messages);
+            sifted.passed += scan.passed;
+            sifted.messages += scan.messages;
+            sifted.boundary = scan.boundary.map(|offset| at + offset).or(sifted.boundary);
+            let at = sifted.passed;
+            match scan.stop {
+                Stop::End => break false,
+                Stop::Incomplete => break true,
+                Stop::Enough => {
+                    self.ripe = true;
+                    break true;
+                }
+                Stop::Violation(violation) => {
+                    sifted.finding = Some(Finding::Violation(violation));
+                    self.finished = true;
+                }
+                Stop::TooBig => {
+                    sifted.finding = Some(Finding::TooBig);
+                    self.finished = true;
+                }
+                Stop::Control(frame) => {
+                    let mut space = [0; 125];
+                    let payload = frame.payload(&bytes[at..end], &mut space);
+                    match frame.opcode() {
+                        frames::PONG if self.token != 0 && payload == self.token.to_ne_bytes() => {
+                            sifted.answered = true;
+                            bytes.copy_within(at + frame.total()..end, at);
+                            end -= frame.total();
+                            continue;
+                        }
+                        frames::CLOSE => match frames::close_code(payload) {
+                            Err(violation) if self.scanner.is_strict() => {
+                                sifted.finding = Some(Finding::Violation(violation));
+                                self.finished = true;
+                                continue;
+                            }
+                            code => {
+                                let unchecked =
+                                    payload.first_chunk().map(|c| u16::from_be_bytes(*c));
+                                let code = CloseCode(code.unwrap_or(unchecked));
+                                sifted.finding = Some(Finding::Close(code));
+                                // No data may follow (§5.5.1).
+                                self.finished = true;
+                            }
+                        },
+                        _ => {}
+                    }
+                    sifted.passed += frame.total();
+                    sifted.boundary = Some(sifted.passed);
+                }
+            }
+        };
+        if keep {
+            // Mostly nothing or some bytes of a header: `held` is not worth keeping allocated.
+            self.held = bytes[sifted.passed..end].to_vec();
+        } else if !self.held.is_empty() {
+            self.held = Vec::new();
+        }
+        sifted
+    }
+}
+
+#[cfg(test)]
+mod tests;
