@@ -1,7 +1,10 @@
 //! An opening handshake with what browsers and common servers send.
 
 use http::{HeaderMap, Method, Request, Response, Version, response};
-use tidegate::gateway::sans_io::{HopByHop, Upgrade, check_request, check_response, switching};
+use tidegate::gateway::{
+    handshake::{Upgrade, check_request, check_response, switching},
+    headers::HopByHop,
+};
 
 /// The example of RFC 6455 §1.3.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";

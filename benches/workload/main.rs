@@ -2,12 +2,16 @@
 //! Without arguments it lists the workloads.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
+mod frames;
 mod handshake;
 
 use std::hint::black_box;
 
 /// Names, and what they run. What a run is given is made for each of them, and counted.
-const WORKLOADS: [(&str, fn(u64)); 2] = [
+const WORKLOADS: [(&str, fn(u64)); 5] = [
+    ("frames: sift a read of 1 of 64 B", |times| sift(times, 1, 64)),
+    ("frames: sift a read of 1 of 16 KiB", |times| sift(times, 1, 16_384)),
+    ("frames: sift a read of 100 of 64 B", |times| sift(times, 100, 64)),
     ("handshake: client's half, 14 headers", |times| {
         let (request, answer) = (handshake::request(), handshake::answer());
         for _ in 0..times {
@@ -21,6 +25,13 @@ const WORKLOADS: [(&str, fn(u64)); 2] = [
         }
     }),
 ];
+
+fn sift(times: u64, frames: usize, payload: u16) {
+    let (mut sieve, mut read) = (frames::sieve(), frames::read(frames, payload));
+    for _ in 0..times {
+        black_box(frames::sift(&mut sieve, black_box(&mut read)));
+    }
+}
 
 fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).collect();

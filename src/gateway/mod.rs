@@ -2,7 +2,7 @@
 //!
 //! Serves whatever table is in the cell; never waits for the control plane and knows nothing of Kubernetes. What
 //! peers send is judged by pure functions (`handshake`, `headers`, `admit`, `balance`, `frames`); `http` and `worker` do
-//! the I/O around them.
+//! the I/O around them. Those of them that are public are so for benchmarks and fuzz targets.
 
 mod admit;
 mod balance;
@@ -12,8 +12,8 @@ mod forward;
 pub mod frames;
 mod goodbye;
 mod granted;
-mod handshake;
-mod headers;
+pub mod handshake;
+pub mod headers;
 mod http;
 mod listen;
 mod refuse;
@@ -46,15 +46,6 @@ pub use self::{
     refuse::RefusalReason, tls::FallbackCertificate,
 };
 use crate::{table::TableCell, telemetry::GatewayMetrics};
-
-/// The pure parts, for benchmarks and fuzz targets: what peers send is judged by these. Nothing is promised of them.
-#[doc(hidden)]
-pub mod sans_io {
-    pub use super::{
-        handshake::{Upgrade, check_request, check_response, switching},
-        headers::HopByHop,
-    };
-}
 
 /// What a listener speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
