@@ -8,7 +8,13 @@ mod handshake;
 use std::hint::black_box;
 
 /// Names, and what they run. What a run is given is made for each of them, and counted.
-const WORKLOADS: [(&str, fn(u64)); 5] = [
+const WORKLOADS: [(&str, fn(u64)); 6] = [
+    ("frames: scan a read of 100 of 64 B", |times| {
+        let (mut scanner, read) = (frames::scanner(), frames::read(100, 64));
+        for _ in 0..times {
+            black_box(frames::scan(&mut scanner, black_box(&read)));
+        }
+    }),
     ("frames: sift a read of 1 of 64 B", |times| sift(times, 1, 64)),
     ("frames: sift a read of 1 of 16 KiB", |times| sift(times, 1, 16_384)),
     ("frames: sift a read of 100 of 64 B", |times| sift(times, 100, 64)),
