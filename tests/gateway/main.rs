@@ -17,6 +17,7 @@ mod forwarded_for;
 mod idle;
 mod refusals;
 mod relay;
+mod resumption;
 mod smuggling;
 mod tls;
 mod upgrade_safety;
