@@ -18,6 +18,9 @@ CRD := crds/websocketroutes.tidegate.io.yaml
 STATE ?= /tmp/tidegate-cluster
 NODES ?= 2
 
+# What `bench` measures beside what, see benches/side-by-side.
+export BENCH PROXIES REPEATS SCENARIOS
+
 .PHONY: help
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -89,9 +92,10 @@ cluster-down: ## End it and remove its state
 	tests/cluster/down --purge $(STATE)
 
 .PHONY: bench
-bench: ## Run the benchmarks of benches/
-	@compgen -G 'benches/*.rs' >/dev/null || { echo "bench: there are no benchmarks in benches/ yet" >&2; exit 1; }
+bench: build ## Run benches/, then side by side with other proxies (BENCH=FOLDER PROXIES= REPEATS= SCENARIOS=)
 	cargo bench
+	benches/instructions
+	benches/side-by-side
 
 # The program as all tests use it.
 .PHONY: debug-binary

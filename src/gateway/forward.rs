@@ -17,14 +17,11 @@ use tokio::time::{Sleep, sleep, timeout};
 use super::{
     balance::Seat,
     headers::{self, HopByHop, Sender},
-    http::{AnswerBody, ClientConnection, Facts, outgoing},
+    http::{AnswerBody, BackendOpen, ClientConnection, Facts, outgoing},
     refuse::{Refusal, RefusalReason},
     upstream,
 };
-use crate::{
-    table::{HttpMode, Rule},
-    telemetry::OpenGauge,
-};
+use crate::table::{HttpMode, Rule};
 
 impl ClientConnection {
     /// A request that asks for no WebSocket.
@@ -93,7 +90,7 @@ struct ForwardedBody {
     body: Incoming,
     idle: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
-    _held: (Seat, OpenGauge),
+    _held: (Seat, BackendOpen),
 }
 
 impl Body for ForwardedBody {

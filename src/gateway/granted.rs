@@ -12,7 +12,7 @@ use super::{
     balance::Seat,
     frames::Extensions,
     goodbye::{CloseCode, Side},
-    http::{AnswerBody, ClientConnection, Facts},
+    http::{AnswerBody, BackendOpen, ClientConnection, Facts},
     relay::{Ending, Legs, Traffic, relay},
     sessions::Entry,
     transport::Transport,
@@ -32,7 +32,7 @@ pub(super) struct Granted {
     pub(super) entry: Entry,
     pub(super) started: Instant,
     pub(super) _open: OpenGauge,
-    pub(super) _backend_open: OpenGauge,
+    pub(super) _backend_open: BackendOpen,
 }
 
 impl Granted {

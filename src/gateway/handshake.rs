@@ -1,11 +1,14 @@
 //! The opening handshake, both halves (RFC 6455 §4): pure checks of what a client asks and of what a backend answers.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request, response};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, request,
+    response,
+};
 use sha1::{Digest, Sha1};
 
 use super::{
-    headers::{HopByHop, tokens},
+    headers::{HopByHop, set_upgrade, tokens},
     refuse::{Refusal, RefusalReason},
 };
 
@@ -196,9 +199,17 @@ pub fn check_response(
     Ok(())
 }
 
-/// The `Sec-WebSocket-Accept` header for an [`Upgrade`].
-pub fn accept_header(upgrade: &Upgrade) -> HeaderValue {
-    HeaderValue::from_str(&upgrade.accept).expect("base64 is visible ASCII")
+/// Our 101 (RFC 6455 §4.2.2), made of the end-to-end headers that the backend chose.
+pub fn switching(chosen: &HeaderMap, upgrade: &Upgrade) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let accept = HeaderValue::from_str(&upgrade.accept).expect("base64 is visible ASCII");
+    let headers = response.headers_mut();
+    *headers = chosen.clone();
+    headers.remove(header::CONTENT_LENGTH);
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    set_upgrade(headers);
+    response
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, request};
+use http::{HeaderValue, Method, Request, Response, Uri, header, request};
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::task::spawn_local;
@@ -21,9 +21,10 @@ use super::{
     ListenerKind,
     admit::{Arrival, check_plaintext, find_rule},
     balance::Seat,
+    files::FileToken,
     frames::Extensions,
     granted::Granted,
-    handshake::{self, Upgrade},
+    handshake,
     headers::{self, HopByHop, Sender, X_REQUEST_ID},
     refuse::{Refusal, RefusalReason},
     transport::Transport,
@@ -50,6 +51,13 @@ pub(super) struct ClientConnection {
     pub(super) arrival: Arrival,
     /// Held for as long as the socket lives; dropping it frees its place with the worker.
     pub(super) _live: LiveToken,
+}
+
+/// An open connection to an endpoint: its place in the gauge and among the files.
+#[derive(Debug)]
+pub(super) struct BackendOpen {
+    _gauge: OpenGauge,
+    _file: FileToken,
 }
 
 /// One request, as far as it is known.
@@ -187,7 +195,8 @@ impl ClientConnection {
             Answer::Refused(response) => Ok(self.pass_refusal(facts, &rule, &seat, response)),
             Answer::Switched { parts, transport, early } => {
                 let extensions = Extensions::chosen(&parts.headers);
-                let response = switching(&parts.headers, &upgrade);
+                let response =
+                    handshake::switching(&parts.headers, &upgrade).map(|()| full(Bytes::new()));
                 metrics.connections_total.inc();
                 metrics.upgrade_duration.observe(facts.started.elapsed().as_secs_f64());
                 let granted = Granted {
@@ -223,13 +232,22 @@ impl ClientConnection {
         backend: &Backend,
         seat: &Seat,
         metrics: &RouteMetrics,
-    ) -> Result<(Transport, OpenGauge), Refusal> {
+    ) -> Result<(Transport, BackendOpen), Refusal> {
+        let file = self.worker.files.backend().ok_or_else(Refusal::out_of_files)?;
         let started = Instant::now();
-        let connected =
-            upstream::connect(seat.address(), backend.tls.as_deref(), rule.timeouts.connect).await;
+        let connected = upstream::connect(
+            seat.address(),
+            backend.tls.as_deref(),
+            rule.timeouts.connect,
+            metrics,
+        )
+        .await;
         metrics.backend_connect_duration.observe(started.elapsed().as_secs_f64());
-        let open = |transport| (transport, OpenGauge::new(&metrics.backend_connections_open));
-        connected.map(open).map_err(|mut refusal| {
+        let opened = |transport| {
+            let gauge = OpenGauge::new(&metrics.backend_connections_open);
+            (transport, BackendOpen { _gauge: gauge, _file: file })
+        };
+        connected.map(opened).map_err(|mut refusal| {
             let endpoint = format!("{} of {}:{}", seat.address(), backend.service, backend.port);
             refusal.source = Some(match refusal.source {
                 Some(source) => format!("{endpoint}: {source}"),
@@ -332,17 +350,6 @@ pub(super) fn outgoing<B>(
     parts.headers.insert(X_REQUEST_ID, facts.id.clone());
     parts.extensions.clear();
     Ok(Request::from_parts(parts, body))
-}
-
-/// Our 101, made of what the backend chose.
-fn switching(chosen: &http::HeaderMap, upgrade: &Upgrade) -> Response<AnswerBody> {
-    let mut response = Response::new(full(Bytes::new()));
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *response.headers_mut() = chosen.clone();
-    response.headers_mut().remove(header::CONTENT_LENGTH);
-    response.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, handshake::accept_header(upgrade));
-    headers::set_upgrade(response.headers_mut());
-    response
 }
 
 fn full(bytes: Bytes) -> AnswerBody {

@@ -1,23 +1,32 @@
 //! Listening sockets: bound before anything starts, accepted by one thread, shared out to the workers.
 
 use std::{
+    fmt::Display,
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener as StdTcpListener},
     sync::Arc,
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
-use super::{ListenerKind, worker::WorkerHandle};
+use super::{
+    ListenerKind,
+    files::{FileBudget, FileToken, out_of_files},
+    worker::WorkerHandle,
+};
 use crate::telemetry::GatewayMetrics;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 4096;
 /// The pause after the process has run out of something that accept needs.
 const BACK_OFF: Duration = Duration::from_millis(100);
+/// Accepting without a pause for so long ends a shortage.
+const CALM: Duration = Duration::from_secs(5);
+/// The label where that something is files.
+const FILE_LIMIT: &str = "file_limit";
 
 /// Binds a listening socket. `[::]` takes IPv4 as well, and is `0.0.0.0` on a machine without IPv6.
 pub fn bind(address: SocketAddr) -> io::Result<StdTcpListener> {
@@ -51,6 +60,7 @@ fn bind_as(address: SocketAddr) -> io::Result<StdTcpListener> {
 pub(super) fn spawn(
     listeners: Vec<(ListenerKind, StdTcpListener)>,
     workers: Vec<WorkerHandle>,
+    files: Arc<FileBudget>,
     metrics: Arc<GatewayMetrics>,
     mut end: watch::Receiver<bool>,
 ) -> io::Result<JoinHandle<()>> {
@@ -67,7 +77,14 @@ pub(super) fn spawn(
             let workers: Arc<[WorkerHandle]> = workers.into();
             let mut loops = JoinSet::new();
             for (kind, listener) in listeners {
-                loops.spawn(accept(kind, listener, Arc::clone(&workers), Arc::clone(&metrics)));
+                let acceptor = Acceptor {
+                    kind,
+                    workers: Arc::clone(&workers),
+                    files: Arc::clone(&files),
+                    metrics: Arc::clone(&metrics),
+                    shortage: Shortage::default(),
+                };
+                loops.spawn(acceptor.run(listener));
             }
             // An error means that the sender is gone: the program is ending as well.
             let _ = end.wait_for(|end| *end).await;
@@ -75,50 +92,120 @@ pub(super) fn spawn(
     })
 }
 
-async fn accept(
+/// Accepts on one listener.
+struct Acceptor {
     kind: ListenerKind,
-    listener: TcpListener,
     workers: Arc<[WorkerHandle]>,
+    files: Arc<FileBudget>,
     metrics: Arc<GatewayMetrics>,
-) {
-    let mut backing_off = false;
-    loop {
-        match listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
-            Ok((stream, peer)) => {
-                if backing_off {
-                    backing_off = false;
-                    tracing::info!(listener = kind.as_str(), "accepting connections again");
-                }
-                // Kernel hashing would be uneven: these sockets live for days.
-                let living = workers.iter().filter(|worker| !worker.ended());
-                match living.min_by_key(|worker| worker.live()) {
-                    Some(worker) => worker.hand(stream, peer, kind).await,
-                    None => metrics.accept_failed(kind.as_str(), "no_worker"),
-                }
-            }
-            Err(error) => {
-                let (reason, exhausted) = accept_reason(&error);
-                metrics.accept_failed(kind.as_str(), reason);
-                if exhausted {
-                    if !backing_off {
-                        backing_off = true;
-                        tracing::error!(listener = kind.as_str(), reason, %error, "connections cannot be accepted; trying on");
+    shortage: Shortage,
+}
+
+impl Acceptor {
+    async fn run(mut self, listener: TcpListener) {
+        loop {
+            match listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer)))
+            {
+                Ok((stream, peer)) => {
+                    // One client waits here with a file of the reserve, the others in the kernel's backlog.
+                    let file = self.place().await;
+                    if self.shortage.over(Instant::now()) {
+                        let listener = self.kind.as_str();
+                        tracing::info!(listener, "accepting connections again");
                     }
-                    tokio::time::sleep(BACK_OFF).await;
+                    // Kernel hashing would be uneven: these sockets live for days.
+                    let living = self.workers.iter().filter(|worker| !worker.ended());
+                    match living.min_by_key(|worker| worker.live()) {
+                        Some(worker) => worker.hand(stream, peer, self.kind, file).await,
+                        None => self.metrics.accept_failed(self.kind.as_str(), "no_worker"),
+                    }
                 }
+                Err(error) => match accept_reason(&error) {
+                    (reason, true) => self.back_off(reason, &error).await,
+                    (reason, false) => self.metrics.accept_failed(self.kind.as_str(), reason),
+                },
             }
         }
+    }
+
+    /// Waits for a place within the limit on files.
+    async fn place(&mut self) -> FileToken {
+        loop {
+            if let Some(file) = self.files.client() {
+                return file;
+            }
+            self.back_off(FILE_LIMIT, &"all files for connections are in use").await;
+        }
+    }
+
+    /// Counts, tells once, and pauses: trying again at once would spin.
+    async fn back_off(&mut self, reason: &'static str, error: &(dyn Display + Sync)) {
+        let listener = self.kind.as_str();
+        self.metrics.accept_failed(listener, reason);
+        if self.shortage.felt(Instant::now()) {
+            tracing::error!(listener, reason, %error, "connections cannot be accepted; trying on");
+        }
+        tokio::time::sleep(BACK_OFF).await;
+    }
+}
+
+/// A time in which accept lacks something. One line tells of its begin and one of its end, however many connections come
+/// and go at the brim.
+#[derive(Debug, Default)]
+struct Shortage(Option<Instant>);
+
+impl Shortage {
+    /// Something is lacking now. Whether this is the begin.
+    fn felt(&mut self, now: Instant) -> bool {
+        self.0.replace(now).is_none()
+    }
+
+    /// Nothing is lacking now. Whether it was the end.
+    fn over(&mut self, now: Instant) -> bool {
+        self.0.take_if(|last| now.duration_since(*last) >= CALM).is_some()
     }
 }
 
 /// The label for a failed accept, and whether it fails again at once.
 fn accept_reason(error: &io::Error) -> (&'static str, bool) {
     match error.raw_os_error() {
-        // EMFILE, ENFILE
-        Some(23 | 24) => ("file_limit", true),
+        _ if out_of_files(error) => (FILE_LIMIT, true),
         // ENOMEM, ENOBUFS
         Some(12 | 105) => ("memory", true),
         // ECONNABORTED, and what Linux passes on of a connection's own network errors: see accept(2)
         _ => ("connection", false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_is_told_once_and_ends_after_a_calm() {
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        let mut shortage = Shortage::default();
+        assert!(!shortage.over(start), "there is none yet");
+        assert!(shortage.felt(start));
+        assert!(!shortage.over(after(100)), "a place at the brim is no end");
+        assert!(!shortage.felt(after(4000)) && !shortage.over(after(8999)));
+        assert!(shortage.over(after(9000)));
+        assert!(!shortage.over(after(9001)) && shortage.felt(after(9002)));
+    }
+
+    #[test]
+    fn what_fails_again_at_once_is_told_from_what_one_client_did() {
+        let reason = |code| accept_reason(&io::Error::from_raw_os_error(code));
+        for (code, expected) in [
+            (23, (FILE_LIMIT, true)),
+            (24, (FILE_LIMIT, true)),
+            (12, ("memory", true)),
+            (105, ("memory", true)),
+            (103, ("connection", false)),
+            (110, ("connection", false)),
+        ] {
+            assert_eq!(reason(code), expected, "{code}");
+        }
     }
 }

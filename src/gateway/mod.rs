@@ -2,17 +2,18 @@
 //!
 //! Serves whatever table is in the cell; never waits for the control plane and knows nothing of Kubernetes. What
 //! peers send is judged by pure functions (`handshake`, `headers`, `admit`, `balance`, `frames`); `http` and `worker` do
-//! the I/O around them.
+//! the I/O around them. Those of them that are public are so for benchmarks and fuzz targets.
 
 mod admit;
 mod balance;
 mod drain;
+mod files;
 mod forward;
 pub mod frames;
 mod goodbye;
 mod granted;
-mod handshake;
-mod headers;
+pub mod handshake;
+pub mod headers;
 mod http;
 mod listen;
 mod refuse;
@@ -39,7 +40,7 @@ use std::{
 use ipnet::IpNet;
 use tokio::sync::watch;
 
-use self::{balance::EndpointLoad, worker::WorkerParts};
+use self::{balance::EndpointLoad, files::FileBudget, worker::WorkerParts};
 pub use self::{
     drain::DrainSettings, goodbye::CloseCause, goodbye::CloseCode, listen::bind,
     refuse::RefusalReason, tls::FallbackCertificate,
@@ -136,11 +137,13 @@ impl Gateway {
         metrics: Arc<GatewayMetrics>,
     ) -> io::Result<Self> {
         let (sender, shutdown) = watch::channel(false);
+        let files = Arc::new(FileBudget::of_process()?);
         let (end, ended) = watch::channel(false);
         let open = OpenConnections::default();
         let parts = WorkerParts {
             table,
             load: EndpointLoad::default(),
+            files: Arc::clone(&files),
             metrics: Arc::clone(&metrics),
             settings: Arc::new(settings),
             open: Arc::clone(&open.0),
@@ -152,7 +155,7 @@ impl Gateway {
             handles.push(handle);
             workers.push(thread);
         }
-        let acceptor = listen::spawn(listeners, handles, metrics, ended)?;
+        let acceptor = listen::spawn(listeners, handles, files, metrics, ended)?;
         Ok(Self { shutdown: sender, workers, end, acceptor, open })
     }
 

@@ -31,6 +31,8 @@ pub enum RefusalReason {
     BackendRefused,
     /// The endpoint's 101 is not a sound one (RFC 6455 §4.1).
     BackendBadHandshake,
+    /// The gateway has as many sockets as it may have files.
+    LimitFiles,
     /// The gateway is shutting down.
     Draining,
     /// The client left, or lost patience, before it was answered: nobody was told.
@@ -39,7 +41,7 @@ pub enum RefusalReason {
 
 impl RefusalReason {
     /// Every reason, for tests and docs.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NoRoute,
         Self::NotWebsocket,
         Self::BadVersion,
@@ -51,6 +53,7 @@ impl RefusalReason {
         Self::BackendTimeout,
         Self::BackendRefused,
         Self::BackendBadHandshake,
+        Self::LimitFiles,
         Self::Draining,
         Self::ClientGone,
     ];
@@ -69,6 +72,7 @@ impl RefusalReason {
             Self::BackendTimeout => "backend_timeout",
             Self::BackendRefused => "backend_refused",
             Self::BackendBadHandshake => "backend_bad_handshake",
+            Self::LimitFiles => "limit_files",
             Self::Draining => "draining",
             Self::ClientGone => "client_gone",
         }
@@ -82,7 +86,9 @@ impl RefusalReason {
             Self::BadHandshake | Self::ClientGone => StatusCode::BAD_REQUEST,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Plaintext => StatusCode::FORBIDDEN,
-            Self::NoEndpoints | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoEndpoints | Self::LimitFiles | Self::Draining => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::BackendConnect | Self::BackendRefused | Self::BackendBadHandshake => {
                 StatusCode::BAD_GATEWAY
             }
@@ -108,6 +114,14 @@ pub struct Refusal {
 pub(super) const REASON_HEADER: &str = "tidegate-reason";
 
 impl Refusal {
+    /// There is no file left for the socket to an endpoint.
+    pub fn out_of_files() -> Self {
+        Self::new(
+            RefusalReason::LimitFiles,
+            "The gateway has as many connections as it may have open files: try again soon.",
+        )
+    }
+
     /// A refusal with a sentence.
     pub fn new(reason: RefusalReason, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { reason, detail: detail.into(), location: None, source: None }
@@ -151,6 +165,11 @@ impl Refusal {
                 set(header::UPGRADE, HeaderValue::from_static("websocket"));
                 set(header::CONNECTION, HeaderValue::from_static("upgrade"));
                 set(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            RefusalReason::LimitFiles => {
+                set(header::RETRY_AFTER, HeaderValue::from_static("5"));
+                // Its own socket is one of those that are too many.
+                set(header::CONNECTION, HeaderValue::from_static("close"));
             }
             RefusalReason::Draining | RefusalReason::NoEndpoints => {
                 set(header::RETRY_AFTER, HeaderValue::from_static("5"));

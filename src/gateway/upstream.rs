@@ -1,7 +1,7 @@
 //! The backend's leg: reach an endpoint, ask it for the upgrade, judge its answer. A connection that saw an
 //! upgrade is never used for anything else.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, response};
@@ -14,13 +14,14 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::spawn_local, time::timeout};
 
 use super::{
+    files::out_of_files,
     handshake::check_response,
     headers::HopByHop,
     refuse::{Refusal, RefusalReason},
     socket, tls,
     transport::Transport,
 };
-use crate::table::BackendTls;
+use crate::{table::BackendTls, telemetry::RouteMetrics};
 
 /// How much of a refusing backend's body is passed on, bytes.
 const MAX_REFUSAL_BODY: usize = 64 * 1024;
@@ -52,16 +53,23 @@ pub async fn connect(
     address: SocketAddr,
     backend_tls: Option<&BackendTls>,
     limit: Duration,
+    metrics: &RouteMetrics,
 ) -> Result<Transport, Refusal> {
     let attempt = async {
         let stream = TcpStream::connect(address).await?;
         socket::tune(&stream)?;
         let Some(backend_tls) = backend_tls else { return Ok(Transport::Plain(stream)) };
         let stream = tls::connect(stream, backend_tls).await?;
-        std::io::Result::Ok(Transport::Client(Box::new(stream)))
+        io::Result::Ok(Transport::Client(Box::new(stream)))
     };
     match timeout(limit, attempt).await {
         Ok(Ok(transport)) => Ok(transport),
+        Ok(Err(error)) if out_of_files(&error) => Err(Refusal::out_of_files().because(error)),
+        Ok(Err(error)) if out_of_ports(&error) => {
+            metrics.backend_ports_exhausted.inc();
+            let detail = "The gateway has run out of local ports towards the backend's endpoint.";
+            Err(Refusal::new(RefusalReason::BackendConnect, detail).because(error))
+        }
         Ok(Err(error)) => {
             tracing::debug!(%address, %error, "endpoint not reached");
             let tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
@@ -77,6 +85,11 @@ pub async fn connect(
             "The backend's endpoint could not be reached within the route's timeouts.connect.",
         )),
     }
+}
+
+/// Whether every local port is in use towards one address and port: EADDRNOTAVAIL, see connect(2).
+fn out_of_ports(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
 /// Asks for the upgrade and waits for the answer's head, at most `limit`.

@@ -23,8 +23,16 @@ use tokio::{
 };
 
 use super::{
-    GatewaySettings, ListenerKind, admit::Arrival, balance::EndpointLoad, drain::drain, http,
-    refuse::RefusalReason, sessions::Sessions, socket, tls, transport::Transport,
+    GatewaySettings, ListenerKind,
+    admit::Arrival,
+    balance::EndpointLoad,
+    drain::drain,
+    files::{FileBudget, FileToken},
+    http,
+    refuse::RefusalReason,
+    sessions::Sessions,
+    socket, tls,
+    transport::Transport,
 };
 use crate::{table::TableCell, telemetry::GatewayMetrics};
 
@@ -36,6 +44,7 @@ const HAND_OVER: usize = 256;
 pub(super) struct WorkerParts {
     pub(super) table: Arc<TableCell>,
     pub(super) load: EndpointLoad,
+    pub(super) files: Arc<FileBudget>,
     pub(super) metrics: Arc<GatewayMetrics>,
     pub(super) settings: Arc<GatewaySettings>,
     /// Connections of all workers.
@@ -49,6 +58,7 @@ pub(super) struct Worker {
     pub(super) index: usize,
     pub(super) table: Arc<TableCell>,
     pub(super) load: EndpointLoad,
+    pub(super) files: Arc<FileBudget>,
     pub(super) metrics: Arc<GatewayMetrics>,
     pub(super) settings: Arc<GatewaySettings>,
     pub(super) sessions: Rc<Sessions>,
@@ -79,7 +89,7 @@ pub(super) struct WorkerHandle {
 
 /// Counts one socket of a worker for as long as it exists.
 #[derive(Debug)]
-pub(super) struct LiveToken(Arc<AtomicUsize>);
+pub(super) struct LiveToken(Arc<AtomicUsize>, #[expect(dead_code, reason = "held")] FileToken);
 
 impl Drop for LiveToken {
     fn drop(&mut self) {
@@ -105,9 +115,10 @@ impl WorkerHandle {
         stream: StdTcpStream,
         peer: SocketAddr,
         listener: ListenerKind,
+        file: FileToken,
     ) {
         self.live.fetch_add(1, Relaxed);
-        let live = LiveToken(Arc::clone(&self.live));
+        let live = LiveToken(Arc::clone(&self.live), file);
         let _ = self.sender.send(Accepted { stream, peer, listener, live }).await;
     }
 }
@@ -145,6 +156,7 @@ async fn run(index: usize, parts: WorkerParts, mut accepted: mpsc::Receiver<Acce
         index,
         table: parts.table,
         load: parts.load,
+        files: parts.files,
         metrics: parts.metrics,
         settings: parts.settings,
         sessions: Rc::new(Sessions::new(parts.open)),

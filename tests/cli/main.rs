@@ -3,5 +3,7 @@
 
 mod bad_input;
 mod dev;
+mod files;
+mod ports;
 mod program;
 mod serve;

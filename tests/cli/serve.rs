@@ -207,3 +207,19 @@ fn it_takes_as_many_files_as_the_system_lets_it_have() {
     let words: Vec<_> = line.split_whitespace().collect();
     assert_eq!(words[3..5], ["1024", "1024"], "{line}");
 }
+
+#[test]
+fn freed_memory_is_given_back_by_threads_of_the_allocator_unless_the_environment_says_else() {
+    let threads = |command: &mut std::process::Command| {
+        let program = Program::start(command);
+        program.says("ready\n");
+        let tasks = fs::read_dir(format!("/proc/{}/task", program.id())).unwrap();
+        let names =
+            tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")).unwrap());
+        names.filter(|name| name.starts_with("jemalloc")).count()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    assert!(threads(&mut serve(folder.path())) > 0);
+    let mut other = serve(folder.path());
+    assert_eq!(threads(other.env("_RJEM_MALLOC_CONF", "background_thread:false")), 0);
+}

@@ -200,3 +200,21 @@ proptest! {
         let _ = check(&[good(), lines].concat());
     }
 }
+
+#[test]
+fn our_101_has_our_accept_and_what_the_backend_chose_but_no_length() {
+    let upgrade = check(&good()).unwrap();
+    let (chosen, _) = request(&[
+        ("sec-websocket-protocol", "graphql-ws"),
+        ("sec-websocket-accept", "somebody else's"),
+        ("content-length", "0"),
+    ]);
+    let answer = switching(&chosen, &upgrade);
+    assert_eq!(answer.status(), 101);
+    let get = |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap());
+    assert_eq!(get("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert_eq!(get("sec-websocket-protocol"), Some("graphql-ws"));
+    assert_eq!((get("upgrade"), get("connection")), (Some("websocket"), Some("Upgrade")));
+    assert_eq!(get("content-length"), None);
+    assert_eq!(answer.headers().get_all("sec-websocket-accept").iter().count(), 1);
+}

@@ -1,0 +1,59 @@
+//! An opening handshake with what browsers and common servers send.
+
+use http::{HeaderMap, Method, Request, Response, Version, response};
+use tidegate::gateway::{
+    handshake::{Upgrade, check_request, check_response, switching},
+    headers::HopByHop,
+};
+
+/// The example of RFC 6455 §1.3.
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// What a browser asks with.
+pub fn request() -> HeaderMap {
+    let request = Request::get("/ws/rooms/17")
+        .header("host", "chat.example.com")
+        .header("connection", "Upgrade")
+        .header("pragma", "no-cache")
+        .header("cache-control", "no-cache")
+        .header(
+            "user-agent",
+            "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+        )
+        .header("upgrade", "websocket")
+        .header("origin", "https://chat.example.com")
+        .header("sec-websocket-version", "13")
+        .header("accept-encoding", "gzip, deflate, br, zstd")
+        .header("accept-language", "en-GB,en;q=0.9")
+        .header("cookie", "session=0123456789abcdef0123456789abcdef")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .header("sec-websocket-extensions", "permessage-deflate; client_max_window_bits")
+        .header("sec-websocket-protocol", "graphql-transport-ws, graphql-ws");
+    request.body(()).unwrap().into_parts().0.headers
+}
+
+/// What a backend answers.
+pub fn answer() -> response::Parts {
+    let answer = Response::builder()
+        .status(101)
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-accept", ACCEPT)
+        .header("sec-websocket-protocol", "graphql-ws")
+        .header("sec-websocket-extensions", "permessage-deflate; client_max_window_bits=15")
+        .header("date", "Sun, 22 Nov 2026 12:00:00 GMT");
+    answer.body(()).unwrap().into_parts().0
+}
+
+/// The client's half: hop-by-hop headers off, judged, answered with what the backend chose.
+pub fn client_half(mut request: HeaderMap, chosen: &HeaderMap) -> Response<()> {
+    let hop = HopByHop::take(&mut request);
+    let upgrade: Upgrade = check_request(&Method::GET, Version::HTTP_11, &request, &hop).unwrap();
+    switching(chosen, &upgrade)
+}
+
+/// The backend's half: hop-by-hop headers off, judged.
+pub fn backend_half(mut answer: response::Parts, request: &HeaderMap) {
+    let hop = HopByHop::take(&mut answer.headers);
+    check_response(&answer, &hop, ACCEPT, request).unwrap();
+}

@@ -1,0 +1,117 @@
+//! The files that the data plane may take: a count of its sockets that ends before the system's limit does.
+//!
+//! Pure counting, nothing is opened here. The rest is for others: the admin port, the API server, and the answer to
+//! clients for whose backend nothing is left.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicUsize,
+            Ordering::{AcqRel, Acquire},
+        },
+    },
+};
+
+/// Files that the data plane leaves to others: the admin port, watches, log, reloads.
+const RESERVE: usize = 48;
+/// Files that only clients may take: those of clients who are told that the gateway is full.
+const TELLING: usize = 16;
+
+/// How many sockets the data plane has, and may have.
+#[derive(Debug)]
+pub(super) struct FileBudget {
+    used: AtomicUsize,
+    for_clients: usize,
+    for_backends: usize,
+}
+
+/// One socket of the data plane; gives its place back when dropped.
+#[derive(Debug)]
+pub(super) struct FileToken(Arc<FileBudget>);
+
+impl FileBudget {
+    /// Of a process that may have `limit` files and has `open` of them already. Where there are few, most are still for
+    /// sockets.
+    pub(super) fn new(limit: usize, open: usize) -> Self {
+        let free = limit.saturating_sub(open);
+        let for_clients = free - RESERVE.min(free / 4);
+        let for_backends = for_clients - TELLING.min(for_clients / 4);
+        Self { used: AtomicUsize::new(0), for_clients, for_backends }
+    }
+
+    /// Of this process, as it is now.
+    pub(super) fn of_process() -> io::Result<Self> {
+        let limit = rlimit::Resource::NOFILE.get_soft()?;
+        let open = std::fs::read_dir("/proc/self/fd")?.count();
+        Ok(Self::new(usize::try_from(limit).unwrap_or(usize::MAX), open))
+    }
+
+    /// A place for a client's socket.
+    pub(super) fn client(self: &Arc<Self>) -> Option<FileToken> {
+        self.take(self.for_clients)
+    }
+
+    /// A place for a socket to an endpoint.
+    pub(super) fn backend(self: &Arc<Self>) -> Option<FileToken> {
+        self.take(self.for_backends)
+    }
+
+    fn take(self: &Arc<Self>, most: usize) -> Option<FileToken> {
+        let more = |used| (used < most).then_some(used + 1);
+        self.used.fetch_update(AcqRel, Acquire, more).ok()?;
+        Some(FileToken(Arc::clone(self)))
+    }
+}
+
+impl Drop for FileToken {
+    fn drop(&mut self) {
+        self.0.used.fetch_sub(1, AcqRel);
+    }
+}
+
+/// Whether the process (EMFILE) or the system (ENFILE) has no file left: see open(2).
+pub(super) fn out_of_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget(limit: usize, open: usize) -> Arc<FileBudget> {
+        Arc::new(FileBudget::new(limit, open))
+    }
+
+    #[test]
+    fn backends_end_before_clients_and_clients_before_the_limit() {
+        let files = budget(1000, 100);
+        let mut held: Vec<_> = std::iter::from_fn(|| files.backend()).collect();
+        assert_eq!(held.len(), 900 - RESERVE - TELLING);
+        held.extend(std::iter::from_fn(|| files.client()));
+        assert_eq!(held.len(), 900 - RESERVE);
+        assert!(files.client().is_none() && files.backend().is_none());
+    }
+
+    #[test]
+    fn a_dropped_token_is_a_place_again() {
+        let files = budget(1000, 100);
+        let mut held: Vec<_> = std::iter::from_fn(|| files.client()).collect();
+        held.pop();
+        assert!(files.backend().is_none(), "the last places are for clients");
+        held.push(files.client().unwrap());
+        assert!(files.client().is_none());
+        drop(held);
+        assert!(files.backend().is_some());
+    }
+
+    #[test]
+    fn a_small_limit_still_serves_and_one_that_is_passed_does_not_overflow() {
+        let files = budget(48, 16);
+        assert_eq!((files.for_clients, files.for_backends), (24, 18));
+        assert!(budget(20, 30).client().is_none());
+        let endless = budget(usize::MAX, 30);
+        assert!(endless.client().is_some() && endless.backend().is_some());
+    }
+}
