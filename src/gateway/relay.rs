@@ -24,7 +24,7 @@ use self::{
 };
 use super::{
     frames::{Extensions, FrameScanner, Role},
-    goodbye::{CloseCause, CloseCode, Side, Words, bereaved, farewell},
+    goodbye::{CloseCause, CloseCode, Side, answer, bereaved, farewell},
     sessions::{Request, Session},
     sieve::{Finding, Sieve},
     transport::Transport,
@@ -249,6 +249,7 @@ impl Relay<'_> {
     fn begin_closing(&mut self) {
         if self.phase == Phase::Open {
             self.phase = Phase::PeersClosing(Instant::now() + self.rule.timeouts.close);
+            self.lift_throttle();
         }
     }
 
@@ -257,7 +258,7 @@ impl Relay<'_> {
         let told = ended.other();
         // Its own Close frame was not answered: this is the answer then (RFC 6455 §5.5.1).
         let words = match self.direction(told).close {
-            Some(code) => Words { code, reason: "" },
+            Some(code) => answer(code),
             None => bereaved(told),
         };
         self.direction(ended).finish(Some(words));
@@ -280,6 +281,7 @@ impl Relay<'_> {
     fn say_goodbye(&mut self, cause: CloseCause, at_fault: Option<Side>, detail: &'static str) {
         self.note_end(cause, at_fault, detail);
         self.phase = Phase::Farewell(Instant::now() + self.rule.timeouts.close);
+        self.lift_throttle();
         let code = self.rule.drain.close_code;
         for told in [Side::Client, Side::Backend] {
             let words = farewell(cause, told, at_fault, detail, code);
@@ -336,7 +338,10 @@ impl Future for Relay<'_> {
             if this.poll_move(cx).is_ready() {
                 break Poll::Ready(this.ending());
             }
-            this.note_signs_of_life(before[0].0 + before[1].0);
+            if this.note_signs_of_life(before[0].0 + before[1].0) {
+                // After the others of this worker.
+                cx.waker().wake_by_ref();
+            }
             if this.poll_deadline(cx).is_pending() {
                 break Poll::Pending;
             }

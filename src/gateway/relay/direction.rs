@@ -155,6 +155,11 @@ impl Direction {
         self.budget == 0 && self.sieve.ripe()
     }
 
+    /// Whether the sender is not read for now: for the receiver's sake, or for want of tokens.
+    pub(super) const fn is_held_up(&self) -> bool {
+        self.stalled.is_some() || self.is_throttled()
+    }
+
     /// Whether bytes, or a Ping of ours, wait for the receiver.
     pub(super) fn has_backlog(&self) -> bool {
         self.unflushed || self.ping.is_some() || !self.rest.is_empty()
@@ -262,7 +267,13 @@ impl Direction {
         }
         self.stalled = None;
         ready!(result)?;
-        if self.ended || (self.passing == Passing::Nothing && answered) {
+        // Once both peers have said Close, a server ends the connection (RFC 6455 §7.1.1), which we are to the client. The
+        // backend is waited for: whose end comes first keeps the port pair occupied for a while.
+        let done = match self.role {
+            Role::Server => self.passing == Passing::Nothing || self.close.is_some(),
+            Role::Client => self.passing == Passing::Nothing,
+        };
+        if self.ended || (done && answered) {
             ready!(Pin::new(to).poll_shutdown(cx))?;
             self.shut = true;
         }

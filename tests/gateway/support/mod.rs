@@ -5,6 +5,7 @@ mod flow;
 mod frames;
 mod harness;
 mod peer;
+mod stage;
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ pub use self::{
     frames::{Frame, OpCode},
     harness::{Harness, Hosts, echo_backend, host, open_over, prefix, rule, tls_host},
     peer::{ACCEPT, Backend, Head, KEY, Peer, switching, upgrade_request, upgrade_with},
+    stage::{Stage, Wire},
 };
 
 /// Everything that a test waits for happens within it; only a failing test takes so long.
