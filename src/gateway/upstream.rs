@@ -65,7 +65,6 @@ pub async fn connect(
     match timeout(limit, attempt).await {
         Ok(Ok(transport)) => Ok(transport),
         Ok(Err(error)) => {
-            tracing::debug!(%address, %error, "endpoint not reached");
             let tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
             let detail = if tls {
                 "TLS with the backend's endpoint failed: its certificate may not be the one that the route expects."

@@ -29,6 +29,7 @@ pub struct GatewayMetrics {
     http_requests: IntCounterVec,
     backend_connections_open: IntGaugeVec,
     backend_connect_duration: HistogramVec,
+    backend_connect_failures: IntCounterVec,
     tls_failures: IntCounterVec,
     tls_fallback: IntCounterVec,
     accept_errors: IntCounterVec,
@@ -55,6 +56,8 @@ pub struct RouteMetrics {
     pub backend_connections_open: IntGauge,
     /// TCP and TLS to an endpoint, seconds.
     pub backend_connect_duration: Histogram,
+    /// Attempts to reach an endpoint that failed.
+    pub backend_connect_failures: IntCounter,
     /// From a Ping of ours to the client's Pong, seconds.
     pub client_ping_rtt: Histogram,
     /// From a Ping of ours to the backend's Pong, seconds.
@@ -167,6 +170,11 @@ impl GatewayMetrics {
                 "TCP and, where used, TLS to an endpoint.",
                 FAST,
             )?,
+            backend_connect_failures: counter(
+                names::BACKEND_CONNECT_FAILURES_TOTAL,
+                "Attempts to reach an endpoint that failed; another endpoint may have been reached then.",
+                &[NAMESPACE, ROUTE],
+            )?,
             tls_failures: counter(
                 names::TLS_HANDSHAKE_FAILURES_TOTAL,
                 "TLS handshakes with clients that failed, by reason.",
@@ -208,6 +216,7 @@ impl GatewayMetrics {
                 connection_duration: self.connection_duration.with_label_values(&named),
                 backend_connections_open: self.backend_connections_open.with_label_values(&named),
                 backend_connect_duration: self.backend_connect_duration.with_label_values(&named),
+                backend_connect_failures: self.backend_connect_failures.with_label_values(&named),
                 client_ping_rtt: self.ping_rtt.with_label_values(&[namespace, route, "client"]),
                 backend_ping_rtt: self.ping_rtt.with_label_values(&[namespace, route, "backend"]),
                 traffic: self.traffic.shard(namespace, route),

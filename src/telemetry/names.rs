@@ -26,6 +26,8 @@ pub const HTTP_REQUESTS_TOTAL: &str = "tidegate_http_requests_total";
 pub const BACKEND_CONNECTIONS_OPEN: &str = "tidegate_backend_connections_open";
 /// TCP and TLS to an endpoint, seconds. Labels: namespace, route.
 pub const BACKEND_CONNECT_DURATION_SECONDS: &str = "tidegate_backend_connect_duration_seconds";
+/// Attempts to reach an endpoint that failed; another endpoint may have been reached then. Labels: namespace, route.
+pub const BACKEND_CONNECT_FAILURES_TOTAL: &str = "tidegate_backend_connect_failures_total";
 /// TLS handshakes with clients that failed. Labels: reason.
 pub const TLS_HANDSHAKE_FAILURES_TOTAL: &str = "tidegate_tls_handshake_failures_total";
 /// TLS handshakes that were done with the self-made certificate. Labels: cause.

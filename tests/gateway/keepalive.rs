@@ -361,7 +361,8 @@ fn a_client_that_is_not_read_is_not_blamed_for_its_silence() {
         rule.timeouts.close = Duration::from_millis(50);
     });
     let (client, mut server) = stage.open();
-    let frames = 384;
+    SockRef::from(&server.socket).set_recv_buffer_size(64 * 1024).unwrap();
+    let frames = 128;
     let mut reader = Peer::over(&client.socket);
     let sent = send_all(client, Frame::bytes(OpCode::Binary, &[9; 64 * 1024], MASK), frames);
     await_standstill(&sent);

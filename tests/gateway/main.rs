@@ -10,8 +10,10 @@ mod support;
 
 mod backend_tls;
 mod balancing;
+mod bereaved;
 mod budgets;
 mod closing;
+mod drain;
 mod endings;
 mod forward;
 mod forwarded_for;

@@ -1,6 +1,7 @@
 //! A gateway to test, peers to test it with, and certificates for both.
 
 mod certificates;
+mod crowd;
 mod flow;
 mod frames;
 mod harness;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 pub use self::{
     certificates::{Authority, Certificate, client_config, only_tls12, server_config},
+    crowd::{EchoProcess, assert_even, goodbyes, raise_file_limit},
     flow::{await_standstill, send_all},
     frames::{Frame, OpCode},
     harness::{Harness, Hosts, echo_backend, host, open_over, prefix, rule, tls_host},
