@@ -3,5 +3,6 @@
 
 mod bad_input;
 mod dev;
+mod drain;
 mod program;
 mod serve;

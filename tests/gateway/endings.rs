@@ -335,6 +335,21 @@ fn a_peer_that_never_reads_is_reset_and_the_other_is_told() {
     }
 }
 
+#[test]
+fn a_gateway_that_shuts_down_says_so_to_both() {
+    for wire in Wire::BOTH {
+        let mut stage = Stage::new(wire, |rule| rule.drain.close_code = 3000);
+        let pair = stage.open();
+        let running = stage.gateway.take_gateway();
+        let down = std::thread::spawn(move || running.shut_down());
+        let words = "gateway is shutting down";
+        assert_farewell(pair, (3000, words), (1001, words));
+        down.join().unwrap();
+        let codes = [(TO_CLIENT, "3xxx"), (TO_BACKEND, "1001"), (UP, "3xxx"), (DOWN, "1001")];
+        stage.assert_ended("drain", 1, &codes);
+    }
+}
+
 /// Frames that break a rule, and those that must come before; none where this peer cannot break it.
 fn breaches(violation: Violation, who: Who) -> Vec<(Vec<u8>, Vec<u8>)> {
     let frame = |fin, opcode, payload: &[u8]| who.frame(fin, opcode, payload);

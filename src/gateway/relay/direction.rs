@@ -129,10 +129,11 @@ impl Direction {
         self.close.is_some() || self.said.is_some()
     }
 
-    /// Whether nothing is left to do in it.
+    /// Whether nothing is left to do in it: nothing more goes to the receiver, and the sender has said Close, which is waited
+    /// for even if it goes nowhere, or has ended. One that is not listened to has to end.
     pub(super) fn over(&self) -> bool {
-        let received = self.shut || (self.dead && self.closing());
-        received && (!self.deaf || self.ended)
+        let sent = if self.deaf { self.ended } else { self.closing() };
+        sent && (self.shut || self.dead)
     }
 
     /// Whether all that the sender sends still passes.
