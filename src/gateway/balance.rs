@@ -101,12 +101,12 @@ impl Drop for Seat {
 }
 
 /// Among the endpoints that are `eligible`: weight decides between backends, `live` connections within one.
-fn pick<'a>(
-    backends: &'a [Backend],
+fn pick(
+    backends: &[Backend],
     eligible: impl Fn(&Endpoint) -> bool,
     live: impl Fn(&Endpoint) -> usize,
     random: u64,
-) -> Option<(&'a Backend, &'a Endpoint)> {
+) -> Option<(&Backend, &Endpoint)> {
     let backend = pick_backend(backends, &eligible, random)?;
     let endpoint = least_connections(&backend.endpoints, eligible, live, random >> 32)?;
     Some((backend, endpoint))

@@ -61,7 +61,7 @@ pub(super) async fn drain(sessions: &Rc<Sessions>, settings: DrainSettings) {
             }
             session.ask(goodbye);
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     let ended = async {
         // The turns of those that have left by themselves are not waited for.
