@@ -138,10 +138,10 @@ pub enum Plaintext {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new(
-        "!has(self.keepalive.clientPing) || duration(self.keepalive.clientPing) == duration('0s') || duration(self.timeouts.idle) == duration('0s') || duration(self.keepalive.clientPing) < duration(self.timeouts.idle)"
+        "!has(self.keepalive.clientPing) || duration(self.timeouts.idle) == duration('0s') || duration(self.keepalive.clientPing) < duration(self.timeouts.idle)"
     ).message("keepalive.clientPing must be shorter than timeouts.idle: pings are no activity, so that a quiet connection would end as idle before its first one; lower clientPing, raise idle, or write 'clientPing: 0s' for none"),
     validation = Rule::new(
-        "duration(self.keepalive.backendPing) == duration('0s') || duration(self.timeouts.idle) == duration('0s') || duration(self.keepalive.backendPing) < duration(self.timeouts.idle)"
+        "duration(self.timeouts.idle) == duration('0s') || duration(self.keepalive.backendPing) < duration(self.timeouts.idle)"
     ).message("keepalive.backendPing must be shorter than timeouts.idle: pings are no activity, so that a quiet connection would end as idle before its first one; lower backendPing, raise idle, or write 'backendPing: 0s' for none")
 )]
 pub struct RouteRule {

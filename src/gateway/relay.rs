@@ -13,6 +13,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -30,6 +31,9 @@ use super::{
     transport::Transport,
 };
 use crate::{table::Rule, telemetry::RouteMetrics};
+
+/// How long a side's answers to a peer that broke a rule may take, before that peer is told.
+const ANSWERS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a relay is made of.
 #[derive(Debug)]
@@ -199,7 +203,10 @@ impl Relay<'_> {
 
     fn handle(&mut self, sender: Side, event: Event) {
         match event {
-            Event::Found(Finding::Close(_)) => self.note_closed(sender),
+            Event::Found(Finding::Close(_)) => {
+                self.note_closed(sender);
+                self.direction(sender).interrupt();
+            }
             Event::Found(Finding::Violation(violation)) => {
                 self.say_goodbye(CloseCause::ProtocolError, Some(sender), violation.as_str());
             }
@@ -208,11 +215,13 @@ impl Relay<'_> {
             }
             Event::Ended => {
                 self.note_closed(sender);
+                self.direction(sender).interrupt();
                 self.tell_ended(sender);
             }
             Event::ReadFault(error) => {
                 self.note_fault(sender, &error);
                 self.direction(sender.other()).give_up_receiver();
+                self.direction(sender).interrupt();
                 self.tell_ended(sender);
             }
             Event::WriteFault(error) => {
@@ -280,12 +289,22 @@ impl Relay<'_> {
     /// Ends the connection on our part: a Close frame to each side, at the next boundary.
     fn say_goodbye(&mut self, cause: CloseCause, at_fault: Option<Side>, detail: &'static str) {
         self.note_end(cause, at_fault, detail);
-        self.phase = Phase::Farewell(Instant::now() + self.rule.timeouts.close);
+        let broken = matches!(cause, CloseCause::ProtocolError | CloseCause::MessageTooBig);
+        let close = self.rule.timeouts.close;
+        let patience = if broken { close.min(ANSWERS_TIMEOUT) } else { close };
+        self.phase = Phase::Farewell(Instant::now() + patience);
         self.lift_throttle();
         let code = self.rule.drain.close_code;
         for told in [Side::Client, Side::Backend] {
             let words = farewell(cause, told, at_fault, detail, code);
-            self.direction(told.other()).finish(words);
+            let direction = self.direction(told.other());
+            match words {
+                // What it said before is being answered: the answers come first.
+                Some(words) if broken && at_fault == Some(told) => {
+                    direction.finish_after_sender(words);
+                }
+                words => direction.finish(words),
+            }
         }
         if let Some(side) = at_fault {
             self.direction(side).turn_deaf();

@@ -46,6 +46,8 @@ pub struct Sieve {
     ripe: bool,
     /// Payload of our pings towards the sender; none of them was sent if zero.
     token: u64,
+    /// A Close frame is told, but does not pass.
+    swallows_close: bool,
     /// Nothing passes any more.
     finished: bool,
 }
@@ -53,7 +55,14 @@ pub struct Sieve {
 impl Sieve {
     /// A sieve that begins with bytes that have come already.
     pub fn new(scanner: FrameScanner, early: &[u8]) -> Self {
-        Self { scanner, held: early.to_vec(), ripe: !early.is_empty(), token: 0, finished: false }
+        Self {
+            scanner,
+            held: early.to_vec(),
+            ripe: !early.is_empty(),
+            token: 0,
+            swallows_close: false,
+            finished: false,
+        }
     }
 
     /// Bytes that have to be in front of those that are sifted next.
@@ -77,6 +86,16 @@ impl Sieve {
             self.token = fastrand::u64(..);
         }
         self.token.to_ne_bytes()
+    }
+
+    /// Lets no Close frame pass any more.
+    pub fn swallow_close(&mut self) {
+        self.swallows_close = true;
+    }
+
+    /// Whether a Close frame would not pass.
+    pub const fn swallows_close(&self) -> bool {
+        self.swallows_close
     }
 
     /// Lets nothing pass any more.
@@ -141,6 +160,9 @@ impl Sieve {
                                 sifted.finding = Some(Finding::Close(code));
                                 // No data may follow (§5.5.1).
                                 self.finished = true;
+                                if self.swallows_close {
+                                    continue;
+                                }
                             }
                         },
                         _ => {}

@@ -11,7 +11,8 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
-use tokio_rustls::{client, server};
+
+use super::tls::{ClientStream, ServerStream};
 
 /// One leg of a connection.
 #[derive(Debug)]
@@ -19,9 +20,9 @@ pub enum Transport {
     /// TCP.
     Plain(TcpStream),
     /// TLS towards a client.
-    Server(Box<server::TlsStream<TcpStream>>),
+    Server(Box<ServerStream>),
     /// TLS towards a backend.
-    Client(Box<client::TlsStream<TcpStream>>),
+    Client(Box<ClientStream>),
 }
 
 impl Transport {
@@ -29,8 +30,8 @@ impl Transport {
     pub fn abort(&self) {
         let stream = match self {
             Self::Plain(stream) => stream,
-            Self::Server(stream) => stream.get_ref().0,
-            Self::Client(stream) => stream.get_ref().0,
+            Self::Server(stream) => stream.socket(),
+            Self::Client(stream) => stream.socket(),
         };
         if let Err(error) = SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)) {
             tracing::debug!(%error, "a socket could not be set to be reset");

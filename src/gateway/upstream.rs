@@ -1,7 +1,7 @@
 //! The backend's leg: reach an endpoint, ask it for the upgrade, judge its answer. A connection that saw an
 //! upgrade is never used for anything else.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, response};
@@ -12,13 +12,12 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::spawn_local, time::timeout};
-use tokio_rustls::TlsConnector;
 
 use super::{
     handshake::check_response,
     headers::HopByHop,
     refuse::{Refusal, RefusalReason},
-    socket,
+    socket, tls,
     transport::Transport,
 };
 use crate::table::BackendTls;
@@ -51,15 +50,14 @@ pub enum Answer {
 /// Opens a connection to an endpoint, with TLS where the backend wants it, within `limit`.
 pub async fn connect(
     address: SocketAddr,
-    tls: Option<&BackendTls>,
+    backend_tls: Option<&BackendTls>,
     limit: Duration,
 ) -> Result<Transport, Refusal> {
     let attempt = async {
         let stream = TcpStream::connect(address).await?;
         socket::tune(&stream)?;
-        let Some(tls) = tls else { return Ok(Transport::Plain(stream)) };
-        let connector = TlsConnector::from(Arc::clone(&tls.config));
-        let stream = connector.connect(tls.server_name.clone(), stream).await?;
+        let Some(backend_tls) = backend_tls else { return Ok(Transport::Plain(stream)) };
+        let stream = tls::connect(stream, backend_tls).await?;
         std::io::Result::Ok(Transport::Client(Box::new(stream)))
     };
     match timeout(limit, attempt).await {

@@ -9,8 +9,9 @@ use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
     SupportedProtocolVersion,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::CryptoProvider,
+    crypto::{CryptoProvider, aws_lc_rs::Ticketer},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    server::NoServerSessionStorage,
     sign::CertifiedKey,
 };
 use sha2::{Digest, Sha256};
@@ -130,7 +131,26 @@ fn server_config(certified: CertifiedKey, only_tls13: bool) -> ServerConfig {
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    resume_by_tickets(&mut config);
     config
+}
+
+/// Lets clients resume by tickets (RFC 8446 §4.6.1, RFC 5077): the keys change every 6 hours, and a ticket is good for 12 hours
+/// at most.
+///
+/// Each identity has keys of its own. A ticket is bound by rustls to the server name, the cipher suite and with it the
+/// version, but not to a certificate or to how clients are authenticated; keys that are shared would let a
+/// session go on under settings that it was not begun with. So a renewed certificate, or another setting, costs its clients
+/// one full handshake.
+fn resume_by_tickets(config: &mut ServerConfig) {
+    match Ticketer::new() {
+        Ok(ticketer) => config.ticketer = ticketer,
+        Err(error) => tracing::warn!(%error, "no keys for session tickets; clients cannot resume"),
+    }
+    // Sessions are kept by the clients alone, for a session of TLS 1.2 without a ticket would be kept here.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    // A WebSocket client comes back with one connection, and gets a new ticket with each. Every further one costs CPU.
+    config.send_tls13_tickets = 1;
 }
 
 impl PartialEq for TlsIdentity {
@@ -209,6 +229,8 @@ impl BackendTls {
     }
 }
 
+/// Sessions with backends are resumed as rustls does by default: from a memory of 256 servers for each `BackendTls`, which spares
+/// both sides the certificates.
 fn client_builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
     ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
         .with_protocol_versions(FROM_1_2)

@@ -73,8 +73,8 @@ fn pings(rule: &RouteRule) -> Result<(), String> {
     let pings =
         [("clientPing", keepalive.client_ping), ("backendPing", Some(keepalive.backend_ping))];
     for (field, ping) in pings {
+        // No ping at all is 0s, which is shorter than any.
         if let Some(ping) = ping
-            && ping.limit().is_some()
             && let Some(idle) = rule.timeouts.idle.limit()
             && ping.get() >= idle
         {

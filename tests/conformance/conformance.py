@@ -171,8 +171,14 @@ def make_certificate(work):
             raise Failure(f"openssl could not make the test certificate:\n{done.stderr}")
 
 
-def write_manifests(folder, work, backend_port):
-    """The route under test, in the folder that `tidegate serve --source` reads."""
+def write_manifests(folder, work, mode, backend_port):
+    """The route under test, in the folder that `tidegate serve --source` reads.
+
+    Tidegate pings the echo endpoint all the time: the suite must see nothing of that. (The suite itself
+    is not pinged: it takes every ping that a case does not expect for a fault.)
+    """
+    pings = {"server": {"backendPing": "10ms"}, "client": {"clientPing": "10ms"}}[mode]
+    pings = {"clientPing": "0s", "backendPing": "0s", **pings}
 
     def encoded(name):
         return base64.b64encode((work / name).read_bytes()).decode()
@@ -212,7 +218,7 @@ def write_manifests(folder, work, backend_port):
                 "hostnames": [NAME],
                 "tls": {"secretName": "site"},
                 "plaintext": "Allow",
-                "rules": [{"backendRefs": [{"name": "echo", "port": 80}]}],
+                "rules": [{"backendRefs": [{"name": "echo", "port": 80}], "keepalive": pings}],
             },
         },
     ]
@@ -235,7 +241,7 @@ async def gateway(binary, work, mode, backend_port):
     """Tidegate before the backend at `backend_port`; gives its (https, http) ports."""
     https, http, admin = free_ports(3)
     manifests = work / f"{mode}-manifests"
-    write_manifests(manifests, work, backend_port)
+    write_manifests(manifests, work, mode, backend_port)
     command = [binary, "serve", "--source", str(manifests), "--workers", "2",
                "--https-listen", f"127.0.0.1:{https}", "--http-listen", f"127.0.0.1:{http}",
                "--admin-listen", f"127.0.0.1:{admin}",

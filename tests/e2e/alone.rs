@@ -25,7 +25,7 @@ fn uninstalling_leaves_the_routes_for_the_next_installation() {
 
     release.uninstall();
     let close = socket.read_to_end(Duration::from_secs(10)).expect("its replica is gone");
-    assert_eq!(close.expect("a Close frame").code, CloseCode::Away);
+    assert_eq!(close.expect("a Close frame").code, CloseCode::Restart);
     kubectl(&["get", "crd/websocketroutes.tidegate.io"]);
     assert_eq!(app.namespace.get("wsr/chat"), before);
     assert!(release.pods().is_empty());

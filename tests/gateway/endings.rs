@@ -425,9 +425,10 @@ fn who_breaks_the_protocol_gets_1002_and_the_other_only_what_came_before() {
                         Who::Backend => (1014, "the backend broke the protocol"),
                     };
                     who.other().hears(&mut victim, code, reason);
+                    victim.send(who.other().says_close(code));
                     who.hears(&mut offender, 1002, violation.as_str());
                     assert!(offender.rest().is_empty(), "{violation:?}");
-                    victim.send(who.other().says_close(code));
+                    drop(offender);
                     assert!(victim.rest().is_empty(), "{violation:?} {bad:?}");
                 }
             }
@@ -439,6 +440,27 @@ fn who_breaks_the_protocol_gets_1002_and_the_other_only_what_came_before() {
             ];
             stage.assert_ended("protocol_error", count, &codes);
         }
+    }
+}
+
+#[test]
+fn who_broke_a_rule_gets_the_answers_to_what_it_said_before_and_is_told_then() {
+    for who in Who::BOTH {
+        let stage = Stage::new(Wire::Clear, |rule| rule.timeouts.close = Duration::from_secs(60));
+        let (mut offender, mut other) = who.first(stage.open());
+        offender.send([&who.frame(true, OpCode::Text, b"question")[..], &[0xff; 14]].concat());
+        assert_eq!(other.text(), "question");
+        assert_eq!(other.frame().opcode, OpCode::Close as u8);
+        let answer = who.other().frame(true, OpCode::Text, b"answer");
+        other.send([answer, who.other().says_close(1000)].concat());
+        assert_eq!(offender.text(), "answer");
+        assert_eq!(offender.close().0, 1002);
+        assert!(offender.rest().is_empty());
+        // One that never answers does not keep the offender for long.
+        let (mut offender, mut mute) = who.first(stage.open());
+        offender.send([0xff; 14]);
+        assert_eq!(mute.frame().opcode, OpCode::Close as u8);
+        assert_eq!(offender.close().0, 1002);
     }
 }
 
@@ -514,9 +536,10 @@ fn who_sends_too_long_a_message_gets_1009_in_one_frame_or_in_several() {
                     Who::Backend => (1014, "the backend's message is too big"),
                 };
                 who.other().hears(&mut victim, code, reason);
+                victim.send(who.other().says_close(code));
                 who.hears(&mut offender, 1009, "message too big");
                 assert!(offender.rest().is_empty());
-                victim.send(who.other().says_close(code));
+                drop(offender);
                 assert!(victim.rest().is_empty());
             }
             let code = if who == Who::Client { "1011" } else { "1014" };

@@ -22,6 +22,7 @@ mod idle;
 mod keepalive;
 mod refusals;
 mod relay;
+mod resumption;
 mod smuggling;
 mod tls;
 mod upgrade_safety;

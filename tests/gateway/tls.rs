@@ -1,12 +1,13 @@
 //! TLS with clients: which certificate a name gets, and how handshakes fail without disturbing anyone.
 
-use std::sync::Arc;
+use std::{io::Write, net::TcpStream, sync::Arc};
 
+use rustls::{ClientConfig, ClientConnection};
 use tidegate::{gateway::FallbackCertificate, table::VirtualHost};
 
 use crate::support::{
-    Authority, Backend, Certificate, Frame, Harness, Hosts, Peer, client_config, host, only_tls12,
-    open_over, rule, switching, tls_host, upgrade_request,
+    Authority, Backend, Certificate, DEADLINE, Frame, Harness, Hosts, Peer, client_config, host,
+    only_tls12, open_over, rule, switching, tls_host, upgrade_request,
 };
 
 const FAILURES: &str = "tidegate_tls_handshake_failures_total";
@@ -163,6 +164,51 @@ fn a_client_that_hangs_up_within_the_handshake_is_counted() {
     client.finish();
     client.rest();
     gateway.await_metric(FAILURES, &[("reason", "closed")], 1.0);
+}
+
+#[test]
+fn a_client_hello_may_come_in_many_records_and_byte_by_byte() {
+    let authority = Authority::new();
+    let backend = Backend::bind();
+    let gateway = serving_a(&authority, &backend, false);
+    for config in [client_config(&authority.pem), only_tls12(&authority.pem)] {
+        let mut config = ClientConfig::clone(&config);
+        config.max_fragment_size = Some(40);
+        let name = "a.test".try_into().unwrap();
+        let mut tls = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut socket = TcpStream::connect(gateway.https).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.set_nodelay(true).unwrap();
+        let mut hello = Vec::new();
+        while tls.wants_write() {
+            tls.write_tls(&mut hello).unwrap();
+        }
+        assert!(hello.len() > 2 * 45, "it is several records");
+        for byte in hello {
+            socket.write_all(&[byte]).unwrap();
+        }
+        while tls.is_handshaking() {
+            tls.complete_io(&mut socket).unwrap();
+        }
+    }
+    gateway.await_metric(FAILURES, &[], 0.0);
+}
+
+#[test]
+fn a_client_hello_without_end_is_cut_off() {
+    let authority = Authority::new();
+    let gateway = serving_a(&authority, &Backend::bind(), false);
+    let mut client = Peer::connect(gateway.https);
+    // A message of 16 MiB in records of 16 KiB.
+    let mut record = vec![22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff];
+    record.resize(5 + 0x4000, 0);
+    client.send(&record);
+    record[5..9].fill(0);
+    for _ in 0..20 {
+        client.send(&record);
+    }
+    client.rest();
+    gateway.await_metric(FAILURES, &[("reason", "protocol")], 1.0);
 }
 
 #[test]

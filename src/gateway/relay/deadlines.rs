@@ -218,7 +218,11 @@ impl Relay<'_> {
             Phase::Open => {}
             Phase::PeersClosing(until) | Phase::Farewell(until) => {
                 if until <= now {
-                    self.phase = Phase::Cut;
+                    let waited = self.up.interrupt() | self.down.interrupt();
+                    self.phase = match waited {
+                        true => Phase::Farewell(now + self.rule.timeouts.close),
+                        false => Phase::Cut,
+                    };
                 }
                 return until <= now;
             }

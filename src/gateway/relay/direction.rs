@@ -47,6 +47,8 @@ pub(super) enum Event {
 enum Passing {
     /// Everything.
     All,
+    /// Everything until the sender says Close, or ends; then the words follow, in place of its own.
+    ToEnd(Words),
     /// What belongs to the frame that is under way; then the words follow.
     ToBoundary(Option<Words>),
     /// Nothing: the sender is only listened to for its Close frame.
@@ -126,7 +128,7 @@ impl Direction {
 
     /// Whether the receiver was told by a Close frame that it is over, the sender's or ours.
     pub(super) fn told(&self) -> bool {
-        self.close.is_some() || self.said.is_some()
+        self.said.is_some() || (self.close.is_some() && !self.sieve.swallows_close())
     }
 
     /// Whether nothing is left to do in it: nothing more goes to the receiver, and the sender has said Close, which is waited
@@ -192,6 +194,27 @@ impl Direction {
         if self.sieve.at_boundary() {
             self.say();
         }
+    }
+
+    /// Lets the sender end what it is saying, and says `words` after that, or when [`Self::interrupt`] is called.
+    pub(super) fn finish_after_sender(&mut self, words: Words) {
+        if self.passing == Passing::All && !self.closing() {
+            self.ping = None;
+            self.sieve.swallow_close();
+            self.passing = Passing::ToEnd(words);
+        } else {
+            self.finish(Some(words));
+        }
+    }
+
+    /// Waits for the sender no longer, if it was waited for.
+    pub(super) fn interrupt(&mut self) -> bool {
+        let Passing::ToEnd(words) = self.passing else { return false };
+        self.passing = Passing::ToBoundary(Some(words));
+        if self.sieve.at_boundary() {
+            self.say();
+        }
+        true
     }
 
     /// Sends a Ping of ours to the receiver, as soon as it may.
@@ -270,9 +293,10 @@ impl Direction {
         ready!(result)?;
         // Once both peers have said Close, a server ends the connection (RFC 6455 §7.1.1), which we are to the client. The
         // backend is waited for: whose end comes first keeps the port pair occupied for a while.
-        let done = match self.role {
-            Role::Server => self.passing == Passing::Nothing || self.close.is_some(),
-            Role::Client => self.passing == Passing::Nothing,
+        let done = match self.passing {
+            Passing::Nothing => true,
+            Passing::All => self.role == Role::Server && self.close.is_some(),
+            Passing::ToEnd(_) | Passing::ToBoundary(_) => false,
         };
         if self.ended || (done && answered) {
             ready!(Pin::new(to).poll_shutdown(cx))?;
