@@ -50,9 +50,8 @@ impl ClientConnection {
                 "The gateway is shutting down: connect again.",
             ));
         }
-        let (backend, seat) = self.choose(rule)?;
         let metrics = self.metrics(rule);
-        let (transport, open) = self.connect(rule, backend, &seat, &metrics).await?;
+        let (seat, transport, open) = self.reach(rule, &metrics).await?;
         headers::tell_sender(&mut parts.headers, sender);
         let answer = upstream::send(transport, outgoing(facts, parts, body)?);
         // Long polling answers late on purpose: it may take as long as a silent WebSocket.

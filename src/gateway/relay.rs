@@ -25,7 +25,7 @@ use self::{
 };
 use super::{
     frames::{Extensions, FrameScanner, Role},
-    goodbye::{CloseCause, CloseCode, Side, Words, bereaved, farewell},
+    goodbye::{CloseCause, CloseCode, Side, answer, bereaved, farewell},
     sessions::{Request, Session},
     sieve::{Finding, Sieve},
     transport::Transport,
@@ -258,6 +258,7 @@ impl Relay<'_> {
     fn begin_closing(&mut self) {
         if self.phase == Phase::Open {
             self.phase = Phase::PeersClosing(Instant::now() + self.rule.timeouts.close);
+            self.lift_throttle();
         }
     }
 
@@ -266,7 +267,7 @@ impl Relay<'_> {
         let told = ended.other();
         // Its own Close frame was not answered: this is the answer then (RFC 6455 §5.5.1).
         let words = match self.direction(told).close {
-            Some(code) => Words { code, reason: "" },
+            Some(code) => answer(code),
             None => bereaved(told),
         };
         self.direction(ended).finish(Some(words));
@@ -292,6 +293,7 @@ impl Relay<'_> {
         let close = self.rule.timeouts.close;
         let patience = if broken { close.min(ANSWERS_TIMEOUT) } else { close };
         self.phase = Phase::Farewell(Instant::now() + patience);
+        self.lift_throttle();
         let code = self.rule.drain.close_code;
         for told in [Side::Client, Side::Backend] {
             let words = farewell(cause, told, at_fault, detail, code);
@@ -355,7 +357,10 @@ impl Future for Relay<'_> {
             if this.poll_move(cx).is_ready() {
                 break Poll::Ready(this.ending());
             }
-            this.note_signs_of_life(before[0].0 + before[1].0);
+            if this.note_signs_of_life(before[0].0 + before[1].0) {
+                // After the others of this worker.
+                cx.waker().wake_by_ref();
+            }
             if this.poll_deadline(cx).is_pending() {
                 break Poll::Pending;
             }

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod dev;
+mod drain;
 mod files;
 mod ports;
 mod program;

@@ -131,10 +131,11 @@ impl Direction {
         self.said.is_some() || (self.close.is_some() && !self.sieve.swallows_close())
     }
 
-    /// Whether nothing is left to do in it.
+    /// Whether nothing is left to do in it: nothing more goes to the receiver, and the sender has said Close, which is waited
+    /// for even if it goes nowhere, or has ended. One that is not listened to has to end.
     pub(super) fn over(&self) -> bool {
-        let received = self.shut || (self.dead && self.closing());
-        received && (!self.deaf || self.ended)
+        let sent = if self.deaf { self.ended } else { self.closing() };
+        sent && (self.shut || self.dead)
     }
 
     /// Whether all that the sender sends still passes.
@@ -155,6 +156,11 @@ impl Direction {
     /// Whether messages wait for tokens.
     pub(super) const fn is_throttled(&self) -> bool {
         self.budget == 0 && self.sieve.ripe()
+    }
+
+    /// Whether the sender is not read for now: for the receiver's sake, or for want of tokens.
+    pub(super) const fn is_held_up(&self) -> bool {
+        self.stalled.is_some() || self.is_throttled()
     }
 
     /// Whether bytes, or a Ping of ours, wait for the receiver.
@@ -285,7 +291,14 @@ impl Direction {
         }
         self.stalled = None;
         ready!(result)?;
-        if self.ended || (self.passing == Passing::Nothing && answered) {
+        // Once both peers have said Close, a server ends the connection (RFC 6455 §7.1.1), which we are to the client. The
+        // backend is waited for: whose end comes first keeps the port pair occupied for a while.
+        let done = match self.passing {
+            Passing::Nothing => true,
+            Passing::All => self.role == Role::Server && self.close.is_some(),
+            Passing::ToEnd(_) | Passing::ToBoundary(_) => false,
+        };
+        if self.ended || (done && answered) {
             ready!(Pin::new(to).poll_shutdown(cx))?;
             self.shut = true;
         }
