@@ -23,7 +23,7 @@ use super::{
     balance::Seat,
     files::FileToken,
     frames::Extensions,
-    granted::Granted,
+    granted::{Granted, Held},
     handshake,
     headers::{self, HopByHop, Sender, X_REQUEST_ID},
     refuse::{Refusal, RefusalReason},
@@ -53,7 +53,7 @@ pub(super) struct ClientConnection {
     pub(super) listener: ListenerKind,
     pub(super) arrival: Arrival,
     /// Held for as long as the socket lives; dropping it frees its place with the worker.
-    pub(super) _live: LiveToken,
+    pub(super) live: Rc<LiveToken>,
 }
 
 /// An open connection to an endpoint: its place in the gauge and among the files.
@@ -201,17 +201,18 @@ impl ClientConnection {
                     handshake::switching(&parts.headers, &upgrade).map(|()| full(Bytes::new()));
                 metrics.connections_total.inc();
                 metrics.upgrade_duration.observe(facts.started.elapsed().as_secs_f64());
-                let granted = Granted {
-                    connection: Rc::clone(self),
-                    id: facts.id.clone(),
-                    rule,
+                let held = Held {
+                    worker: Rc::clone(&self.worker),
+                    listener: self.listener,
+                    _live: Rc::clone(&self.live),
+                    id: facts.id.to_str().unwrap_or_default().into(),
                     seat,
                     _open: OpenGauge::new(&metrics.connections_open),
                     _backend_open: backend_open,
-                    metrics,
                     entry: self.worker.sessions.enter(),
                     started: Instant::now(),
                 };
+                let granted = Granted { held, rule, metrics };
                 granted.log_open(facts, &host, &response);
                 spawn_local(granted.run(on_upgrade, transport, early, extensions));
                 Ok(response)

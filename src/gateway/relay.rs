@@ -12,6 +12,8 @@ use std::{
     future::Future,
     io,
     pin::Pin,
+    rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -92,12 +94,12 @@ impl Ending {
 }
 
 /// A relay as `rule` has it; its output tells how it ended.
-pub fn relay<'a>(
+pub fn relay(
     legs: Legs,
-    rule: &'a Rule,
-    session: &'a Session,
-    metrics: &'a RouteMetrics,
-) -> Relay<'a> {
+    rule: Arc<Rule>,
+    session: Rc<Session>,
+    metrics: Arc<RouteMetrics>,
+) -> Relay {
     let Legs { client, from_client, backend, from_backend, extensions } = legs;
     let limit = rule.limits.max_message_bytes.map(u64::from);
     let sieve = |role, early: &Bytes| {
@@ -109,6 +111,7 @@ pub fn relay<'a>(
     // Whose frames go to the receiver look like the sender's.
     let up = Direction::new(Role::Client, sieve(Role::Client, &from_client), budget);
     let down = Direction::new(Role::Server, sieve(Role::Server, &from_backend), u32::MAX);
+    let vigil = Vigil::new(&rule, now, fastrand::f64());
     Relay {
         client,
         backend,
@@ -117,7 +120,7 @@ pub fn relay<'a>(
         rule,
         session,
         metrics,
-        vigil: Vigil::new(rule, now, fastrand::f64()),
+        vigil,
         throttle,
         timer: None,
         phase: Phase::Open,
@@ -126,16 +129,16 @@ pub fn relay<'a>(
 }
 
 /// A connection's future.
-pub struct Relay<'a> {
+pub struct Relay {
     client: Transport,
     backend: Transport,
     /// From client to backend.
     up: Direction,
     /// From backend to client.
     down: Direction,
-    rule: &'a Rule,
-    session: &'a Session,
-    metrics: &'a RouteMetrics,
+    pub(super) rule: Arc<Rule>,
+    session: Rc<Session>,
+    pub(super) metrics: Arc<RouteMetrics>,
     vigil: Vigil,
     throttle: Option<Box<Throttle>>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -163,7 +166,7 @@ enum Phase {
     Cut,
 }
 
-impl Relay<'_> {
+impl Relay {
     /// Moves what there is to move. `Ready` once the connection is over.
     fn poll_move(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
@@ -345,7 +348,7 @@ impl Relay<'_> {
     }
 }
 
-impl Future for Relay<'_> {
+impl Future for Relay {
     type Output = Ending;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {

@@ -139,8 +139,8 @@ impl Sessions {
 
 impl Entry {
     /// What the worker shares with this connection.
-    pub fn session(&self) -> &Session {
-        &self.session
+    pub fn session(&self) -> Rc<Session> {
+        Rc::clone(&self.session)
     }
 }
 

@@ -41,7 +41,7 @@ pub struct Sieve {
     scanner: FrameScanner,
     /// Bytes that were not passed on yet: a header or control frame that is not whole, or all from the message on that was one
     /// too many.
-    held: Vec<u8>,
+    held: Box<[u8]>,
     /// `held` is worth another look although nothing was added to it.
     ripe: bool,
     /// Payload of our pings towards the sender; none of them was sent if zero.
@@ -57,7 +57,7 @@ impl Sieve {
     pub fn new(scanner: FrameScanner, early: &[u8]) -> Self {
         Self {
             scanner,
-            held: early.to_vec(),
+            held: early.into(),
             ripe: !early.is_empty(),
             token: 0,
             swallows_close: false,
@@ -101,7 +101,7 @@ impl Sieve {
     /// Lets nothing pass any more.
     pub fn finish(&mut self) {
         self.finished = true;
-        self.held = Vec::new();
+        self.held = Box::default();
         self.ripe = false;
     }
 
@@ -174,9 +174,9 @@ impl Sieve {
         };
         if keep {
             // Mostly nothing or some bytes of a header: `held` is not worth keeping allocated.
-            self.held = bytes[sifted.passed..end].to_vec();
+            self.held = bytes[sifted.passed..end].into();
         } else if !self.held.is_empty() {
-            self.held = Vec::new();
+            self.held = Box::default();
         }
         sifted
     }

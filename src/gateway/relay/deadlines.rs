@@ -35,16 +35,16 @@ pub(super) struct Vigil {
 struct Watch {
     /// It sent something.
     heard: Instant,
-    /// It was sent a Ping, and nothing was heard of it since.
+    /// When it was sent a Ping that is not answered yet.
     pinged: Option<Instant>,
-    /// A Ping was sent to it that is not answered yet.
-    unanswered: Option<Instant>,
+    /// Nothing was heard of it since that Ping.
+    silent: bool,
 }
 
 impl Vigil {
     /// A connection's that begins now. `random` is in 0..1.
     pub(super) fn new(rule: &Rule, now: Instant, random: f64) -> Self {
-        let watch = Watch { heard: now, pinged: None, unanswered: None };
+        let watch = Watch { heard: now, pinged: None, silent: false };
         let cut = f64::from(rule.timeouts.max_duration_jitter) / 100.0 * random;
         let expires = rule.timeouts.max_duration.map(|limit| now + limit.mul_f64(1.0 - cut));
         Self { active: now, client: watch, backend: watch, expires, sooner: false }
@@ -101,7 +101,7 @@ impl Throttle {
     }
 }
 
-impl Relay<'_> {
+impl Relay {
     /// Notes what was heard, and what passed since there were so many bytes. Looks at the clock only if there was something.
     /// Whether a message that was held back may pass now.
     pub(super) fn note_signs_of_life(&mut self, bytes: u64) -> bool {
@@ -120,11 +120,11 @@ impl Relay<'_> {
             let watch = self.vigil.of(side);
             if heard {
                 watch.heard = now;
-                let pinged = watch.pinged.take();
-                self.vigil.sooner |= pinged.is_some();
+                let was_silent = std::mem::take(&mut watch.silent);
+                self.vigil.sooner |= was_silent;
             }
             let watch = self.vigil.of(side);
-            if answered && let Some(sent) = watch.unanswered.take() {
+            if answered && let Some(sent) = watch.pinged.take() {
                 let rtt = match side {
                     Side::Client => &self.metrics.client_ping_rtt,
                     Side::Backend => &self.metrics.backend_ping_rtt,
@@ -206,7 +206,7 @@ impl Relay<'_> {
 
     /// When a side is to be pinged, or has not answered.
     fn ping_due(&self, watch: &Watch, interval: Option<Duration>) -> Option<Instant> {
-        Some(match watch.pinged {
+        Some(match watch.pinged.filter(|_| watch.silent) {
             Some(pinged) => pinged + self.rule.keepalive.pong_timeout,
             None => watch.heard + interval?,
         })
@@ -229,7 +229,7 @@ impl Relay<'_> {
             Phase::Cut => return true,
         }
         let passed = |due: Option<Instant>| due.is_some_and(|due| due <= now);
-        let timeouts = &self.rule.timeouts;
+        let timeouts = self.rule.timeouts;
         if passed(self.vigil.expires) {
             self.say_goodbye(CloseCause::MaxDuration, None, "");
             return true;
@@ -270,7 +270,7 @@ impl Relay<'_> {
         }
         let unsent = self.direction(side.other()).has_backlog();
         let unread = self.direction(side).is_held_up();
-        match watch.pinged {
+        match watch.pinged.filter(|_| watch.silent) {
             Some(_) if unsent || unread => {
                 // The Ping has not left us yet, or we do not read the answer: `writeStall` is for that.
                 self.vigil.of(side).pinged = Some(now);
@@ -285,7 +285,7 @@ impl Relay<'_> {
                 self.direction(side.other()).send_ping(payload);
                 let watch = self.vigil.of(side);
                 watch.pinged = Some(now);
-                watch.unanswered = Some(now);
+                watch.silent = true;
                 true
             }
         }

@@ -43,16 +43,43 @@ pub(super) enum Event {
 }
 
 /// What still passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Passing {
     /// Everything.
     All,
     /// Everything until the sender says Close, or ends; then the words follow, in place of its own.
-    ToEnd(Words),
+    ToEnd(Box<Words>),
     /// What belongs to the frame that is under way; then the words follow.
-    ToBoundary(Option<Words>),
+    ToBoundary(Option<Box<Words>>),
     /// Nothing: the sender is only listened to for its Close frame.
     Nothing,
+}
+
+/// Bytes that wait to be written. Most connections have none most of the time: then it is a null pointer.
+#[derive(Default)]
+struct Rest(Option<Box<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+impl Rest {
+    fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.0.get_or_insert_default().bytes.extend_from_slice(bytes);
+        }
+    }
+
+    /// Bytes written of those that wait.
+    fn written(&self) -> usize {
+        self.0.as_ref().map_or(0, |waiting| waiting.written)
+    }
 }
 
 /// One direction of a relay.
@@ -61,10 +88,8 @@ pub(super) struct Direction {
     role: Role,
     pub(super) sieve: Sieve,
     passing: Passing,
-    /// Bytes that the receiver did not take yet; empty but for a slow one.
-    rest: Vec<u8>,
-    /// How much of `rest` is written.
-    written: usize,
+    /// Bytes that the receiver did not take yet; none but for a slow one.
+    rest: Rest,
     /// Since when the receiver has taken nothing of what waits for it.
     pub(super) stalled: Option<Instant>,
     /// A Ping of ours is to go to the receiver, at the next boundary.
@@ -102,8 +127,7 @@ impl Direction {
             role,
             sieve,
             passing: Passing::All,
-            rest: Vec::new(),
-            written: 0,
+            rest: Rest::default(),
             stalled: None,
             ping: None,
             unflushed: false,
@@ -173,8 +197,7 @@ impl Direction {
     pub(super) fn give_up_receiver(&mut self) {
         self.dead = true;
         self.passing = Passing::Nothing;
-        self.rest = Vec::new();
-        self.written = 0;
+        self.rest = Rest::default();
         self.stalled = None;
     }
 
@@ -190,7 +213,7 @@ impl Direction {
             return;
         }
         self.ping = None;
-        self.passing = Passing::ToBoundary(words);
+        self.passing = Passing::ToBoundary(words.map(Box::new));
         if self.sieve.at_boundary() {
             self.say();
         }
@@ -201,7 +224,7 @@ impl Direction {
         if self.passing == Passing::All && !self.closing() {
             self.ping = None;
             self.sieve.swallow_close();
-            self.passing = Passing::ToEnd(words);
+            self.passing = Passing::ToEnd(Box::new(words));
         } else {
             self.finish(Some(words));
         }
@@ -209,8 +232,12 @@ impl Direction {
 
     /// Waits for the sender no longer, if it was waited for.
     pub(super) fn interrupt(&mut self) -> bool {
-        let Passing::ToEnd(words) = self.passing else { return false };
-        self.passing = Passing::ToBoundary(Some(words));
+        if !matches!(self.passing, Passing::ToEnd(_)) {
+            return false;
+        }
+        if let Passing::ToEnd(words) = std::mem::replace(&mut self.passing, Passing::Nothing) {
+            self.passing = Passing::ToBoundary(Some(words));
+        }
         if self.sieve.at_boundary() {
             self.say();
         }
@@ -223,7 +250,7 @@ impl Direction {
             return;
         }
         if self.sieve.at_boundary() {
-            self.rest.extend(frames::ping_frame(self.role, &payload));
+            self.rest.push(&frames::ping_frame(self.role, &payload));
         } else {
             self.ping = Some(payload);
         }
@@ -231,13 +258,16 @@ impl Direction {
 
     /// Puts what is to be said behind what waits.
     fn say(&mut self) {
-        if let Passing::ToBoundary(words) = self.passing {
-            self.passing = Passing::Nothing;
-            // Words after a Close frame would make no sense to the receiver.
-            if let Some(Words { code, reason }) = words.filter(|_| !self.told()) {
-                self.rest.extend(frames::close_frame(self.role, code.0, reason));
-                self.said = Some(code);
-            }
+        if !matches!(self.passing, Passing::ToBoundary(_)) {
+            return;
+        }
+        let passing = std::mem::replace(&mut self.passing, Passing::Nothing);
+        // Words after a Close frame would make no sense to the receiver.
+        if let Passing::ToBoundary(Some(words)) = passing
+            && !self.told()
+        {
+            self.rest.push(&frames::close_frame(self.role, words.code.0, words.reason));
+            self.said = Some(words.code);
         }
     }
 
@@ -280,11 +310,11 @@ impl Direction {
         if self.dead || self.shut {
             return Poll::Ready(Ok(()));
         }
-        let written = self.written;
+        let written = self.rest.written();
         let result = self.poll_write_rest(cx, to);
         if result.is_pending() {
             // Only a slow receiver costs a look at the clock.
-            if self.stalled.is_none() || self.written > written {
+            if self.stalled.is_none() || self.rest.written() > written {
                 self.stalled = Some(Instant::now());
             }
             return Poll::Pending;
@@ -311,17 +341,17 @@ impl Direction {
         cx: &mut Context<'_>,
         to: &mut Transport,
     ) -> Poll<io::Result<()>> {
-        while self.written < self.rest.len() {
-            let count = ready!(Pin::new(&mut *to).poll_write(cx, &self.rest[self.written..]))?;
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        if let Some(waiting) = &mut self.rest.0 {
+            while waiting.written < waiting.bytes.len() {
+                let left = &waiting.bytes[waiting.written..];
+                let count = ready!(Pin::new(&mut *to).poll_write(cx, left))?;
+                if count == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                waiting.written += count;
+                self.unflushed = true;
             }
-            self.written += count;
-            self.unflushed = true;
-        }
-        if self.written > 0 {
-            self.rest = Vec::new();
-            self.written = 0;
+            self.rest = Rest::default();
         }
         if self.unflushed {
             ready!(Pin::new(to).poll_flush(cx))?;
@@ -385,7 +415,7 @@ impl Direction {
     ) -> io::Result<()> {
         let mut bytes = bytes;
         let mut behind: &[u8] = &[];
-        match (self.passing, boundary) {
+        match (&self.passing, boundary) {
             (Passing::Nothing, _) => return Ok(()),
             (Passing::ToBoundary(_), Some(boundary)) => bytes = &bytes[..boundary],
             (Passing::All, Some(boundary)) if self.ping.is_some() => {
@@ -403,7 +433,7 @@ impl Direction {
                 Poll::Ready(Ok(count)) => sent += count,
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => {
-                    self.rest = bytes[sent..].to_vec();
+                    self.rest.push(&bytes[sent..]);
                     break;
                 }
             }
@@ -411,9 +441,9 @@ impl Direction {
         if boundary.is_some() {
             // No words of ours follow a Close frame.
             if let Some(payload) = self.ping.take().filter(|_| !self.told()) {
-                self.rest.extend(frames::ping_frame(self.role, &payload));
+                self.rest.push(&frames::ping_frame(self.role, &payload));
             }
-            self.rest.extend(behind);
+            self.rest.push(behind);
             self.say();
         }
         Ok(())
