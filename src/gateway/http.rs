@@ -255,6 +255,8 @@ impl ClientConnection {
                     let gauge = OpenGauge::new(&metrics.backend_connections_open);
                     return Ok((seat, transport, BackendOpen { _gauge: gauge, _file: file }));
                 }
+                // Not the endpoint's fault, and no other endpoint would be better off.
+                Err(failed) if failed.reason == RefusalReason::LimitFiles => return Err(failed),
                 Err(failed) => refusal = failed,
             }
             metrics.backend_connect_failures.inc();

@@ -99,14 +99,18 @@ fn every_client_of_a_killed_backend_is_told_to_come_again_and_no_other_notices()
 fn an_endpoint_that_vanished_does_not_use_up_the_time_of_the_next() {
     let (hole, backend) = (Hole::dig(), Backend::bind());
     let mut rule = rule(&[hole.address(), backend.address()]);
-    rule.timeouts.connect = Duration::from_secs(1);
+    let connect = Duration::from_secs(3);
+    rule.timeouts.connect = connect;
     let gateway = Harness::start(vec![host("a.test", rule)]);
+    let begun = Instant::now();
     let held: Vec<_> = (0..6)
         .map(|_| {
             let mut client = gateway.client();
             (open_over(&mut client, &backend), client)
         })
         .collect();
+    assert!(begun.elapsed() >= connect / 2, "the first that was sent there had to wait");
+    assert!(begun.elapsed() < connect, "the time was used up");
     assert!(gateway.metric(FAILURES, &[]).total_cmp(&1.0).is_eq());
     drop(held);
 }

@@ -54,8 +54,10 @@ fn goodbyes_are_spread_over_the_time_that_there_is_for_them() {
     let last = moments.iter().max().unwrap().duration_since(begun);
     assert!(last >= spread * 9 / 10, "{last:?}");
     assert_even(moments.clone(), Duration::from_millis(200));
-    // Not in the order in which they came.
-    assert!(!moments.is_sorted());
+    // Not in the order in which they came: many are told before others that came well before them.
+    let pairs = moments.iter().zip(&moments[50..]);
+    let overtaken = pairs.filter(|(early, late)| late < early).count();
+    assert!(overtaken > 50, "{overtaken} of 250");
     let closed = "tidegate_connections_closed_total";
     assert!(gateway.metric(closed, &[("cause", "drain")]).total_cmp(&300.0).is_eq());
     assert!(gateway.metric(closed, &[]).total_cmp(&300.0).is_eq());

@@ -282,6 +282,7 @@ fn answers_to_our_pings_are_no_activity() {
             break frame.close();
         }
         pings += 1;
+        assert!(begun.elapsed() < DEADLINE, "{pings} pings, and not idle yet");
         client.send(pong(&frame.payload, MASK));
     };
     assert_eq!(close, (1001, "idle timeout".into()));
