@@ -151,7 +151,7 @@ fn write_all(out: &mut impl Write, mut lines: &[u8]) -> u64 {
             Ok(written) => lines = &lines[written..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             // Others who share standard error may have set it so; half a line may not be left behind.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(REST),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::park_timeout(REST),
             Err(_) => break,
         }
     }
