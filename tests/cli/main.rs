@@ -5,6 +5,7 @@ mod bad_input;
 mod dev;
 mod drain;
 mod files;
+mod log;
 mod ports;
 mod program;
 mod serve;

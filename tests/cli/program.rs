@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex},
     thread,
     time::{Duration, Instant},
@@ -81,6 +81,14 @@ impl Program {
         let out = Lines::follow(child.stdout.take().unwrap());
         let err = Lines::follow(child.stderr.take().unwrap());
         Self { child, out, err }
+    }
+
+    /// The same, with a log that is not read; it is held open for as long as what is returned.
+    pub fn start_unread(command: &mut Command) -> (Self, ChildStderr) {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let out = Lines::follow(child.stdout.take().unwrap());
+        let log = child.stderr.take().unwrap();
+        (Self { child, out, err: Arc::default() }, log)
     }
 
     pub fn id(&self) -> u32 {
