@@ -3,18 +3,20 @@
 use std::{
     fmt::Display,
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener as StdTcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::fd::OwnedFd,
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::{io::Interest, sync::watch, task::JoinSet};
 
 use super::{
     ListenerKind,
     files::{FileBudget, FileToken, out_of_files},
+    socket,
     worker::WorkerHandle,
 };
 use crate::telemetry::GatewayMetrics;
@@ -28,8 +30,9 @@ const CALM: Duration = Duration::from_secs(5);
 /// The label where that something is files.
 const FILE_LIMIT: &str = "file_limit";
 
-/// Binds a listening socket. `[::]` takes IPv4 as well, and is `0.0.0.0` on a machine without IPv6.
-pub fn bind(address: SocketAddr) -> io::Result<StdTcpListener> {
+/// Binds a listening socket, set as all that are accepted from it shall be. `[::]` takes IPv4 as well, and is `0.0.0.0`
+/// on a machine without IPv6.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match bind_as(address) {
         Err(error) if address.is_ipv6() && address.ip().is_unspecified() && no_ipv6(&error) => {
             bind_as((Ipv4Addr::UNSPECIFIED, address.port()).into())
@@ -43,13 +46,14 @@ fn no_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(97 | 99))
 }
 
-fn bind_as(address: SocketAddr) -> io::Result<StdTcpListener> {
+fn bind_as(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     // A restart may bind while old connections are in TIME_WAIT.
     socket.set_reuse_address(true)?;
+    socket::tune_listener(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -58,7 +62,7 @@ fn bind_as(address: SocketAddr) -> io::Result<StdTcpListener> {
 
 /// Starts the accepting thread. It ends, and closes the listeners, when `end` turns true.
 pub(super) fn spawn(
-    listeners: Vec<(ListenerKind, StdTcpListener)>,
+    listeners: Vec<(ListenerKind, TcpListener)>,
     workers: Vec<WorkerHandle>,
     files: Arc<FileBudget>,
     metrics: Arc<GatewayMetrics>,
@@ -69,7 +73,7 @@ pub(super) fn spawn(
         let _entered = runtime.enter();
         listeners
             .into_iter()
-            .map(|(kind, listener)| Ok((kind, TcpListener::from_std(listener)?)))
+            .map(|(kind, listener)| Ok((kind, Listening::new(listener)?)))
             .collect::<io::Result<Vec<_>>>()?
     };
     std::thread::Builder::new().name("accept".into()).spawn(move || {
@@ -92,6 +96,27 @@ pub(super) fn spawn(
     })
 }
 
+/// A listening socket. Tokio's listener would register each accepted socket with the runtime of this thread, though it
+/// is for that of a worker. Its stream stands in: a type of it that tells readiness and leaves the call to us.
+struct Listening(tokio::net::TcpStream);
+
+impl Listening {
+    fn new(listener: TcpListener) -> io::Result<Self> {
+        let socket = TcpStream::from(OwnedFd::from(listener));
+        tokio::net::TcpStream::from_std(socket).map(Self)
+    }
+
+    /// The next connection, its socket non-blocking and registered nowhere.
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let accept = || SockRef::from(&self.0).accept();
+        let (socket, peer) = self.0.async_io(Interest::READABLE, accept).await?;
+        let stream = TcpStream::from(socket);
+        stream.set_nonblocking(true)?;
+        let peer = peer.as_socket().expect("the socket is bound to an IP address");
+        Ok((stream, peer))
+    }
+}
+
 /// Accepts on one listener.
 struct Acceptor {
     kind: ListenerKind,
@@ -102,10 +127,9 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    async fn run(mut self, listener: TcpListener) {
+    async fn run(mut self, listener: Listening) {
         loop {
-            match listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer)))
-            {
+            match listener.accept().await {
                 Ok((stream, peer)) => {
                     // One client waits here with a file of the reserve, the others in the kernel's backlog.
                     let file = self.place().await;

@@ -129,7 +129,7 @@ impl OpenConnections {
 }
 
 impl Gateway {
-    /// Starts serving on bound listeners.
+    /// Starts serving on listeners of [`bind`].
     pub fn start(
         settings: GatewaySettings,
         listeners: Vec<(ListenerKind, TcpListener)>,

@@ -1,9 +1,12 @@
 //! How every TCP socket of the data plane is set, towards clients and towards endpoints.
+//!
+//! Nothing but options of sockets belongs here. On Linux an accepted socket has those of the socket that listens, so
+//! clients cost no system call; those towards endpoints are set one by one.
 
-use std::{io, time::Duration};
+use std::{io, net::SocketAddr, os::fd::AsFd, time::Duration};
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// A silent peer is asked whether it is still there after so long.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
@@ -13,34 +16,82 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
 /// Bytes that nobody acknowledges for so long end the connection: while there are some, keepalive does not ask (RFC 5482).
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+/// So many bytes may wait in the kernel to be sent for the first time: see tcp(7), `TCP_NOTSENT_LOWAT`. What is under way
+/// to a distant peer is not among them, so this bounds what a slow reader holds, and not what a distant one gets.
+const UNSENT: u32 = 128 * 1024;
+/// The receive buffer towards an endpoint, in bytes; the kernel takes as much again for its bookkeeping. No more
+/// than the least `net.core.rmem_max` that one meets, so that it is the same everywhere. Endpoints are near.
+const FROM_ENDPOINT: usize = 208 * 1024;
 
-/// Sends small messages at once, and notices within about a minute that a peer has vanished without a word, whether or not
-/// something is being sent to it.
-pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
-    let socket = SockRef::from(stream);
+/// Sets a socket that is going to listen, and so all that will be accepted from it. Their receive buffers stay the
+/// kernel's to size: clients may be far away.
+pub(super) fn tune_listener(socket: &impl AsFd) -> io::Result<()> {
+    tune(&SockRef::from(socket))
+}
+
+/// Connects to an endpoint.
+pub(super) async fn connect(endpoint: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if endpoint.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    tune(&SockRef::from(&socket))?;
+    // Before it is connected: a window that began with another buffer would never use all of this one.
+    SockRef::from(&socket).set_recv_buffer_size(FROM_ENDPOINT)?;
+    socket.connect(endpoint).await
+}
+
+/// Sends small messages at once, notices within about a minute that a peer has vanished without a word, whether or not
+/// something is being sent to it, and holds little for a peer that does not read.
+fn tune(socket: &SockRef<'_>) -> io::Result<()> {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_AFTER)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_PROBES);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    socket.set_tcp_notsent_lowat(UNSENT)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::net::{TcpListener, TcpStream};
 
-    #[tokio::test]
-    async fn a_tuned_socket_asks_after_silent_peers_and_gives_up_on_deaf_ones() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        tune(&stream).unwrap();
-        let socket = SockRef::from(&stream);
+    use super::*;
+    use crate::gateway::listen::bind;
+
+    #[track_caller]
+    fn assert_tuned(socket: &SockRef<'_>) {
         assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT);
+    }
+
+    #[test]
+    fn an_accepted_socket_has_the_options_of_the_one_that_listens() {
+        for address in ["127.0.0.1:0", "[::]:0"] {
+            let listener = bind(address.parse().unwrap()).unwrap();
+            listener.set_nonblocking(false).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            assert_tuned(&SockRef::from(&accepted));
+            let untuned = SockRef::from(&client);
+            assert_ne!(untuned.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
+            assert_ne!(untuned.tcp_notsent_lowat().unwrap(), UNSENT);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_towards_an_endpoint_is_tuned_and_its_receive_buffer_is_bounded() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            // A machine without IPv6 has one case less.
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let stream = connect(listener.local_addr().unwrap()).await.unwrap();
+            let socket = SockRef::from(&stream);
+            assert_eq!(socket.recv_buffer_size().unwrap(), 2 * FROM_ENDPOINT);
+            assert_tuned(&socket);
+        }
     }
 }

@@ -11,7 +11,7 @@ use hyper::{
     client::conn::http1,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, task::spawn_local, time::timeout};
+use tokio::{task::spawn_local, time::timeout};
 
 use super::{
     files::out_of_files,
@@ -56,8 +56,7 @@ pub async fn connect(
     metrics: &RouteMetrics,
 ) -> Result<Transport, Refusal> {
     let attempt = async {
-        let stream = TcpStream::connect(address).await?;
-        socket::tune(&stream)?;
+        let stream = socket::connect(address).await?;
         let Some(backend_tls) = backend_tls else { return Ok(Transport::Plain(stream)) };
         let stream = tls::connect(stream, backend_tls).await?;
         io::Result::Ok(Transport::Client(Box::new(stream)))

@@ -31,7 +31,7 @@ use super::{
     http,
     refuse::RefusalReason,
     sessions::Sessions,
-    socket, tls,
+    tls,
     transport::Transport,
 };
 use crate::{table::TableCell, telemetry::GatewayMetrics};
@@ -197,11 +197,6 @@ async fn serve(worker: Rc<Worker>, socket: Accepted) {
             return;
         }
     };
-    if let Err(error) = socket::tune(&stream) {
-        // The client was gone before it was accepted.
-        tracing::debug!(%error, "accepted socket not usable");
-        return;
-    }
     let (transport, arrival) = match listener {
         ListenerKind::Http => (Transport::Plain(stream), Arrival::Plain),
         ListenerKind::Https => {

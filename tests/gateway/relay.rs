@@ -135,7 +135,7 @@ fn a_client_that_begins_to_read_late_holds_the_backend_up_and_gets_everything() 
     let (mut client, server) = gateway.open(&backend);
     SockRef::from(&client.socket).set_recv_buffer_size(64 * 1024).unwrap();
     let payload = noise(64 * 1024);
-    // 24 MiB: more than the kernel takes for itself on two loopback connections.
+    // 24 MiB: far more than the kernel may take.
     let frames = 384;
     let sent = send_all(server, Frame::bytes(OpCode::Binary, &payload, None), frames);
     await_standstill(&sent);
@@ -150,6 +150,26 @@ fn a_client_that_begins_to_read_late_holds_the_backend_up_and_gets_everything() 
     gateway.await_cause("backend_closed");
     let messages = [("direction", "backend_to_client")];
     gateway.await_metric("tidegate_messages_total", &messages, frames as f64);
+}
+
+/// What a peer can send to one that never reads, in bytes: all that the kernel and the gateway hold for the two.
+fn held_for_a_deaf_peer(from: Peer, deaf: &Peer, mask: Option<[u8; 4]>) -> usize {
+    SockRef::from(&deaf.socket).set_recv_buffer_size(64 * 1024).unwrap();
+    let frame = Frame::bytes(OpCode::Binary, &[0; 16 * 1024], mask);
+    let length = frame.len();
+    // Ten times more than the bound of the tests.
+    let sent = send_all(from, frame, 20 * 1024 * 1024 / length);
+    await_standstill(&sent);
+    sent.load(Relaxed) * length
+}
+
+#[test]
+fn a_client_that_never_reads_pins_little_memory() {
+    let backend = Backend::bind();
+    let gateway = Harness::to(&backend);
+    let (client, server) = gateway.open(&backend);
+    let held = held_for_a_deaf_peer(server, &client, None);
+    assert!(held < 2 * 1024 * 1024, "{held} bytes");
 }
 
 #[test]
