@@ -19,6 +19,7 @@ use super::{
     headers::{self, HopByHop, Sender},
     http::{AnswerBody, BackendOpen, ClientConnection, Facts, outgoing},
     refuse::{Refusal, RefusalReason},
+    sessions::RequestEntry,
     upstream,
 };
 use crate::table::{HttpMode, Rule};
@@ -77,19 +78,23 @@ impl ClientConnection {
             &rule.route.name,
             parts.status.as_str(),
         );
-        let body =
-            ForwardedBody { body, idle: rule.timeouts.idle, timer: None, _held: (seat, open) };
+        let body = ForwardedBody {
+            body,
+            idle: rule.timeouts.idle,
+            timer: None,
+            _held: (seat, open, self.worker.sessions.enter_request()),
+        };
         Ok(Response::from_parts(parts, body.boxed_unsync()))
     }
 }
 
 /// An answer's body on its way to the client. It breaks off where the backend is silent for too long, and holds the seat at the
-/// endpoint until it has ended.
+/// endpoint until it has ended, and a worker that drains as well.
 struct ForwardedBody {
     body: Incoming,
     idle: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
-    _held: (Seat, BackendOpen),
+    _held: (Seat, BackendOpen, RequestEntry),
 }
 
 impl Body for ForwardedBody {

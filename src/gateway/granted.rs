@@ -12,13 +12,13 @@ use bytes::Bytes;
 use http::{Response, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::{task::spawn_local, time::timeout};
+use tokio::{io::AsyncWriteExt, task::spawn_local, time::timeout};
 
 use super::{
     ListenerKind,
     balance::Seat,
-    frames::Extensions,
-    goodbye::{CloseCode, Side},
+    frames::{Extensions, Role, close_frame},
+    goodbye::{CloseCode, Side, bereaved},
     http::{AnswerBody, BackendOpen, Facts},
     relay::{Ending, Legs, Relay, Traffic, relay},
     sessions::Entry,
@@ -75,7 +75,7 @@ impl Granted {
     pub(super) async fn run(
         self,
         on_upgrade: OnUpgrade,
-        backend: Transport,
+        mut backend: Transport,
         from_backend: Bytes,
         extensions: Extensions,
     ) {
@@ -99,6 +99,16 @@ impl Granted {
             }
             Ok(Err(error)) => tracing::debug!(%error, "the client left before its 101"),
             Err(_) => tracing::debug!("the client did not take its 101"),
+        }
+        // The backend has granted a WebSocket and waits for its first frame.
+        let words = bereaved(Side::Backend);
+        let frame = close_frame(Role::Client, words.code.0, words.reason);
+        let said = async {
+            backend.write_all(&frame).await?;
+            backend.shutdown().await
+        };
+        if !matches!(timeout(self.rule.timeouts.close, said).await, Ok(Ok(()))) {
+            tracing::debug!("the backend could not be told that the client has gone");
         }
         self.held.note_end(&self.rule, &self.metrics, &Ending::before_start());
     }
@@ -125,7 +135,7 @@ impl Held {
         }
         // What each side was told, and what it said itself; 0 stands for a Close frame without a code.
         let code = |code: Option<CloseCode>| code.map(|code| code.0.unwrap_or(0));
-        let told = |traffic: &Traffic| code(traffic.said.or(traffic.close));
+        let told = |traffic: &Traffic| code(traffic.told);
         tracing::info!(
             target: "tidegate::access",
             event = "close",

@@ -78,6 +78,8 @@ pub struct Traffic {
     pub close: Option<CloseCode>,
     /// The Close frame that we sent to the receiver.
     pub said: Option<CloseCode>,
+    /// The Close frame that the receiver got, from the sender or from us.
+    pub told: Option<CloseCode>,
 }
 
 impl Ending {
@@ -111,6 +113,9 @@ pub fn relay(
     // Whose frames go to the receiver look like the sender's.
     let up = Direction::new(Role::Client, sieve(Role::Client, &from_client), budget);
     let down = Direction::new(Role::Server, sieve(Role::Server, &from_backend), u32::MAX);
+    for leg in [&client, &backend] {
+        leg.allow_stall(rule.timeouts.write_stall);
+    }
     let vigil = Vigil::new(&rule, now, fastrand::f64());
     Relay {
         client,
@@ -208,7 +213,7 @@ impl Relay {
         match event {
             Event::Found(Finding::Close(_)) => {
                 self.note_closed(sender);
-                self.direction(sender).interrupt();
+                self.interrupt(sender);
             }
             Event::Found(Finding::Violation(violation)) => {
                 self.say_goodbye(CloseCause::ProtocolError, Some(sender), violation.as_str());
@@ -218,13 +223,13 @@ impl Relay {
             }
             Event::Ended => {
                 self.note_closed(sender);
-                self.direction(sender).interrupt();
+                self.interrupt(sender);
                 self.tell_ended(sender);
             }
             Event::ReadFault(error) => {
                 self.note_fault(sender, &error);
                 self.direction(sender.other()).give_up_receiver();
-                self.direction(sender).interrupt();
+                self.interrupt(sender);
                 self.tell_ended(sender);
             }
             Event::WriteFault(error) => {
@@ -265,6 +270,13 @@ impl Relay {
         }
     }
 
+    /// Says the words that waited for `sender` to end. Who hears them has as long as others to answer.
+    fn interrupt(&mut self, sender: Side) {
+        if self.direction(sender).interrupt() {
+            self.phase = Phase::Farewell(Instant::now() + self.rule.timeouts.close);
+        }
+    }
+
     /// Tells the other side that `ended` has ended, if it did so without a Close frame.
     fn tell_ended(&mut self, ended: Side) {
         let told = ended.other();
@@ -281,7 +293,8 @@ impl Relay {
         for gone in [Side::Client, Side::Backend] {
             let deaf = self.direction(gone.other()).is_dead();
             let direction = self.direction(gone);
-            if deaf && direction.is_passing() && !direction.closing() {
+            let silent = direction.is_passing() && !direction.is_under_way();
+            if deaf && silent && !direction.closing() {
                 direction.finish(Some(bereaved(gone.other())));
                 return true;
             }
@@ -306,7 +319,9 @@ impl Relay {
                 Some(words) if broken && at_fault == Some(told) => {
                     direction.finish_after_sender(words);
                 }
-                words => direction.finish(words),
+                words => {
+                    direction.finish(words);
+                }
             }
         }
         if let Some(side) = at_fault {
@@ -341,6 +356,7 @@ impl Relay {
             messages: direction.messages,
             close: direction.close,
             said: direction.said,
+            told: direction.told_code(),
         };
         let End { cause, initiator, detail } =
             self.end.unwrap_or(End { cause: CloseCause::Drain, initiator: None, detail: "" });

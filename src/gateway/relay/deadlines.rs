@@ -12,9 +12,9 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Phase, Relay};
+use super::{Phase, Relay, direction::Direction};
 use crate::{
-    gateway::goodbye::{CloseCause, Side},
+    gateway::goodbye::{CloseCause, Side, answer},
     table::Rule,
 };
 
@@ -218,11 +218,7 @@ impl Relay {
             Phase::Open => {}
             Phase::PeersClosing(until) | Phase::Farewell(until) => {
                 if until <= now {
-                    let waited = self.up.interrupt() | self.down.interrupt();
-                    self.phase = match waited {
-                        true => Phase::Farewell(now + self.rule.timeouts.close),
-                        false => Phase::Cut,
-                    };
+                    self.end_waiting(now);
                 }
                 return until <= now;
             }
@@ -257,6 +253,33 @@ impl Relay {
             acted |= self.mind_pings(side, now);
         }
         acted
+    }
+
+    /// The time to close is up: some get more, the connection is over for the others.
+    fn end_waiting(&mut self, now: Instant) {
+        let timeouts = self.rule.timeouts;
+        let patience = timeouts.write_stall.unwrap_or(timeouts.close);
+        let taking = |direction: &Direction| {
+            direction.has_backlog() && direction.stalled.is_none_or(|since| now - since < patience)
+        };
+        // What is under way to a slow receiver is still written, as long as some of it goes out.
+        if taking(&self.up) || taking(&self.down) {
+            self.phase = match self.phase {
+                Phase::PeersClosing(_) => Phase::PeersClosing(now + timeouts.close),
+                _ => Phase::Farewell(now + timeouts.close),
+            };
+            return;
+        }
+        let mut told = self.up.interrupt() | self.down.interrupt();
+        if let Phase::PeersClosing(_) = self.phase {
+            // A Close frame that the other side does not answer is answered by us.
+            for side in [Side::Client, Side::Backend] {
+                if let Some(code) = self.direction(side).close {
+                    told |= self.direction(side.other()).finish(Some(answer(code)));
+                }
+            }
+        }
+        self.phase = if told { Phase::Farewell(now + timeouts.close) } else { Phase::Cut };
     }
 
     fn mind_pings(&mut self, side: Side, now: Instant) -> bool {

@@ -76,9 +76,9 @@ impl Rest {
         }
     }
 
-    /// Bytes written of those that wait.
-    fn written(&self) -> usize {
-        self.0.as_ref().map_or(0, |waiting| waiting.written)
+    /// Bytes that are left.
+    fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |waiting| waiting.bytes.len() - waiting.written)
     }
 }
 
@@ -110,8 +110,12 @@ pub(super) struct Direction {
     pub(super) answered: bool,
     /// The code of the Close frame that the sender sent.
     pub(super) close: Option<CloseCode>,
+    /// That Close frame went on to the receiver.
+    close_passed: bool,
     /// The code of the Close frame that we sent to the receiver.
     pub(super) said: Option<CloseCode>,
+    /// Reads were used up: there may be more at once.
+    busy: bool,
     /// So many more messages may pass.
     pub(super) budget: u32,
     /// Bytes passed.
@@ -138,7 +142,9 @@ impl Direction {
             heard: false,
             answered: false,
             close: None,
+            close_passed: false,
             said: None,
+            busy: false,
             budget,
             bytes: 0,
             messages: 0,
@@ -151,8 +157,13 @@ impl Direction {
     }
 
     /// Whether the receiver was told by a Close frame that it is over, the sender's or ours.
-    pub(super) fn told(&self) -> bool {
-        self.said.is_some() || (self.close.is_some() && !self.sieve.swallows_close())
+    fn told(&self) -> bool {
+        self.told_code().is_some()
+    }
+
+    /// The code that the receiver was told: ours, or the sender's.
+    pub(super) fn told_code(&self) -> Option<CloseCode> {
+        self.said.or(self.close.filter(|_| self.close_passed))
     }
 
     /// Whether nothing is left to do in it: nothing more goes to the receiver, and the sender has said Close, which is waited
@@ -182,6 +193,11 @@ impl Direction {
         self.budget == 0 && self.sieve.ripe()
     }
 
+    /// Whether there may be more of the sender at once, or something waits for the receiver.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.busy || self.has_backlog()
+    }
+
     /// Whether the sender is not read for now: for the receiver's sake, or for want of tokens.
     pub(super) const fn is_held_up(&self) -> bool {
         self.stalled.is_some() || self.is_throttled()
@@ -207,16 +223,18 @@ impl Direction {
         self.sieve.finish();
     }
 
-    /// Lets the frame that is under way end, says `words`, and passes nothing after that.
-    pub(super) fn finish(&mut self, words: Option<Words>) {
+    /// Lets the frame that is under way end, says `words`, and passes nothing after that. Whether it has not been finished
+    /// before.
+    pub(super) fn finish(&mut self, words: Option<Words>) -> bool {
         if self.passing != Passing::All || self.dead {
-            return;
+            return false;
         }
         self.ping = None;
         self.passing = Passing::ToBoundary(words.map(Box::new));
         if self.sieve.at_boundary() {
             self.say();
         }
+        true
     }
 
     /// Lets the sender end what it is saying, and says `words` after that, or when [`Self::interrupt`] is called.
@@ -280,6 +298,7 @@ impl Direction {
         to: &mut Transport,
         answered: bool,
     ) -> Poll<Event> {
+        self.busy = false;
         for _ in 0..READS {
             let blocked = match self.poll_write_out(cx, to, answered) {
                 Poll::Ready(Ok(())) => false,
@@ -296,6 +315,7 @@ impl Direction {
             }
         }
         // The rest of the last read may still be under way to the receiver.
+        self.busy = true;
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -310,11 +330,11 @@ impl Direction {
         if self.dead || self.shut {
             return Poll::Ready(Ok(()));
         }
-        let written = self.rest.written();
+        let before = self.rest.len() + to.unsent();
         let result = self.poll_write_rest(cx, to);
         if result.is_pending() {
             // Only a slow receiver costs a look at the clock.
-            if self.stalled.is_none() || self.rest.written() > written {
+            if self.stalled.is_none() || self.rest.len() + to.unsent() < before {
                 self.stalled = Some(Instant::now());
             }
             return Poll::Pending;
@@ -397,6 +417,8 @@ impl Direction {
         self.answered |= sifted.answered;
         if let Some(Finding::Close(code)) = sifted.finding {
             self.close = Some(code);
+            // It is the last that passes; where the words follow at a boundary, that is behind it.
+            self.close_passed = !self.sieve.swallows_close() && self.passing != Passing::Nothing;
         }
         self.pass(cx, to, &buffer[..sifted.passed], sifted.boundary, sifted.messages).map_or_else(
             |error| Poll::Ready(Some(Event::WriteFault(error))),
