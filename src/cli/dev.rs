@@ -138,6 +138,11 @@ struct Certificate {
 
 impl Certificate {
     fn load_or_make(folder: &Path) -> Result<Self> {
+        let kept = || format!("the certificate cannot be kept in {}", folder.display());
+        fs::create_dir_all(folder).with_context(kept)?;
+        // Two that start at once would each make one, and one of them serve what is not kept. Held until this is dropped.
+        let lock = fs::File::create(folder.join("lock")).with_context(kept)?;
+        lock.lock().with_context(kept)?;
         let path = folder.join("localhost.pem");
         let key_path = folder.join("localhost-key.pem");
         if let (Ok(chain), Ok(key)) = (fs::read_to_string(&path), fs::read_to_string(&key_path))
@@ -154,10 +159,9 @@ impl Certificate {
         params.not_after = (now + days(VALID_DAYS - 1)).into();
         let chain = params.self_signed(&key)?.pem();
         let key = key.serialize_pem();
-        fs::create_dir_all(folder)
-            .and_then(|()| write_private(&key_path, &key))
+        write_private(&key_path, &key)
             .and_then(|()| write_private(&path, &chain))
-            .with_context(|| format!("the certificate cannot be kept in {}", folder.display()))?;
+            .with_context(kept)?;
         Ok(Self { path, chain, key })
     }
 }

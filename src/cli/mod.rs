@@ -8,11 +8,14 @@ mod echo;
 mod ports;
 mod serve;
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, process::ExitCode, sync::mpsc, time::Duration};
 
 use clap::Parser;
 
 use self::args::{Cli, Command};
+
+/// How long the program's last words may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs the program with the arguments of the process.
 pub fn run() -> ExitCode {
@@ -31,7 +34,7 @@ pub fn run() -> ExitCode {
         Err(error) => match error.downcast_ref::<clap::Error>() {
             Some(error) => usage(error),
             None => {
-                let _ = writeln!(std::io::stderr(), "tidegate: {error:#}");
+                last_words(format!("tidegate: {error:#}\n"));
                 ExitCode::FAILURE
             }
         },
@@ -43,6 +46,16 @@ fn usage(error: &clap::Error) -> ExitCode {
     // Help and version are "errors" too; clap knows where they go.
     let _ = error.print();
     if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS }
+}
+
+/// Writes to standard error. Where nobody reads it the program ends without: a second signal must end it at once.
+fn last_words(text: String) {
+    let (end, ended) = mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        let _end = end;
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    });
+    let _ = ended.recv_timeout(LAST_WORDS);
 }
 
 /// Writes to standard output. A reader that has left (`| head`) is an error like any other, not a panic.

@@ -19,6 +19,7 @@ use super::{
     headers::{self, HopByHop, Sender},
     http::{AnswerBody, BackendOpen, ClientConnection, Facts, outgoing},
     refuse::{Refusal, RefusalReason},
+    sessions::RequestEntry,
     upstream,
 };
 use crate::table::{HttpMode, Rule};
@@ -50,9 +51,8 @@ impl ClientConnection {
                 "The gateway is shutting down: connect again.",
             ));
         }
-        let (backend, seat) = self.choose(rule)?;
         let metrics = self.metrics(rule);
-        let (transport, open) = self.connect(rule, backend, &seat, &metrics).await?;
+        let (seat, transport, open) = self.reach(rule, &metrics).await?;
         headers::tell_sender(&mut parts.headers, sender);
         let answer = upstream::send(transport, outgoing(facts, parts, body)?);
         // Long polling answers late on purpose: it may take as long as a silent WebSocket.
@@ -78,19 +78,23 @@ impl ClientConnection {
             &rule.route.name,
             parts.status.as_str(),
         );
-        let body =
-            ForwardedBody { body, idle: rule.timeouts.idle, timer: None, _held: (seat, open) };
+        let body = ForwardedBody {
+            body,
+            idle: rule.timeouts.idle,
+            timer: None,
+            _held: (seat, open, self.worker.sessions.enter_request()),
+        };
         Ok(Response::from_parts(parts, body.boxed_unsync()))
     }
 }
 
 /// An answer's body on its way to the client. It breaks off where the backend is silent for too long, and holds the seat at the
-/// endpoint until it has ended.
+/// endpoint until it has ended, and a worker that drains as well.
 struct ForwardedBody {
     body: Incoming,
     idle: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
-    _held: (Seat, BackendOpen),
+    _held: (Seat, BackendOpen, RequestEntry),
 }
 
 impl Body for ForwardedBody {

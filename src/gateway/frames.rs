@@ -320,7 +320,9 @@ impl FrameScanner {
         if header.fin() && !may_end {
             return Err(Stop::Enough);
         }
-        let begun = if header.opcode() == CONTINUATION { self.message } else { 0 };
+        // Unchecked, a first frame may stand where a continuation should.
+        let continues = header.opcode() == CONTINUATION || self.fragmented;
+        let begun = if continues { self.message } else { 0 };
         let message = begun.saturating_add(header.payload);
         if message > self.max_message {
             return Err(Stop::TooBig);

@@ -7,6 +7,8 @@
 //! error") for a backend that has gone: clients take the first as a reason to come again, and some libraries the
 //! second as a reason not to.
 
+use super::frames::is_sendable;
+
 /// Why a connection ended: the value of the metric label `cause`, and the word in the log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseCause {
@@ -140,6 +142,16 @@ const fn words(code: u16, reason: &'static str) -> Option<Words> {
     Some(Words { code: CloseCode(Some(code)), reason })
 }
 
+/// What a side is told whose own Close frame had this code, and was not answered (RFC 6455 §5.5.1). A code that may not
+/// be sent, as unchecked peers do, is not sent back.
+pub const fn answer(code: CloseCode) -> Words {
+    let code = match code.0 {
+        Some(code) if is_sendable(code) => CloseCode(Some(code)),
+        _ => CloseCode(None),
+    };
+    Words { code, reason: "" }
+}
+
 /// What a side is told when the other one has ended without a Close frame.
 pub const fn bereaved(told: Side) -> Words {
     let (code, reason) = match told {
@@ -206,7 +218,6 @@ pub const fn farewell(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::frames::is_sendable;
 
     #[test]
     fn no_words_have_a_code_that_may_not_be_sent_or_a_reason_that_is_too_long() {
@@ -221,6 +232,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_answer_has_the_code_that_it_answers_unless_that_may_not_be_sent() {
+        for code in 0..=u16::MAX {
+            let expected = Some(code).filter(|code| is_sendable(*code));
+            assert_eq!(answer(CloseCode(Some(code))).code, CloseCode(expected));
+        }
+        assert_eq!(answer(CloseCode(None)).code, CloseCode(None));
     }
 
     #[test]

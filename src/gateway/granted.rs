@@ -1,21 +1,29 @@
 //! The life of a granted upgrade around the relay: its place in the gauges, its log lines, its end.
 
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::{Response, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::time::timeout;
+use tokio::{io::AsyncWriteExt, task::spawn_local, time::timeout};
 
 use super::{
+    ListenerKind,
     balance::Seat,
-    frames::Extensions,
-    goodbye::{CloseCode, Side},
-    http::{AnswerBody, BackendOpen, ClientConnection, Facts},
-    relay::{Ending, Legs, Traffic, relay},
+    frames::{Extensions, Role, close_frame},
+    goodbye::{CloseCode, Side, bereaved},
+    http::{AnswerBody, BackendOpen, Facts},
+    relay::{Ending, Legs, Relay, Traffic, relay},
     sessions::Entry,
     transport::Transport,
+    worker::{LiveToken, Worker},
 };
 use crate::{
     table::Rule,
@@ -24,13 +32,20 @@ use crate::{
 
 /// A granted upgrade, from the 101 on.
 pub(super) struct Granted {
-    pub(super) connection: Rc<ClientConnection>,
-    pub(super) id: HeaderValue,
+    pub(super) held: Held,
     pub(super) rule: Arc<Rule>,
-    pub(super) seat: Seat,
     pub(super) metrics: Arc<RouteMetrics>,
+}
+
+/// What is held for a connection as long as it lives, besides its relay: its places, and what its last log line tells.
+pub(super) struct Held {
+    pub(super) worker: Rc<Worker>,
+    pub(super) listener: ListenerKind,
+    pub(super) id: Box<str>,
+    pub(super) seat: Seat,
     pub(super) entry: Entry,
     pub(super) started: Instant,
+    pub(super) _live: Rc<LiveToken>,
     pub(super) _open: OpenGauge,
     pub(super) _backend_open: BackendOpen,
 }
@@ -42,16 +57,16 @@ impl Granted {
         tracing::info!(
             target: "tidegate::access",
             event = "open",
-            request_id = self.id.to_str().unwrap_or_default(),
+            request_id = &*self.held.id,
             namespace = self.rule.route.namespace,
             route = self.rule.route.name,
             rule = self.rule.name,
             client = %facts.client,
-            listener = self.connection.listener.as_str(),
+            listener = self.held.listener.as_str(),
             host,
             path = facts.uri.path(),
             subprotocol = protocol.and_then(|protocol| protocol.to_str().ok()),
-            endpoint = %self.seat.address(),
+            endpoint = %self.held.seat.address(),
             upgrade_ms = facts.started.elapsed().as_millis() as u64,
         );
     }
@@ -60,12 +75,12 @@ impl Granted {
     pub(super) async fn run(
         self,
         on_upgrade: OnUpgrade,
-        backend: Transport,
+        mut backend: Transport,
         from_backend: Bytes,
         extensions: Extensions,
     ) {
         // A client that does not take its 101 may not hold everything for ever.
-        let ending = match timeout(self.rule.timeouts.upgrade, on_upgrade).await {
+        match timeout(self.rule.timeouts.upgrade, on_upgrade).await {
             Ok(Ok(upgraded)) => {
                 let raw = upgraded
                     .downcast::<TokioIo<Transport>>()
@@ -77,26 +92,35 @@ impl Granted {
                     from_backend,
                     extensions,
                 };
-                relay(legs, &self.rule, self.entry.session(), &self.metrics).await
+                let Self { held, rule, metrics } = self;
+                let relay = relay(legs, rule, held.entry.session(), metrics);
+                spawn_local(Life { held, relay });
+                return;
             }
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "the client left before its 101");
-                Ending::before_start()
-            }
-            Err(_) => {
-                tracing::debug!("the client did not take its 101");
-                Ending::before_start()
-            }
+            Ok(Err(error)) => tracing::debug!(%error, "the client left before its 101"),
+            Err(_) => tracing::debug!("the client did not take its 101"),
+        }
+        // The backend has granted a WebSocket and waits for its first frame.
+        let words = bereaved(Side::Backend);
+        let frame = close_frame(Role::Client, words.code.0, words.reason);
+        let said = async {
+            backend.write_all(&frame).await?;
+            backend.shutdown().await
         };
-        self.note_end(&ending);
+        if !matches!(timeout(self.rule.timeouts.close, said).await, Ok(Ok(()))) {
+            tracing::debug!("the backend could not be told that the client has gone");
+        }
+        self.held.note_end(&self.rule, &self.metrics, &Ending::before_start());
     }
+}
 
+impl Held {
     /// Counts the end, and writes the line of the access log.
-    fn note_end(&self, ending: &Ending) {
+    fn note_end(&self, rule: &Rule, metrics: &RouteMetrics, ending: &Ending) {
         let life = self.started.elapsed();
-        self.metrics.connection_duration.observe(life.as_secs_f64());
-        let route = &self.rule.route;
-        let metrics = &self.connection.worker.metrics;
+        metrics.connection_duration.observe(life.as_secs_f64());
+        let route = &rule.route;
+        let metrics = &self.worker.metrics;
         metrics.closed(&route.namespace, &route.name, ending.cause.as_str());
         let Ending { up, down, .. } = ending;
         for (direction, code) in [
@@ -111,17 +135,17 @@ impl Granted {
         }
         // What each side was told, and what it said itself; 0 stands for a Close frame without a code.
         let code = |code: Option<CloseCode>| code.map(|code| code.0.unwrap_or(0));
-        let told = |traffic: &Traffic| code(traffic.said.or(traffic.close));
+        let told = |traffic: &Traffic| code(traffic.told);
         tracing::info!(
             target: "tidegate::access",
             event = "close",
             cause = ending.cause.as_str(),
             initiator = ending.initiator.map_or("gateway", Side::as_str),
-            request_id = self.id.to_str().unwrap_or_default(),
+            request_id = &*self.id,
             namespace = route.namespace,
             route = route.name,
-            rule = self.rule.name,
-            listener = self.connection.listener.as_str(),
+            rule = rule.name,
+            listener = self.listener.as_str(),
             endpoint = %self.seat.address(),
             duration_ms = life.as_millis() as u64,
             bytes_up = up.bytes,
@@ -135,5 +159,35 @@ impl Granted {
             "{}",
             ending.detail,
         );
+    }
+}
+
+/// A granted connection's life: a task of its own, which holds nothing but it. The one before, with all that the upgrade needed,
+/// is gone by then.
+struct Life {
+    held: Held,
+    relay: Relay,
+}
+
+impl Future for Life {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let ending = ready!(Pin::new(&mut this.relay).poll(cx));
+        this.held.note_end(&this.relay.rule, &this.relay.metrics, &ending);
+        Poll::Ready(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_for_a_connection_is_small() {
+        let (held, relay) = (size_of::<Held>(), size_of::<Relay>());
+        // With what tokio adds to a task it fits into an allocation of 896 bytes; the next size is 1,024.
+        assert!(size_of::<Life>() <= 800, "Held {held}, Relay {relay}");
     }
 }

@@ -23,7 +23,7 @@ use super::{
     balance::Seat,
     files::FileToken,
     frames::Extensions,
-    granted::Granted,
+    granted::{Granted, Held},
     handshake,
     headers::{self, HopByHop, Sender, X_REQUEST_ID},
     refuse::{Refusal, RefusalReason},
@@ -32,7 +32,7 @@ use super::{
     worker::{LiveToken, Worker},
 };
 use crate::{
-    table::{Backend, RequestFacts, Rule},
+    table::{RequestFacts, Rule},
     telemetry::{OpenGauge, RouteMetrics},
 };
 
@@ -42,6 +42,9 @@ pub(super) type AnswerBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
 /// What a log line has in place of a status where there was nobody to answer.
 const CLIENT_GONE: u16 = 499;
 
+/// Most endpoints that are tried for one request.
+const CONNECT_ATTEMPTS: usize = 3;
+
 /// A client's connection before it is upgraded.
 #[derive(Debug)]
 pub(super) struct ClientConnection {
@@ -50,7 +53,7 @@ pub(super) struct ClientConnection {
     pub(super) listener: ListenerKind,
     pub(super) arrival: Arrival,
     /// Held for as long as the socket lives; dropping it frees its place with the worker.
-    pub(super) _live: LiveToken,
+    pub(super) live: Rc<LiveToken>,
 }
 
 /// An open connection to an endpoint: its place in the gauge and among the files.
@@ -184,9 +187,8 @@ impl ClientConnection {
                 "The gateway is shutting down: connect again.",
             ));
         }
-        let (backend, seat) = self.choose(&rule)?;
         let metrics = self.metrics(&rule);
-        let (transport, backend_open) = self.connect(&rule, backend, &seat, &metrics).await?;
+        let (seat, transport, backend_open) = self.reach(&rule, &metrics).await?;
         headers::tell_sender(&mut parts.headers, sender);
         headers::set_upgrade(&mut parts.headers);
         parts.headers.remove(header::CONTENT_LENGTH);
@@ -199,17 +201,18 @@ impl ClientConnection {
                     handshake::switching(&parts.headers, &upgrade).map(|()| full(Bytes::new()));
                 metrics.connections_total.inc();
                 metrics.upgrade_duration.observe(facts.started.elapsed().as_secs_f64());
-                let granted = Granted {
-                    connection: Rc::clone(self),
-                    id: facts.id.clone(),
-                    rule,
+                let held = Held {
+                    worker: Rc::clone(&self.worker),
+                    listener: self.listener,
+                    _live: Rc::clone(&self.live),
+                    id: facts.id.to_str().unwrap_or_default().into(),
                     seat,
                     _open: OpenGauge::new(&metrics.connections_open),
                     _backend_open: backend_open,
-                    metrics,
                     entry: self.worker.sessions.enter(),
                     started: Instant::now(),
                 };
+                let granted = Granted { held, rule, metrics };
                 granted.log_open(facts, &host, &response);
                 spawn_local(granted.run(on_upgrade, transport, early, extensions));
                 Ok(response)
@@ -217,44 +220,56 @@ impl ClientConnection {
         }
     }
 
-    pub(super) fn choose<'r>(&self, rule: &'r Rule) -> Result<(&'r Backend, Seat), Refusal> {
-        self.worker.load.choose(&rule.backends, fastrand::u64(..)).ok_or_else(|| {
-            Refusal::new(
-                RefusalReason::NoEndpoints,
-                "No backend of this route has a ready endpoint: try again soon.",
-            )
-        })
-    }
-
-    pub(super) async fn connect(
+    /// Reaches an endpoint of the rule. Where one cannot be reached others are tried, as long as `timeouts.connect` lasts and
+    /// each within its share of what is left of it: one that has vanished may not use up the time of the next.
+    pub(super) async fn reach(
         &self,
         rule: &Rule,
-        backend: &Backend,
-        seat: &Seat,
         metrics: &RouteMetrics,
-    ) -> Result<(Transport, BackendOpen), Refusal> {
+    ) -> Result<(Seat, Transport, BackendOpen), Refusal> {
         let file = self.worker.files.backend().ok_or_else(Refusal::out_of_files)?;
-        let started = Instant::now();
-        let connected = upstream::connect(
-            seat.address(),
-            backend.tls.as_deref(),
-            rule.timeouts.connect,
-            metrics,
-        )
-        .await;
-        metrics.backend_connect_duration.observe(started.elapsed().as_secs_f64());
-        let opened = |transport| {
-            let gauge = OpenGauge::new(&metrics.backend_connections_open);
-            (transport, BackendOpen { _gauge: gauge, _file: file })
-        };
-        connected.map(opened).map_err(|mut refusal| {
+        let deadline = Instant::now() + rule.timeouts.connect;
+        let endpoints = rule.backends.iter().filter(|backend| backend.weight > 0);
+        let attempts =
+            endpoints.map(|backend| backend.endpoints.len()).sum::<usize>().min(CONNECT_ATTEMPTS);
+        let mut refusal = Refusal::new(
+            RefusalReason::NoEndpoints,
+            "No backend of this route has a ready endpoint: try again soon.",
+        );
+        let mut tried = Vec::new();
+        for left in (1..=attempts).rev() {
+            let started = Instant::now();
+            let load = &self.worker.load;
+            let Some((backend, seat)) =
+                load.choose(&rule.backends, &tried, fastrand::u64(..), started)
+            else {
+                break;
+            };
+            let limit = deadline.saturating_duration_since(started) / left as u32;
+            let connected =
+                upstream::connect(seat.address(), backend.tls.as_deref(), limit, metrics).await;
+            metrics.backend_connect_duration.observe(started.elapsed().as_secs_f64());
+            match connected {
+                Ok(transport) => {
+                    seat.reached();
+                    let gauge = OpenGauge::new(&metrics.backend_connections_open);
+                    return Ok((seat, transport, BackendOpen { _gauge: gauge, _file: file }));
+                }
+                // Not the endpoint's fault, and no other endpoint would be better off.
+                Err(failed) if failed.reason == RefusalReason::LimitFiles => return Err(failed),
+                Err(failed) => refusal = failed,
+            }
+            metrics.backend_connect_failures.inc();
+            seat.missed(Instant::now());
             let endpoint = format!("{} of {}:{}", seat.address(), backend.service, backend.port);
             refusal.source = Some(match refusal.source {
                 Some(source) => format!("{endpoint}: {source}"),
                 None => endpoint,
             });
-            refusal
-        })
+            tracing::debug!(error = refusal.source, "endpoint not reached");
+            tried.push(seat.address());
+        }
+        Err(refusal)
     }
 
     pub(super) fn metrics(&self, rule: &Rule) -> Arc<RouteMetrics> {

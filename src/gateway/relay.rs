@@ -12,6 +12,8 @@ use std::{
     future::Future,
     io,
     pin::Pin,
+    rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -25,7 +27,7 @@ use self::{
 };
 use super::{
     frames::{Extensions, FrameScanner, Role},
-    goodbye::{CloseCause, CloseCode, Side, Words, bereaved, farewell},
+    goodbye::{CloseCause, CloseCode, Side, answer, bereaved, farewell},
     sessions::{Request, Session},
     sieve::{Finding, Sieve},
     transport::Transport,
@@ -76,6 +78,8 @@ pub struct Traffic {
     pub close: Option<CloseCode>,
     /// The Close frame that we sent to the receiver.
     pub said: Option<CloseCode>,
+    /// The Close frame that the receiver got, from the sender or from us.
+    pub told: Option<CloseCode>,
 }
 
 impl Ending {
@@ -92,12 +96,12 @@ impl Ending {
 }
 
 /// A relay as `rule` has it; its output tells how it ended.
-pub fn relay<'a>(
+pub fn relay(
     legs: Legs,
-    rule: &'a Rule,
-    session: &'a Session,
-    metrics: &'a RouteMetrics,
-) -> Relay<'a> {
+    rule: Arc<Rule>,
+    session: Rc<Session>,
+    metrics: Arc<RouteMetrics>,
+) -> Relay {
     let Legs { client, from_client, backend, from_backend, extensions } = legs;
     let limit = rule.limits.max_message_bytes.map(u64::from);
     let sieve = |role, early: &Bytes| {
@@ -109,6 +113,10 @@ pub fn relay<'a>(
     // Whose frames go to the receiver look like the sender's.
     let up = Direction::new(Role::Client, sieve(Role::Client, &from_client), budget);
     let down = Direction::new(Role::Server, sieve(Role::Server, &from_backend), u32::MAX);
+    for leg in [&client, &backend] {
+        leg.allow_stall(rule.timeouts.write_stall);
+    }
+    let vigil = Vigil::new(&rule, now, fastrand::f64());
     Relay {
         client,
         backend,
@@ -117,7 +125,7 @@ pub fn relay<'a>(
         rule,
         session,
         metrics,
-        vigil: Vigil::new(rule, now, fastrand::f64()),
+        vigil,
         throttle,
         timer: None,
         phase: Phase::Open,
@@ -126,16 +134,16 @@ pub fn relay<'a>(
 }
 
 /// A connection's future.
-pub struct Relay<'a> {
+pub struct Relay {
     client: Transport,
     backend: Transport,
     /// From client to backend.
     up: Direction,
     /// From backend to client.
     down: Direction,
-    rule: &'a Rule,
-    session: &'a Session,
-    metrics: &'a RouteMetrics,
+    pub(super) rule: Arc<Rule>,
+    session: Rc<Session>,
+    pub(super) metrics: Arc<RouteMetrics>,
     vigil: Vigil,
     throttle: Option<Box<Throttle>>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -163,7 +171,7 @@ enum Phase {
     Cut,
 }
 
-impl Relay<'_> {
+impl Relay {
     /// Moves what there is to move. `Ready` once the connection is over.
     fn poll_move(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
@@ -205,7 +213,7 @@ impl Relay<'_> {
         match event {
             Event::Found(Finding::Close(_)) => {
                 self.note_closed(sender);
-                self.direction(sender).interrupt();
+                self.interrupt(sender);
             }
             Event::Found(Finding::Violation(violation)) => {
                 self.say_goodbye(CloseCause::ProtocolError, Some(sender), violation.as_str());
@@ -215,13 +223,13 @@ impl Relay<'_> {
             }
             Event::Ended => {
                 self.note_closed(sender);
-                self.direction(sender).interrupt();
+                self.interrupt(sender);
                 self.tell_ended(sender);
             }
             Event::ReadFault(error) => {
                 self.note_fault(sender, &error);
                 self.direction(sender.other()).give_up_receiver();
-                self.direction(sender).interrupt();
+                self.interrupt(sender);
                 self.tell_ended(sender);
             }
             Event::WriteFault(error) => {
@@ -258,6 +266,14 @@ impl Relay<'_> {
     fn begin_closing(&mut self) {
         if self.phase == Phase::Open {
             self.phase = Phase::PeersClosing(Instant::now() + self.rule.timeouts.close);
+            self.lift_throttle();
+        }
+    }
+
+    /// Says the words that waited for `sender` to end. Who hears them has as long as others to answer.
+    fn interrupt(&mut self, sender: Side) {
+        if self.direction(sender).interrupt() {
+            self.phase = Phase::Farewell(Instant::now() + self.rule.timeouts.close);
         }
     }
 
@@ -266,7 +282,7 @@ impl Relay<'_> {
         let told = ended.other();
         // Its own Close frame was not answered: this is the answer then (RFC 6455 §5.5.1).
         let words = match self.direction(told).close {
-            Some(code) => Words { code, reason: "" },
+            Some(code) => answer(code),
             None => bereaved(told),
         };
         self.direction(ended).finish(Some(words));
@@ -277,7 +293,8 @@ impl Relay<'_> {
         for gone in [Side::Client, Side::Backend] {
             let deaf = self.direction(gone.other()).is_dead();
             let direction = self.direction(gone);
-            if deaf && direction.is_passing() && !direction.closing() {
+            let silent = direction.is_passing() && !direction.is_under_way();
+            if deaf && silent && !direction.closing() {
                 direction.finish(Some(bereaved(gone.other())));
                 return true;
             }
@@ -292,6 +309,7 @@ impl Relay<'_> {
         let close = self.rule.timeouts.close;
         let patience = if broken { close.min(ANSWERS_TIMEOUT) } else { close };
         self.phase = Phase::Farewell(Instant::now() + patience);
+        self.lift_throttle();
         let code = self.rule.drain.close_code;
         for told in [Side::Client, Side::Backend] {
             let words = farewell(cause, told, at_fault, detail, code);
@@ -301,7 +319,9 @@ impl Relay<'_> {
                 Some(words) if broken && at_fault == Some(told) => {
                     direction.finish_after_sender(words);
                 }
-                words => direction.finish(words),
+                words => {
+                    direction.finish(words);
+                }
             }
         }
         if let Some(side) = at_fault {
@@ -336,6 +356,7 @@ impl Relay<'_> {
             messages: direction.messages,
             close: direction.close,
             said: direction.said,
+            told: direction.told_code(),
         };
         let End { cause, initiator, detail } =
             self.end.unwrap_or(End { cause: CloseCause::Drain, initiator: None, detail: "" });
@@ -343,7 +364,7 @@ impl Relay<'_> {
     }
 }
 
-impl Future for Relay<'_> {
+impl Future for Relay {
     type Output = Ending;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
@@ -355,7 +376,10 @@ impl Future for Relay<'_> {
             if this.poll_move(cx).is_ready() {
                 break Poll::Ready(this.ending());
             }
-            this.note_signs_of_life(before[0].0 + before[1].0);
+            if this.note_signs_of_life(before[0].0 + before[1].0) {
+                // After the others of this worker.
+                cx.waker().wake_by_ref();
+            }
             if this.poll_deadline(cx).is_pending() {
                 break Poll::Pending;
             }

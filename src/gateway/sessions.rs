@@ -56,10 +56,17 @@ impl Session {
 #[derive(Debug, Default)]
 pub struct Sessions {
     slots: RefCell<Slots>,
-    requests: Cell<usize>,
-    emptied: tokio::sync::Notify,
+    requests: Arc<Requests>,
     /// Connections of all workers.
     open: Arc<AtomicUsize>,
+}
+
+/// The requests, in what an answer's body may hold: hyper wants those to be `Send`.
+#[derive(Debug, Default)]
+struct Requests {
+    count: AtomicUsize,
+    /// Told whenever there may be neither a connection nor a request left.
+    emptied: tokio::sync::Notify,
 }
 
 #[derive(Debug, Default)]
@@ -80,7 +87,7 @@ pub struct Entry {
 
 /// A request's; counted until dropped.
 #[derive(Debug)]
-pub struct RequestEntry(Rc<Sessions>);
+pub struct RequestEntry(Arc<Requests>);
 
 impl Sessions {
     /// None yet; `open` counts those of all workers.
@@ -108,9 +115,9 @@ impl Sessions {
     }
 
     /// Enters a request.
-    pub fn enter_request(self: &Rc<Self>) -> RequestEntry {
-        self.requests.set(self.requests.get() + 1);
-        RequestEntry(Rc::clone(self))
+    pub fn enter_request(&self) -> RequestEntry {
+        self.requests.count.fetch_add(1, Relaxed);
+        RequestEntry(Arc::clone(&self.requests))
     }
 
     /// How many connections there are.
@@ -121,8 +128,8 @@ impl Sessions {
 
     /// Waits until there is neither a connection nor a request.
     pub async fn emptied(&self) {
-        while self.count() > 0 || self.requests.get() > 0 {
-            self.emptied.notified().await;
+        while self.count() > 0 || self.requests.count.load(Relaxed) > 0 {
+            self.requests.emptied.notified().await;
         }
     }
 
@@ -139,8 +146,8 @@ impl Sessions {
 
 impl Entry {
     /// What the worker shares with this connection.
-    pub fn session(&self) -> &Session {
-        &self.session
+    pub fn session(&self) -> Rc<Session> {
+        Rc::clone(&self.session)
     }
 }
 
@@ -154,14 +161,14 @@ impl Drop for Entry {
             // The last one gives the memory of a busy hour back.
             slots.live = Vec::new();
             slots.free = Vec::new();
-            self.sessions.emptied.notify_one();
+            self.sessions.requests.emptied.notify_one();
         }
     }
 }
 
 impl Drop for RequestEntry {
     fn drop(&mut self) {
-        self.0.requests.set(self.0.requests.get() - 1);
+        self.0.count.fetch_sub(1, Relaxed);
         self.0.emptied.notify_one();
     }
 }

@@ -35,13 +35,24 @@ pub struct Sifted {
     pub finding: Option<Finding>,
 }
 
+impl Sifted {
+    /// Lets the next bytes pass.
+    fn take(&mut self, bytes: &mut [u8], at: &mut usize, count: usize) {
+        if *at != self.passed {
+            bytes.copy_within(*at..*at + count, self.passed);
+        }
+        *at += count;
+        self.passed += count;
+    }
+}
+
 /// Sifts one direction.
 #[derive(Clone, Debug)]
 pub struct Sieve {
     scanner: FrameScanner,
     /// Bytes that were not passed on yet: a header or control frame that is not whole, or all from the message on that was one
     /// too many.
-    held: Vec<u8>,
+    held: Box<[u8]>,
     /// `held` is worth another look although nothing was added to it.
     ripe: bool,
     /// Payload of our pings towards the sender; none of them was sent if zero.
@@ -57,7 +68,7 @@ impl Sieve {
     pub fn new(scanner: FrameScanner, early: &[u8]) -> Self {
         Self {
             scanner,
-            held: early.to_vec(),
+            held: early.into(),
             ripe: !early.is_empty(),
             token: 0,
             swallows_close: false,
@@ -101,7 +112,7 @@ impl Sieve {
     /// Lets nothing pass any more.
     pub fn finish(&mut self) {
         self.finished = true;
-        self.held = Vec::new();
+        self.held = Box::default();
         self.ripe = false;
     }
 
@@ -110,18 +121,18 @@ impl Sieve {
     pub fn sift(&mut self, bytes: &mut [u8], budget: u32) -> Sifted {
         let mut sifted =
             Sifted { passed: 0, messages: 0, boundary: None, answered: false, finding: None };
-        let mut end = bytes.len();
+        // Where the next frame begins; what passes is moved down to what has passed, once.
+        let mut at = 0;
         self.ripe = false;
         let keep = loop {
             if self.finished {
                 break false;
             }
-            let at = sifted.passed;
-            let scan = self.scanner.scan(&bytes[at..end], budget - sifted.messages);
-            sifted.passed += scan.passed;
+            let scan = self.scanner.scan(&bytes[at..], budget - sifted.messages);
+            sifted.boundary =
+                scan.boundary.map(|offset| sifted.passed + offset).or(sifted.boundary);
             sifted.messages += scan.messages;
-            sifted.boundary = scan.boundary.map(|offset| at + offset).or(sifted.boundary);
-            let at = sifted.passed;
+            sifted.take(bytes, &mut at, scan.passed);
             match scan.stop {
                 Stop::End => break false,
                 Stop::Incomplete => break true,
@@ -139,12 +150,11 @@ impl Sieve {
                 }
                 Stop::Control(frame) => {
                     let mut space = [0; 125];
-                    let payload = frame.payload(&bytes[at..end], &mut space);
+                    let payload = frame.payload(&bytes[at..], &mut space);
                     match frame.opcode() {
                         frames::PONG if self.token != 0 && payload == self.token.to_ne_bytes() => {
                             sifted.answered = true;
-                            bytes.copy_within(at + frame.total()..end, at);
-                            end -= frame.total();
+                            at += frame.total();
                             continue;
                         }
                         frames::CLOSE => match frames::close_code(payload) {
@@ -167,16 +177,16 @@ impl Sieve {
                         },
                         _ => {}
                     }
-                    sifted.passed += frame.total();
+                    sifted.take(bytes, &mut at, frame.total());
                     sifted.boundary = Some(sifted.passed);
                 }
             }
         };
         if keep {
             // Mostly nothing or some bytes of a header: `held` is not worth keeping allocated.
-            self.held = bytes[sifted.passed..end].to_vec();
+            self.held = bytes[at..].into();
         } else if !self.held.is_empty() {
-            self.held = Vec::new();
+            self.held = Box::default();
         }
         sifted
     }

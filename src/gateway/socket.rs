@@ -15,6 +15,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// So often, before it counts as gone.
 const KEEPALIVE_PROBES: u32 = 3;
 /// Bytes that nobody acknowledges for so long end the connection: while there are some, keepalive does not ask (RFC 5482).
+/// Linux counts the time in which a peer's window is closed as well, though the peer answers.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 /// So many bytes may wait in the kernel to be sent for the first time: see tcp(7), `TCP_NOTSENT_LOWAT`. What is under way
 /// to a distant peer is not among them, so this bounds what a slow reader holds, and not what a distant one gets. A
@@ -50,6 +51,18 @@ fn tune(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
     socket.set_tcp_notsent_lowat(UNSENT)
+}
+
+/// Lets a peer take nothing for `limit` (`None`: for ever) although that is longer than unacknowledged bytes may wait otherwise.
+pub(super) fn allow_stall(stream: &TcpStream, limit: Option<Duration>) -> io::Result<()> {
+    match limit {
+        Some(limit) if limit < UNACKNOWLEDGED => Ok(()),
+        // The route's limit first.
+        limit => {
+            let limit = limit.map(|limit| limit.saturating_add(KEEPALIVE_INTERVAL));
+            SockRef::from(stream).set_tcp_user_timeout(limit)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use socket2::SockRef;
@@ -12,6 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 
+use super::socket;
 use super::tls::{ClientStream, ServerStream};
 
 /// One leg of a connection.
@@ -26,14 +28,33 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Has the kernel reset the connection when this is dropped, and forget at once what was not sent.
-    pub fn abort(&self) {
-        let stream = match self {
+    /// Bytes of TLS that were taken for sending and are not in the socket yet.
+    pub fn unsent(&self) -> usize {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Server(stream) => stream.unsent(),
+            Self::Client(stream) => stream.unsent(),
+        }
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match self {
             Self::Plain(stream) => stream,
             Self::Server(stream) => stream.socket(),
             Self::Client(stream) => stream.socket(),
-        };
-        if let Err(error) = SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)) {
+        }
+    }
+
+    /// Lets the peer take nothing for so long (`None`: for ever) before the kernel ends the connection.
+    pub fn allow_stall(&self, limit: Option<Duration>) {
+        if let Err(error) = socket::allow_stall(self.socket(), limit) {
+            tracing::debug!(%error, "the time to take something could not be set on a socket");
+        }
+    }
+
+    /// Has the kernel reset the connection when this is dropped, and forget at once what was not sent.
+    pub fn abort(&self) {
+        if let Err(error) = SockRef::from(self.socket()).set_linger(Some(Duration::ZERO)) {
             tracing::debug!(%error, "a socket could not be set to be reset");
         }
     }

@@ -70,7 +70,6 @@ pub async fn connect(
             Err(Refusal::new(RefusalReason::BackendConnect, detail).because(error))
         }
         Ok(Err(error)) => {
-            tracing::debug!(%address, %error, "endpoint not reached");
             let tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
             let detail = if tls {
                 "TLS with the backend's endpoint failed: its certificate may not be the one that the route expects."

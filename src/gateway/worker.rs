@@ -212,7 +212,7 @@ async fn serve(worker: Rc<Worker>, socket: Accepted) {
     let metrics = Arc::clone(&worker.metrics);
     let limits = worker.settings.limits;
     let connection =
-        Rc::new(http::ClientConnection { worker, peer, listener, arrival, _live: live });
+        Rc::new(http::ClientConnection { worker, peer, listener, arrival, live: Rc::new(live) });
     let service = service_fn(move |request| http::handle(Rc::clone(&connection), request));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

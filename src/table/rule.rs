@@ -106,12 +106,14 @@ pub enum FrameChecks {
 }
 
 /// Limits of messages, in each direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Payload bytes of one message, all its fragments together; `None`: no limit.
     pub max_message_bytes: Option<NonZeroU64>,
     /// Data messages a second from the client; `None`: no limit.
     pub messages_per_second: Option<NonZeroU32>,
+    /// How long a client may want to send more than that, in a row.
+    pub patience: Duration,
 }
 
 /// How connections are ended on purpose.
@@ -140,6 +142,17 @@ impl Default for Keepalive {
     /// No pings.
     fn default() -> Self {
         Self { client_ping: None, backend_ping: None, pong_timeout: Duration::from_secs(20) }
+    }
+}
+
+impl Default for Limits {
+    /// No limit.
+    fn default() -> Self {
+        Self {
+            max_message_bytes: None,
+            messages_per_second: None,
+            patience: Duration::from_secs(10),
+        }
     }
 }
 

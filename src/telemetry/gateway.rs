@@ -30,6 +30,7 @@ pub struct GatewayMetrics {
     backend_connections_open: IntGaugeVec,
     backend_connect_duration: HistogramVec,
     backend_ports_exhausted: IntCounterVec,
+    backend_connect_failures: IntCounterVec,
     tls_failures: IntCounterVec,
     tls_fallback: IntCounterVec,
     accept_errors: IntCounterVec,
@@ -58,6 +59,8 @@ pub struct RouteMetrics {
     pub backend_connect_duration: Histogram,
     /// Connections to endpoints for which no local port was left.
     pub backend_ports_exhausted: IntCounter,
+    /// Attempts to reach an endpoint that failed.
+    pub backend_connect_failures: IntCounter,
     /// From a Ping of ours to the client's Pong, seconds.
     pub client_ping_rtt: Histogram,
     /// From a Ping of ours to the backend's Pong, seconds.
@@ -175,6 +178,11 @@ impl GatewayMetrics {
                 "Connections to endpoints that failed because no local port was left towards them.",
                 &[NAMESPACE, ROUTE],
             )?,
+            backend_connect_failures: counter(
+                names::BACKEND_CONNECT_FAILURES_TOTAL,
+                "Attempts to reach an endpoint that failed; another endpoint may have been reached then.",
+                &[NAMESPACE, ROUTE],
+            )?,
             tls_failures: counter(
                 names::TLS_HANDSHAKE_FAILURES_TOTAL,
                 "TLS handshakes with clients that failed, by reason.",
@@ -217,6 +225,7 @@ impl GatewayMetrics {
                 backend_connections_open: self.backend_connections_open.with_label_values(&named),
                 backend_connect_duration: self.backend_connect_duration.with_label_values(&named),
                 backend_ports_exhausted: self.backend_ports_exhausted.with_label_values(&named),
+                backend_connect_failures: self.backend_connect_failures.with_label_values(&named),
                 client_ping_rtt: self.ping_rtt.with_label_values(&[namespace, route, "client"]),
                 backend_ping_rtt: self.ping_rtt.with_label_values(&[namespace, route, "backend"]),
                 traffic: self.traffic.shard(namespace, route),

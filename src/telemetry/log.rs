@@ -1,15 +1,17 @@
 //! The log: text for people, JSON for machines, on standard error.
 
-use std::io::IsTerminal;
+mod writer;
+
+use std::{io::IsTerminal, sync::Arc};
 
 use prometheus::{
     IntCounter, Opts,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, fmt};
 
+use self::writer::{LineBuffer, LogThread};
 use super::names::LOG_LINES_DROPPED_TOTAL;
 
 /// How log lines look.
@@ -34,14 +36,12 @@ pub struct LogSettings {
 /// Silent unless asked for: these log each failed request, where the control plane says once what it means.
 const QUIET: &str = "kube_client=off,kube_runtime=off";
 
-/// Most lines that wait to be written.
-const BUFFERED_LINES: usize = 16_384;
-
-/// The running log. Dropped at the very end it writes what is left.
+/// The running log. Dropped at the very end it writes what is left, within a second: lines that are not taken by then, and those
+/// that come later, are lost.
 #[must_use]
 pub struct Log {
-    dropped: ErrorCounter,
-    _writer: WorkerGuard,
+    lines: Arc<LineBuffer>,
+    _thread: LogThread,
 }
 
 impl Log {
@@ -49,14 +49,14 @@ impl Log {
     pub fn dropped_lines(&self) -> DroppedLines {
         let counter = DroppedLines::counter();
         let desc = counter.desc().into_iter().cloned().collect();
-        DroppedLines { desc, dropped: self.dropped.clone() }
+        DroppedLines { desc, lines: Arc::clone(&self.lines) }
     }
 }
 
 /// The metric of log lines that were dropped.
 pub struct DroppedLines {
     desc: Vec<Desc>,
-    dropped: ErrorCounter,
+    lines: Arc<LineBuffer>,
 }
 
 impl DroppedLines {
@@ -74,7 +74,7 @@ impl Collector for DroppedLines {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let counter = Self::counter();
-        counter.inc_by(self.dropped.dropped_lines() as u64);
+        counter.inc_by(self.lines.dropped());
         counter.collect()
     }
 }
@@ -84,12 +84,10 @@ impl Collector for DroppedLines {
 pub fn init_log(settings: &LogSettings) -> Result<Log, String> {
     let filter = EnvFilter::try_new(format!("{QUIET},{}", settings.filter))
         .map_err(|error| format!("log level {:?} cannot be read: {error}", settings.filter))?;
-    let (writer, guard) = NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(BUFFERED_LINES)
-        .finish(std::io::stderr());
-    let log = Log { dropped: writer.error_counter(), _writer: guard };
-    let builder = fmt().with_env_filter(filter).with_writer(writer);
+    let (lines, thread) = writer::spawn(std::io::stderr())
+        .map_err(|error| format!("the log's thread could not be started: {error}"))?;
+    let log = Log { lines: Arc::clone(&lines), _thread: thread };
+    let builder = fmt().with_env_filter(filter).with_writer(lines);
     match settings.format {
         LogFormat::Json => builder
             .json()

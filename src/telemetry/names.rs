@@ -28,6 +28,8 @@ pub const BACKEND_CONNECTIONS_OPEN: &str = "tidegate_backend_connections_open";
 pub const BACKEND_CONNECT_DURATION_SECONDS: &str = "tidegate_backend_connect_duration_seconds";
 /// Connections to endpoints that failed because no local port was left towards them. Labels: namespace, route.
 pub const BACKEND_PORTS_EXHAUSTED_TOTAL: &str = "tidegate_backend_ports_exhausted_total";
+/// Attempts to reach an endpoint that failed; another endpoint may have been reached then. Labels: namespace, route.
+pub const BACKEND_CONNECT_FAILURES_TOTAL: &str = "tidegate_backend_connect_failures_total";
 /// TLS handshakes with clients that failed. Labels: reason.
 pub const TLS_HANDSHAKE_FAILURES_TOTAL: &str = "tidegate_tls_handshake_failures_total";
 /// TLS handshakes that were done with the self-made certificate. Labels: cause.

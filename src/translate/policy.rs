@@ -128,6 +128,7 @@ pub(super) fn resolve_limits(spec: &api::Limits) -> Limits {
     Limits {
         max_message_bytes: spec.max_message_bytes.and_then(NonZeroU64::new),
         messages_per_second: spec.messages_per_second.and_then(NonZeroU32::new),
+        ..Limits::default()
     }
 }
 

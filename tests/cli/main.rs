@@ -3,7 +3,9 @@
 
 mod bad_input;
 mod dev;
+mod drain;
 mod files;
+mod log;
 mod ports;
 mod program;
 mod serve;

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex},
     thread,
     time::{Duration, Instant},
@@ -81,6 +81,14 @@ impl Program {
         let out = Lines::follow(child.stdout.take().unwrap());
         let err = Lines::follow(child.stderr.take().unwrap());
         Self { child, out, err }
+    }
+
+    /// The same, with a log that is not read; it is held open for as long as what is returned.
+    pub fn start_unread(command: &mut Command) -> (Self, ChildStderr) {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let out = Lines::follow(child.stdout.take().unwrap());
+        let log = child.stderr.take().unwrap();
+        (Self { child, out, err: Arc::default() }, log)
     }
 
     pub fn id(&self) -> u32 {
@@ -237,12 +245,19 @@ endpoints: [{{addresses: [127.0.0.1]}}]
     )
 }
 
-/// `serve` on free ports, from a folder.
+/// `serve` on free ports, from a folder. It ends at once where its connections do.
 pub fn serve(source: &Path) -> Command {
+    let mut command = serve_with_drain(source, ["0s", "0s", "5s"]);
+    command.args(["--workers", "1"]);
+    command
+}
+
+/// The same with delay, spread and timeout of its end, and as many workers as it likes.
+pub fn serve_with_drain(source: &Path, [delay, spread, timeout]: [&str; 3]) -> Command {
     let mut command = tidegate();
     command.args(["serve", "--https-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
-    command.args(["--admin-listen", "127.0.0.1:0", "--workers", "1"]);
-    command.args(["--drain-delay", "0s", "--drain-spread", "0s", "--drain-timeout", "5s"]);
+    command.args(["--admin-listen", "127.0.0.1:0", "--drain-delay", delay]);
+    command.args(["--drain-spread", spread, "--drain-timeout", timeout]);
     command.arg("--source").arg(source);
     command
 }

@@ -4,7 +4,9 @@ use std::net::TcpListener;
 
 use tidegate::table::{HttpMode, Rule};
 
-use crate::support::{Backend, Frame, Harness, Peer, host, open_over, rule};
+use crate::support::{
+    Backend, Frame, Harness, Peer, eventually, host, open_over, rule, upgrade_request,
+};
 
 fn forwarding(backend: &Backend) -> Harness {
     let rule = Rule { http: HttpMode::Forward, ..rule(&[backend.address()]) };
@@ -79,6 +81,28 @@ fn a_client_that_waits_for_100_continue_gets_it() {
     assert_eq!(server.bytes(5), b"hello");
     server.send(OK);
     assert_eq!(client.answer().1, "ok");
+}
+
+#[test]
+fn an_answer_that_is_still_streaming_is_waited_for_when_the_gateway_shuts_down() {
+    let backend = Backend::bind();
+    let forward = Rule { http: HttpMode::Forward, ..rule(&[backend.address()]) };
+    let mut gateway = Harness::start(vec![host("a.test", forward), host("b.test", rule(&[]))]);
+    let mut client = gateway.client();
+    client.send("GET /download HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    let (mut server, _) = backend.answer("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf ");
+    assert_eq!(client.head().status(), 200);
+    assert_eq!(client.bytes(5), b"half ");
+    let running = gateway.take_gateway();
+    let down = std::thread::spawn(move || running.shut_down());
+    eventually("upgrades are refused", || {
+        gateway.ask(upgrade_request("b.test")).0.get("tidegate-reason") == Some("draining")
+    });
+    assert!(!down.is_finished(), "the answer has not ended");
+    server.send("whole");
+    assert_eq!(client.bytes(5), b"whole");
+    drop(client);
+    down.join().unwrap();
 }
 
 #[test]

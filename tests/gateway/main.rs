@@ -10,11 +10,16 @@ mod support;
 
 mod backend_tls;
 mod balancing;
+mod bereaved;
 mod budgets;
+mod chunks;
 mod closing;
+mod drain;
+mod endings;
 mod forward;
 mod forwarded_for;
 mod idle;
+mod keepalive;
 mod refusals;
 mod relay;
 mod resumption;

@@ -137,7 +137,8 @@ fn with(rule: &Rule) -> Vec<String> {
     let table::Timeouts { max_duration, max_duration_jitter, write_stall, close, .. } =
         rule.timeouts;
     let table::Keepalive { client_ping, backend_ping, pong_timeout } = rule.keepalive;
-    let table::Limits { max_message_bytes, messages_per_second } = rule.limits;
+    // The patience is the same for all.
+    let table::Limits { max_message_bytes, messages_per_second, patience: _ } = rule.limits;
     let all = [
         ("maxDuration", or_never(max_duration), "never"),
         ("maxDurationJitter", max_duration_jitter.to_string(), "10"),

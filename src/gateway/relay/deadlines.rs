@@ -12,14 +12,11 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Phase, Relay};
+use super::{Phase, Relay, direction::Direction};
 use crate::{
-    gateway::goodbye::{CloseCause, Side},
+    gateway::goodbye::{CloseCause, Side, answer},
     table::Rule,
 };
-
-/// How long a client may want to send more messages than it may.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// When the two sides were last heard of.
 pub(super) struct Vigil {
@@ -29,6 +26,8 @@ pub(super) struct Vigil {
     backend: Watch,
     /// The route's `maxDuration`, jitter taken off.
     expires: Option<Instant>,
+    /// A Ping was answered: the next is due sooner than the timer expects, which waits for `pongTimeout`.
+    sooner: bool,
 }
 
 /// What is known of one side's being alive.
@@ -36,19 +35,19 @@ pub(super) struct Vigil {
 struct Watch {
     /// It sent something.
     heard: Instant,
-    /// It was sent a Ping, and nothing was heard of it since.
+    /// When it was sent a Ping that is not answered yet.
     pinged: Option<Instant>,
-    /// A Ping was sent to it that is not answered yet.
-    unanswered: Option<Instant>,
+    /// Nothing was heard of it since that Ping.
+    silent: bool,
 }
 
 impl Vigil {
     /// A connection's that begins now. `random` is in 0..1.
     pub(super) fn new(rule: &Rule, now: Instant, random: f64) -> Self {
-        let watch = Watch { heard: now, pinged: None, unanswered: None };
+        let watch = Watch { heard: now, pinged: None, silent: false };
         let cut = f64::from(rule.timeouts.max_duration_jitter) / 100.0 * random;
         let expires = rule.timeouts.max_duration.map(|limit| now + limit.mul_f64(1.0 - cut));
-        Self { active: now, client: watch, backend: watch, expires }
+        Self { active: now, client: watch, backend: watch, expires, sooner: false }
     }
 
     fn of(&mut self, side: Side) -> &mut Watch {
@@ -102,12 +101,13 @@ impl Throttle {
     }
 }
 
-impl Relay<'_> {
+impl Relay {
     /// Notes what was heard, and what passed since there were so many bytes. Looks at the clock only if there was something.
-    pub(super) fn note_signs_of_life(&mut self, bytes: u64) {
+    /// Whether a message that was held back may pass now.
+    pub(super) fn note_signs_of_life(&mut self, bytes: u64) -> bool {
         let passed = self.up.bytes + self.down.bytes != bytes;
         if !(passed || self.up.heard || self.down.heard) {
-            return;
+            return false;
         }
         let now = Instant::now();
         if passed {
@@ -120,9 +120,11 @@ impl Relay<'_> {
             let watch = self.vigil.of(side);
             if heard {
                 watch.heard = now;
-                watch.pinged = None;
+                let was_silent = std::mem::take(&mut watch.silent);
+                self.vigil.sooner |= was_silent;
             }
-            if answered && let Some(sent) = watch.unanswered.take() {
+            let watch = self.vigil.of(side);
+            if answered && let Some(sent) = watch.pinged.take() {
                 let rtt = match side {
                     Side::Client => &self.metrics.client_ping_rtt,
                     Side::Backend => &self.metrics.backend_ping_rtt,
@@ -130,18 +132,26 @@ impl Relay<'_> {
                 rtt.observe((now - sent).as_secs_f64());
             }
         }
-        if self.throttle.is_some() && self.phase == Phase::Open {
-            self.mind_throttle(now);
-        }
+        self.mind_throttle(now)
     }
 
-    /// Gives tokens, and notes whether they were enough.
-    fn mind_throttle(&mut self, now: Instant) {
-        let Some(throttle) = &mut self.throttle else { return };
+    /// Gives tokens, and notes whether they were enough. Whether a message that was held back may pass now.
+    fn mind_throttle(&mut self, now: Instant) -> bool {
+        let Some(throttle) = self.throttle.as_mut().filter(|_| self.phase == Phase::Open) else {
+            return false;
+        };
+        let held_back = self.up.is_throttled();
         self.up.budget = throttle.refill(self.up.budget, now);
         if self.up.is_throttled() {
             throttle.exceeded.get_or_insert(now);
         }
+        held_back && !self.up.is_throttled()
+    }
+
+    /// Lets all messages pass: on a connection that ends, the client's Close frame may wait behind them.
+    pub(super) fn lift_throttle(&mut self) {
+        self.throttle = None;
+        self.up.budget = u32::MAX;
     }
 
     /// Waits for the next thing that is due, and does it. `Ready` if that gave the directions something to do.
@@ -150,12 +160,14 @@ impl Relay<'_> {
             let urgent = self.phase != Phase::Open
                 || self.up.stalled.is_some()
                 || self.down.stalled.is_some()
-                || self.up.is_throttled();
+                || self.up.is_throttled()
+                || self.vigil.sooner;
             if !urgent && !timer.is_elapsed() {
                 // The one task that polls this has registered with it already.
                 return Poll::Pending;
             }
         }
+        self.vigil.sooner = false;
         loop {
             let Some(due) = self.due() else { return Poll::Pending };
             let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
@@ -194,7 +206,7 @@ impl Relay<'_> {
 
     /// When a side is to be pinged, or has not answered.
     fn ping_due(&self, watch: &Watch, interval: Option<Duration>) -> Option<Instant> {
-        Some(match watch.pinged {
+        Some(match watch.pinged.filter(|_| watch.silent) {
             Some(pinged) => pinged + self.rule.keepalive.pong_timeout,
             None => watch.heard + interval?,
         })
@@ -206,18 +218,14 @@ impl Relay<'_> {
             Phase::Open => {}
             Phase::PeersClosing(until) | Phase::Farewell(until) => {
                 if until <= now {
-                    let waited = self.up.interrupt() | self.down.interrupt();
-                    self.phase = match waited {
-                        true => Phase::Farewell(now + self.rule.timeouts.close),
-                        false => Phase::Cut,
-                    };
+                    self.end_waiting(now);
                 }
                 return until <= now;
             }
             Phase::Cut => return true,
         }
         let passed = |due: Option<Instant>| due.is_some_and(|due| due <= now);
-        let timeouts = &self.rule.timeouts;
+        let timeouts = self.rule.timeouts;
         if passed(self.vigil.expires) {
             self.say_goodbye(CloseCause::MaxDuration, None, "");
             return true;
@@ -233,18 +241,45 @@ impl Relay<'_> {
             self.say_goodbye(CloseCause::Idle, None, "");
             return true;
         }
-        let exceeded = self.throttle.as_ref().and_then(|throttle| throttle.exceeded);
-        if passed(exceeded.map(|since| since + PATIENCE)) {
+        let mut acted = self.mind_throttle(now);
+        // A client that has come to rest since is forgiven, however its bucket looks by now.
+        let throttle = self.throttle.as_ref().filter(|_| acted || self.up.is_throttled());
+        let exceeded = throttle.and_then(|throttle| throttle.exceeded);
+        if passed(exceeded.map(|since| since + self.rule.limits.patience)) {
             self.say_goodbye(CloseCause::RateLimited, Some(Side::Client), "");
             return true;
         }
-        let before = self.up.budget;
-        self.mind_throttle(now);
-        let mut acted = self.up.budget != before;
         for side in [Side::Client, Side::Backend] {
             acted |= self.mind_pings(side, now);
         }
         acted
+    }
+
+    /// The time to close is up: some get more, the connection is over for the others.
+    fn end_waiting(&mut self, now: Instant) {
+        let timeouts = self.rule.timeouts;
+        let patience = timeouts.write_stall.unwrap_or(timeouts.close);
+        let taking = |direction: &Direction| {
+            direction.has_backlog() && direction.stalled.is_none_or(|since| now - since < patience)
+        };
+        // What is under way to a slow receiver is still written, as long as some of it goes out.
+        if taking(&self.up) || taking(&self.down) {
+            self.phase = match self.phase {
+                Phase::PeersClosing(_) => Phase::PeersClosing(now + timeouts.close),
+                _ => Phase::Farewell(now + timeouts.close),
+            };
+            return;
+        }
+        let mut told = self.up.interrupt() | self.down.interrupt();
+        if let Phase::PeersClosing(_) = self.phase {
+            // A Close frame that the other side does not answer is answered by us.
+            for side in [Side::Client, Side::Backend] {
+                if let Some(code) = self.direction(side).close {
+                    told |= self.direction(side.other()).finish(Some(answer(code)));
+                }
+            }
+        }
+        self.phase = if told { Phase::Farewell(now + timeouts.close) } else { Phase::Cut };
     }
 
     fn mind_pings(&mut self, side: Side, now: Instant) -> bool {
@@ -257,9 +292,10 @@ impl Relay<'_> {
             return false;
         }
         let unsent = self.direction(side.other()).has_backlog();
-        match watch.pinged {
-            Some(_) if unsent => {
-                // The Ping has not left us yet: `writeStall` is for that.
+        let unread = self.direction(side).is_held_up();
+        match watch.pinged.filter(|_| watch.silent) {
+            Some(_) if unsent || unread => {
+                // The Ping has not left us yet, or we do not read the answer: `writeStall` is for that.
                 self.vigil.of(side).pinged = Some(now);
                 false
             }
@@ -272,7 +308,7 @@ impl Relay<'_> {
                 self.direction(side.other()).send_ping(payload);
                 let watch = self.vigil.of(side);
                 watch.pinged = Some(now);
-                watch.unanswered = Some(now);
+                watch.silent = true;
                 true
             }
         }

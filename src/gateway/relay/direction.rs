@@ -43,16 +43,43 @@ pub(super) enum Event {
 }
 
 /// What still passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Passing {
     /// Everything.
     All,
     /// Everything until the sender says Close, or ends; then the words follow, in place of its own.
-    ToEnd(Words),
+    ToEnd(Box<Words>),
     /// What belongs to the frame that is under way; then the words follow.
-    ToBoundary(Option<Words>),
+    ToBoundary(Option<Box<Words>>),
     /// Nothing: the sender is only listened to for its Close frame.
     Nothing,
+}
+
+/// Bytes that wait to be written. Most connections have none most of the time: then it is a null pointer.
+#[derive(Default)]
+struct Rest(Option<Box<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+impl Rest {
+    fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.0.get_or_insert_default().bytes.extend_from_slice(bytes);
+        }
+    }
+
+    /// Bytes that are left.
+    fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |waiting| waiting.bytes.len() - waiting.written)
+    }
 }
 
 /// One direction of a relay.
@@ -61,10 +88,8 @@ pub(super) struct Direction {
     role: Role,
     pub(super) sieve: Sieve,
     passing: Passing,
-    /// Bytes that the receiver did not take yet; empty but for a slow one.
-    rest: Vec<u8>,
-    /// How much of `rest` is written.
-    written: usize,
+    /// Bytes that the receiver did not take yet; none but for a slow one.
+    rest: Rest,
     /// Since when the receiver has taken nothing of what waits for it.
     pub(super) stalled: Option<Instant>,
     /// A Ping of ours is to go to the receiver, at the next boundary.
@@ -85,8 +110,12 @@ pub(super) struct Direction {
     pub(super) answered: bool,
     /// The code of the Close frame that the sender sent.
     pub(super) close: Option<CloseCode>,
+    /// That Close frame went on to the receiver.
+    close_passed: bool,
     /// The code of the Close frame that we sent to the receiver.
     pub(super) said: Option<CloseCode>,
+    /// Reads were used up: there may be more at once.
+    busy: bool,
     /// So many more messages may pass.
     pub(super) budget: u32,
     /// Bytes passed.
@@ -102,8 +131,7 @@ impl Direction {
             role,
             sieve,
             passing: Passing::All,
-            rest: Vec::new(),
-            written: 0,
+            rest: Rest::default(),
             stalled: None,
             ping: None,
             unflushed: false,
@@ -114,7 +142,9 @@ impl Direction {
             heard: false,
             answered: false,
             close: None,
+            close_passed: false,
             said: None,
+            busy: false,
             budget,
             bytes: 0,
             messages: 0,
@@ -127,14 +157,20 @@ impl Direction {
     }
 
     /// Whether the receiver was told by a Close frame that it is over, the sender's or ours.
-    pub(super) fn told(&self) -> bool {
-        self.said.is_some() || (self.close.is_some() && !self.sieve.swallows_close())
+    fn told(&self) -> bool {
+        self.told_code().is_some()
     }
 
-    /// Whether nothing is left to do in it.
+    /// The code that the receiver was told: ours, or the sender's.
+    pub(super) fn told_code(&self) -> Option<CloseCode> {
+        self.said.or(self.close.filter(|_| self.close_passed))
+    }
+
+    /// Whether nothing is left to do in it: nothing more goes to the receiver, and the sender has said Close, which is waited
+    /// for even if it goes nowhere, or has ended. One that is not listened to has to end.
     pub(super) fn over(&self) -> bool {
-        let received = self.shut || (self.dead && self.closing());
-        received && (!self.deaf || self.ended)
+        let sent = if self.deaf { self.ended } else { self.closing() };
+        sent && (self.shut || self.dead)
     }
 
     /// Whether all that the sender sends still passes.
@@ -157,6 +193,16 @@ impl Direction {
         self.budget == 0 && self.sieve.ripe()
     }
 
+    /// Whether there may be more of the sender at once, or something waits for the receiver.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.busy || self.has_backlog()
+    }
+
+    /// Whether the sender is not read for now: for the receiver's sake, or for want of tokens.
+    pub(super) const fn is_held_up(&self) -> bool {
+        self.stalled.is_some() || self.is_throttled()
+    }
+
     /// Whether bytes, or a Ping of ours, wait for the receiver.
     pub(super) fn has_backlog(&self) -> bool {
         self.unflushed || self.ping.is_some() || !self.rest.is_empty()
@@ -167,8 +213,7 @@ impl Direction {
     pub(super) fn give_up_receiver(&mut self) {
         self.dead = true;
         self.passing = Passing::Nothing;
-        self.rest = Vec::new();
-        self.written = 0;
+        self.rest = Rest::default();
         self.stalled = None;
     }
 
@@ -178,16 +223,18 @@ impl Direction {
         self.sieve.finish();
     }
 
-    /// Lets the frame that is under way end, says `words`, and passes nothing after that.
-    pub(super) fn finish(&mut self, words: Option<Words>) {
+    /// Lets the frame that is under way end, says `words`, and passes nothing after that. Whether it has not been finished
+    /// before.
+    pub(super) fn finish(&mut self, words: Option<Words>) -> bool {
         if self.passing != Passing::All || self.dead {
-            return;
+            return false;
         }
         self.ping = None;
-        self.passing = Passing::ToBoundary(words);
+        self.passing = Passing::ToBoundary(words.map(Box::new));
         if self.sieve.at_boundary() {
             self.say();
         }
+        true
     }
 
     /// Lets the sender end what it is saying, and says `words` after that, or when [`Self::interrupt`] is called.
@@ -195,7 +242,7 @@ impl Direction {
         if self.passing == Passing::All && !self.closing() {
             self.ping = None;
             self.sieve.swallow_close();
-            self.passing = Passing::ToEnd(words);
+            self.passing = Passing::ToEnd(Box::new(words));
         } else {
             self.finish(Some(words));
         }
@@ -203,8 +250,12 @@ impl Direction {
 
     /// Waits for the sender no longer, if it was waited for.
     pub(super) fn interrupt(&mut self) -> bool {
-        let Passing::ToEnd(words) = self.passing else { return false };
-        self.passing = Passing::ToBoundary(Some(words));
+        if !matches!(self.passing, Passing::ToEnd(_)) {
+            return false;
+        }
+        if let Passing::ToEnd(words) = std::mem::replace(&mut self.passing, Passing::Nothing) {
+            self.passing = Passing::ToBoundary(Some(words));
+        }
         if self.sieve.at_boundary() {
             self.say();
         }
@@ -217,7 +268,7 @@ impl Direction {
             return;
         }
         if self.sieve.at_boundary() {
-            self.rest.extend(frames::ping_frame(self.role, &payload));
+            self.rest.push(&frames::ping_frame(self.role, &payload));
         } else {
             self.ping = Some(payload);
         }
@@ -225,13 +276,16 @@ impl Direction {
 
     /// Puts what is to be said behind what waits.
     fn say(&mut self) {
-        if let Passing::ToBoundary(words) = self.passing {
-            self.passing = Passing::Nothing;
-            // Words after a Close frame would make no sense to the receiver.
-            if let Some(Words { code, reason }) = words.filter(|_| !self.told()) {
-                self.rest.extend(frames::close_frame(self.role, code.0, reason));
-                self.said = Some(code);
-            }
+        if !matches!(self.passing, Passing::ToBoundary(_)) {
+            return;
+        }
+        let passing = std::mem::replace(&mut self.passing, Passing::Nothing);
+        // Words after a Close frame would make no sense to the receiver.
+        if let Passing::ToBoundary(Some(words)) = passing
+            && !self.told()
+        {
+            self.rest.push(&frames::close_frame(self.role, words.code.0, words.reason));
+            self.said = Some(words.code);
         }
     }
 
@@ -244,6 +298,7 @@ impl Direction {
         to: &mut Transport,
         answered: bool,
     ) -> Poll<Event> {
+        self.busy = false;
         for _ in 0..READS {
             let blocked = match self.poll_write_out(cx, to, answered) {
                 Poll::Ready(Ok(())) => false,
@@ -260,6 +315,7 @@ impl Direction {
             }
         }
         // The rest of the last read may still be under way to the receiver.
+        self.busy = true;
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -274,18 +330,25 @@ impl Direction {
         if self.dead || self.shut {
             return Poll::Ready(Ok(()));
         }
-        let written = self.written;
+        let before = self.rest.len() + to.unsent();
         let result = self.poll_write_rest(cx, to);
         if result.is_pending() {
             // Only a slow receiver costs a look at the clock.
-            if self.stalled.is_none() || self.written > written {
+            if self.stalled.is_none() || self.rest.len() + to.unsent() < before {
                 self.stalled = Some(Instant::now());
             }
             return Poll::Pending;
         }
         self.stalled = None;
         ready!(result)?;
-        if self.ended || (self.passing == Passing::Nothing && answered) {
+        // Once both peers have said Close, a server ends the connection (RFC 6455 §7.1.1), which we are to the client. The
+        // backend is waited for: whose end comes first keeps the port pair occupied for a while.
+        let done = match self.passing {
+            Passing::Nothing => true,
+            Passing::All => self.role == Role::Server && self.close.is_some(),
+            Passing::ToEnd(_) | Passing::ToBoundary(_) => false,
+        };
+        if self.ended || (done && answered) {
             ready!(Pin::new(to).poll_shutdown(cx))?;
             self.shut = true;
         }
@@ -298,17 +361,17 @@ impl Direction {
         cx: &mut Context<'_>,
         to: &mut Transport,
     ) -> Poll<io::Result<()>> {
-        while self.written < self.rest.len() {
-            let count = ready!(Pin::new(&mut *to).poll_write(cx, &self.rest[self.written..]))?;
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        if let Some(waiting) = &mut self.rest.0 {
+            while waiting.written < waiting.bytes.len() {
+                let left = &waiting.bytes[waiting.written..];
+                let count = ready!(Pin::new(&mut *to).poll_write(cx, left))?;
+                if count == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                waiting.written += count;
+                self.unflushed = true;
             }
-            self.written += count;
-            self.unflushed = true;
-        }
-        if self.written > 0 {
-            self.rest = Vec::new();
-            self.written = 0;
+            self.rest = Rest::default();
         }
         if self.unflushed {
             ready!(Pin::new(to).poll_flush(cx))?;
@@ -354,6 +417,8 @@ impl Direction {
         self.answered |= sifted.answered;
         if let Some(Finding::Close(code)) = sifted.finding {
             self.close = Some(code);
+            // It is the last that passes; where the words follow at a boundary, that is behind it.
+            self.close_passed = !self.sieve.swallows_close() && self.passing != Passing::Nothing;
         }
         self.pass(cx, to, &buffer[..sifted.passed], sifted.boundary, sifted.messages).map_or_else(
             |error| Poll::Ready(Some(Event::WriteFault(error))),
@@ -372,7 +437,7 @@ impl Direction {
     ) -> io::Result<()> {
         let mut bytes = bytes;
         let mut behind: &[u8] = &[];
-        match (self.passing, boundary) {
+        match (&self.passing, boundary) {
             (Passing::Nothing, _) => return Ok(()),
             (Passing::ToBoundary(_), Some(boundary)) => bytes = &bytes[..boundary],
             (Passing::All, Some(boundary)) if self.ping.is_some() => {
@@ -390,7 +455,7 @@ impl Direction {
                 Poll::Ready(Ok(count)) => sent += count,
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => {
-                    self.rest = bytes[sent..].to_vec();
+                    self.rest.push(&bytes[sent..]);
                     break;
                 }
             }
@@ -398,9 +463,9 @@ impl Direction {
         if boundary.is_some() {
             // No words of ours follow a Close frame.
             if let Some(payload) = self.ping.take().filter(|_| !self.told()) {
-                self.rest.extend(frames::ping_frame(self.role, &payload));
+                self.rest.push(&frames::ping_frame(self.role, &payload));
             }
-            self.rest.extend(behind);
+            self.rest.push(behind);
             self.say();
         }
         Ok(())

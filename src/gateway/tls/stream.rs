@@ -148,6 +148,11 @@ impl<C: Connection> TlsStream<C> {
     }
 
     /// The socket beneath. What is written to it past the stream breaks TLS.
+    pub fn unsent(&self) -> usize {
+        self.unsent.rest().len()
+    }
+
+    /// The socket underneath.
     pub fn socket(&self) -> &TcpStream {
         &self.tcp
     }

@@ -132,6 +132,16 @@ impl Harness {
             .fold(0.0, |sum, value| sum + value)
     }
 
+    /// All series of a metric with their values, sorted.
+    pub fn series(&self, name: &str) -> Vec<String> {
+        let text = telemetry::render(&self.registry);
+        let begin = format!("{name}{{");
+        let mut series: Vec<_> =
+            text.lines().filter(|line| line.starts_with(&begin)).map(str::to_owned).collect();
+        series.sort();
+        series
+    }
+
     /// Waits until a metric has a value.
     #[track_caller]
     pub fn await_metric(&self, name: &str, labels: Labels<'_>, value: f64) {

@@ -1,19 +1,23 @@
 //! A gateway to test, peers to test it with, and certificates for both.
 
 mod certificates;
+mod crowd;
 mod flow;
 mod frames;
 mod harness;
 mod peer;
+mod stage;
 
 use std::time::{Duration, Instant};
 
 pub use self::{
     certificates::{Authority, Certificate, client_config, only_tls12, server_config},
+    crowd::{EchoProcess, assert_even, goodbyes, raise_file_limit},
     flow::{await_standstill, send_all},
     frames::{Frame, OpCode},
     harness::{Harness, Hosts, echo_backend, host, open_over, prefix, rule, tls_host},
     peer::{ACCEPT, Backend, Head, KEY, Peer, switching, upgrade_request, upgrade_with},
+    stage::{Stage, Wire},
 };
 
 /// Everything that a test waits for happens within it; only a failing test takes so long.

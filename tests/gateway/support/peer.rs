@@ -232,6 +232,25 @@ impl Peer {
             .expect("a TCP socket has the option");
     }
 
+    /// Whether something waits to be read from its socket.
+    pub fn has_input(&self) -> bool {
+        self.socket.set_nonblocking(true).expect("a socket has the option");
+        let waiting = self.socket.peek(&mut [0]);
+        self.socket.set_nonblocking(false).expect("a socket has the option");
+        waiting.is_ok()
+    }
+
+    /// Reads to the end: whether that is a reset.
+    pub fn is_reset(&mut self) -> bool {
+        loop {
+            match self.fill() {
+                Ok(true) => self.unread.clear(),
+                Ok(false) => return false,
+                Err(error) => return error.kind() == ErrorKind::ConnectionReset,
+            }
+        }
+    }
+
     fn fill(&mut self) -> io::Result<bool> {
         let mut buffer = [0; 64 * 1024];
         match self.stream.read(&mut buffer) {
