@@ -3,7 +3,12 @@
 //! Nothing but options of sockets belongs here. On Linux an accepted socket has those of the socket that listens, so
 //! clients cost no system call; those towards endpoints are set one by one.
 
-use std::{io, net::SocketAddr, os::fd::AsFd, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, AsRawFd},
+    time::Duration,
+};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
@@ -63,6 +68,26 @@ pub(super) fn allow_stall(stream: &TcpStream, limit: Option<Duration>) -> io::Re
             SockRef::from(stream).set_tcp_user_timeout(limit)
         }
     }
+}
+
+/// Bytes that were written to a socket and that its peer has not acknowledged (SIOCOUTQ, tcp(7)); 0 where that cannot be
+/// told. The one way to see that a slow peer takes something: writability is told for some hundred KiB at a time.
+#[cfg(target_os = "linux")]
+#[expect(
+    unsafe_code,
+    reason = "no crate in use wraps this call; it is made once a stall, not per message"
+)]
+pub(super) fn unacknowledged(stream: &TcpStream) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open for as long as `stream` is borrowed, and the call writes one int to where `bytes` is.
+    let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
+/// Not told here.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn unacknowledged(_: &TcpStream) -> usize {
+    0
 }
 
 #[cfg(test)]

@@ -28,6 +28,11 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// Bytes on their way to the peer that it has not acknowledged: those of TLS, and those in the kernel.
+    pub fn outstanding(&self) -> usize {
+        self.unsent() + socket::unacknowledged(self.socket())
+    }
+
     /// Bytes of TLS that were taken for sending and are not in the socket yet.
     pub fn unsent(&self) -> usize {
         match self {

@@ -232,6 +232,10 @@ impl Relay {
         }
         let stall = |since: Option<Instant>| Some(since? + timeouts.write_stall?);
         for receiver in [Side::Client, Side::Backend] {
+            if !passed(stall(self.direction(receiver.other()).stalled)) {
+                continue;
+            }
+            self.forgive_stall(receiver, now);
             if passed(stall(self.direction(receiver.other()).stalled)) {
                 self.say_goodbye(CloseCause::WriteStall, Some(receiver), "");
                 return true;
@@ -255,10 +259,19 @@ impl Relay {
         acted
     }
 
+    fn forgive_stall(&mut self, receiver: Side, now: Instant) {
+        match receiver {
+            Side::Client => self.down.forgive_stall(&self.client, now),
+            Side::Backend => self.up.forgive_stall(&self.backend, now),
+        }
+    }
+
     /// The time to close is up: some get more, the connection is over for the others.
     fn end_waiting(&mut self, now: Instant) {
         let timeouts = self.rule.timeouts;
         let patience = timeouts.write_stall.unwrap_or(timeouts.close);
+        self.forgive_stall(Side::Client, now);
+        self.forgive_stall(Side::Backend, now);
         let taking = |direction: &Direction| {
             direction.has_backlog() && direction.stalled.is_none_or(|since| now - since < patience)
         };

@@ -92,6 +92,8 @@ pub(super) struct Direction {
     rest: Rest,
     /// Since when the receiver has taken nothing of what waits for it.
     pub(super) stalled: Option<Instant>,
+    /// How many bytes waited for it then, here and in the kernel.
+    backlog: usize,
     /// A Ping of ours is to go to the receiver, at the next boundary.
     ping: Option<[u8; 8]>,
     /// The receiver's TLS may hold bytes that are not in the socket yet.
@@ -133,6 +135,7 @@ impl Direction {
             passing: Passing::All,
             rest: Rest::default(),
             stalled: None,
+            backlog: 0,
             ping: None,
             unflushed: false,
             deaf: false,
@@ -191,6 +194,15 @@ impl Direction {
     /// Whether messages wait for tokens.
     pub(super) const fn is_throttled(&self) -> bool {
         self.budget == 0 && self.sieve.ripe()
+    }
+
+    /// Looks whether a receiver that stalls has taken something nevertheless, and if so lets its time begin anew.
+    pub(super) fn forgive_stall(&mut self, to: &Transport, now: Instant) {
+        let backlog = self.rest.len() + to.outstanding();
+        if self.stalled.is_some() && backlog < self.backlog {
+            self.stalled = Some(now);
+            self.backlog = backlog;
+        }
     }
 
     /// Whether there may be more of the sender at once, or something waits for the receiver.
@@ -336,6 +348,7 @@ impl Direction {
             // Only a slow receiver costs a look at the clock.
             if self.stalled.is_none() || self.rest.len() + to.unsent() < before {
                 self.stalled = Some(Instant::now());
+                self.backlog = self.rest.len() + to.outstanding();
             }
             return Poll::Pending;
         }
