@@ -11,7 +11,9 @@ use std::{
 
 use socket2::SockRef;
 
-use crate::support::{DEADLINE, Frame, OpCode, Peer, Stage, Wire, await_standstill, send_all};
+use crate::support::{
+    DEADLINE, Frame, OpCode, Peer, Stage, Wire, await_standstill, eventually, send_all,
+};
 
 const MASK: Option<[u8; 4]> = Some([0x0f, 0x1e, 0x2d, 0x3c]);
 /// An interval so short that there is always a Ping soon.
@@ -97,6 +99,26 @@ fn a_quiet_backend_is_pinged_with_masked_frames_and_its_pongs_are_swallowed_and_
         stage.gateway.await_metric("tidegate_ping_rtt_seconds_count", &[("peer", "backend")], 5.0);
         assert!(rtt_count(&stage, "client") == 0.0);
     }
+}
+
+#[test]
+fn a_ping_that_waits_for_a_frame_to_end_does_not_keep_a_closing_connection() {
+    let stage = Stage::new(Wire::Clear, |rule| {
+        rule.keepalive.client_ping = Some(SOON);
+        rule.keepalive.pong_timeout = LONG;
+        rule.timeouts.close = Duration::from_millis(300);
+    });
+    let (mut client, mut server) = stage.open();
+    let whole = Frame::bytes(OpCode::Binary, &[5; 300], None);
+    server.send(&whole[..30]);
+    assert_eq!(client.bytes(30), whole[..30]);
+    // By then a ping is due, and cannot be put into the frame.
+    let begun = Instant::now();
+    eventually("the client was quiet for long enough", || begun.elapsed() > SOON * 2);
+    client.send(Frame::client_close(1000, ""));
+    assert_eq!(server.close().0, 1000);
+    assert!(client.rest().is_empty(), "the frame never ends");
+    assert!(server.rest().is_empty());
 }
 
 #[test]

@@ -183,25 +183,28 @@ impl Relay {
 
     /// The earliest instant at which there is something to do.
     fn due(&self) -> Option<Instant> {
-        let until = match self.phase {
-            Phase::Open => None,
-            Phase::PeersClosing(until) | Phase::Farewell(until) => Some(until),
-            Phase::Cut => return Some(Instant::now()),
-        };
-        let stall = |since: Option<Instant>| Some(since? + self.rule.timeouts.write_stall?);
-        let stalled = [stall(self.up.stalled), stall(self.down.stalled)];
-        if until.is_some() {
-            return until;
+        match self.phase {
+            Phase::Open => {}
+            Phase::PeersClosing(until) | Phase::Farewell(until) => return Some(until),
+            // `poll_move` is done with it.
+            Phase::Cut => return None,
         }
         let throttled = self.throttle.as_ref().filter(|_| self.up.is_throttled());
-        let others = [
+        let candidates = [
+            self.stall_due(&self.up),
+            self.stall_due(&self.down),
             self.rule.timeouts.idle.map(|idle| self.vigil.active + idle),
             self.vigil.expires,
             self.ping_due(&self.vigil.client, self.rule.keepalive.client_ping),
             self.ping_due(&self.vigil.backend, self.rule.keepalive.backend_ping),
             throttled.map(|throttle| throttle.next()),
         ];
-        stalled.into_iter().chain(others).flatten().min()
+        candidates.into_iter().flatten().min()
+    }
+
+    /// When the receiver of a direction will have taken nothing for too long.
+    fn stall_due(&self, direction: &Direction) -> Option<Instant> {
+        Some(direction.stalled? + self.rule.timeouts.write_stall?)
     }
 
     /// When a side is to be pinged, or has not answered.
@@ -222,7 +225,7 @@ impl Relay {
                 }
                 return until <= now;
             }
-            Phase::Cut => return true,
+            Phase::Cut => return false,
         }
         let passed = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         let timeouts = self.rule.timeouts;
@@ -230,13 +233,12 @@ impl Relay {
             self.say_goodbye(CloseCause::MaxDuration, None, "");
             return true;
         }
-        let stall = |since: Option<Instant>| Some(since? + timeouts.write_stall?);
         for receiver in [Side::Client, Side::Backend] {
-            if !passed(stall(self.direction(receiver.other()).stalled)) {
+            if !passed(self.stall_of(receiver)) {
                 continue;
             }
             self.forgive_stall(receiver, now);
-            if passed(stall(self.direction(receiver.other()).stalled)) {
+            if passed(self.stall_of(receiver)) {
                 self.say_goodbye(CloseCause::WriteStall, Some(receiver), "");
                 return true;
             }
@@ -259,6 +261,13 @@ impl Relay {
         acted
     }
 
+    fn stall_of(&self, receiver: Side) -> Option<Instant> {
+        match receiver {
+            Side::Client => self.stall_due(&self.down),
+            Side::Backend => self.stall_due(&self.up),
+        }
+    }
+
     fn forgive_stall(&mut self, receiver: Side, now: Instant) {
         match receiver {
             Side::Client => self.down.forgive_stall(&self.client, now),
@@ -272,10 +281,12 @@ impl Relay {
         let patience = timeouts.write_stall.unwrap_or(timeouts.close);
         self.forgive_stall(Side::Client, now);
         self.forgive_stall(Side::Backend, now);
+        // What is under way to a slow receiver is still written, as long as some of it goes out. It has an end, for nothing is
+        // added to it.
         let taking = |direction: &Direction| {
-            direction.has_backlog() && direction.stalled.is_none_or(|since| now - since < patience)
+            let complete = direction.closing() || !direction.is_passing();
+            complete && direction.stalled.is_some_and(|since| now - since < patience)
         };
-        // What is under way to a slow receiver is still written, as long as some of it goes out.
         if taking(&self.up) || taking(&self.down) {
             self.phase = match self.phase {
                 Phase::PeersClosing(_) => Phase::PeersClosing(now + timeouts.close),
