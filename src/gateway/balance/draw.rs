@@ -10,7 +10,7 @@ use crate::table::{Backend, Endpoint, Policy, Rank};
 /// Most endpoints of which every one is looked at for the fewest connections. Beyond, two are drawn at random and the one
 /// with fewer taken, which keeps them almost as even and costs the same for any number (Mitzenmacher, "The Power of Two
 /// Choices in Randomized Load Balancing", 2001).
-pub(super) const FULL_SCAN: usize = 16;
+const FULL_SCAN: usize = 16;
 
 /// How often one of many is drawn before all are looked at.
 const DRAWS: usize = 8;
