@@ -21,6 +21,7 @@ mod relay;
 mod sessions;
 pub mod sieve;
 mod socket;
+mod survey;
 mod tls;
 mod transport;
 mod upstream;
@@ -140,9 +141,10 @@ impl Gateway {
         let files = Arc::new(FileBudget::of_process()?);
         let (end, ended) = watch::channel(false);
         let open = OpenConnections::default();
+        let load = EndpointLoad::default();
         let parts = WorkerParts {
-            table,
-            load: EndpointLoad::default(),
+            table: Arc::clone(&table),
+            load: load.clone(),
             files: Arc::clone(&files),
             metrics: Arc::clone(&metrics),
             settings: Arc::new(settings),
@@ -155,7 +157,8 @@ impl Gateway {
             handles.push(handle);
             workers.push(thread);
         }
-        let acceptor = listen::spawn(listeners, handles, files, metrics, ended)?;
+        let survey = survey::follow(table, load);
+        let acceptor = listen::spawn(listeners, handles, files, metrics, survey, ended)?;
         Ok(Self { shutdown: sender, workers, end, acceptor, open })
     }
 

@@ -4,6 +4,7 @@
 //! afterwards. Nothing here knows of Kubernetes, and nothing here holds state of a connection:
 //! counters and live sockets are the gateway's.
 
+mod backend;
 mod cell;
 mod host;
 mod rule;
@@ -11,11 +12,13 @@ mod tls;
 
 use std::{collections::HashMap, sync::Arc};
 
+pub use backend::{
+    Backend, Endpoint, EndpointState, Endpoints, HashOn, LoadBalancing, Policy, Rank,
+};
 pub use cell::{Published, TableCell};
 pub use host::{MatchKey, PathKind, RequestFacts, RouteEntry, VirtualHost};
 pub use rule::{
-    Backend, Drain, Endpoint, FrameChecks, HttpMode, Keepalive, Limits, ObjectRef, Plaintext, Rule,
-    Timeouts,
+    Drain, FrameChecks, HttpMode, Keepalive, Limits, ObjectRef, Plaintext, Rule, Timeouts,
 };
 pub use tls::{BackendTls, IdentityError, TlsIdentity, Verification};
 
@@ -66,6 +69,12 @@ impl RoutingTable {
             (a.pattern.starts_with('*'), &a.pattern).cmp(&(b.pattern.starts_with('*'), &b.pattern))
         });
         hosts
+    }
+
+    /// The rules, in no particular order; one with several matches, or under several hostnames, as often.
+    pub fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        let hosts = self.exact.values().chain(self.wildcard.values());
+        hosts.flat_map(|host| host.entries()).map(|entry| &entry.rule)
     }
 
     /// Whether no hostname is served.
