@@ -19,7 +19,9 @@ pub use route::{
     HttpMode, Keepalive, Limits, PathMatch, PathMatchType, Plaintext, QueryParamMatch, RouteMatch,
     RouteRule, RouteTls, SecretRef, Timeouts, TlsVersion, WebSocketRoute, WebSocketRouteSpec,
 };
-pub use status::{Condition, ConditionType, Reason, WebSocketRouteStatus};
+pub use status::{
+    AddressType, Condition, ConditionType, Reason, RouteAddress, WebSocketRouteStatus,
+};
 
 /// API group of our resources.
 pub const GROUP: &str = "tidegate.io";

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     admin::{self, AdminState},
-    control::{self, ControlSettings, SourceSettings},
+    control::{self, ControlSettings, Published, SourceSettings},
     gateway::{
         DrainSettings, FallbackCertificate, Gateway, GatewaySettings, ListenerKind,
         OpenConnections, RequestLimits,
@@ -72,6 +72,10 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
                     lease_name: args
                         .lease_name
                         .unwrap_or_else(|| format!("tidegate-{}", args.class)),
+                    published: match args.publish_service {
+                        Some(service) => Published::Service(service),
+                        None => Published::Addresses(args.publish_address),
+                    },
                     identity: args
                         .identity
                         .or_else(|| variable("POD_NAME"))

@@ -23,6 +23,8 @@ use tokio::{runtime::Runtime, sync::watch};
 pub use hold_off::HoldOff;
 pub use lease::{LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD};
 
+pub use crate::source::kubernetes::Published;
+
 use crate::{
     source::{
         files::{FilesError, FilesSource},
@@ -57,6 +59,8 @@ pub enum SourceSettings {
         lease_namespace: Option<String>,
         /// Name of the Lease: the same for all processes that serve the class.
         lease_name: String,
+        /// What routes name as their addresses.
+        published: Published,
         /// Who this process is among them: must differ from process to process.
         identity: String,
     },
@@ -171,7 +175,13 @@ async fn run(
             }
             Err(error) => Err(error.into()),
         },
-        SourceSettings::Kubernetes { kubeconfig, lease_namespace, lease_name, identity } => {
+        SourceSettings::Kubernetes {
+            kubeconfig,
+            lease_namespace,
+            lease_name,
+            published,
+            identity,
+        } => {
             match kubernetes::connect(kubeconfig).await {
                 Ok((client, namespace)) => {
                     let _ = started.send(Ok(()));
@@ -182,7 +192,7 @@ async fn run(
                     };
                     let (leader, leads) = watch::channel(false);
                     let (statuses, wanted) = watch::channel(Statuses::default());
-                    let source = KubernetesSource::new(&client);
+                    let source = KubernetesSource::new(&client, published);
                     let control =
                         ControlLoop::new(source, translate, cell, metrics.clone(), Some(statuses));
                     let writer = StatusWriter::new(client.clone(), wanted, leads, metrics.clone());

@@ -80,13 +80,18 @@ fn to_write(
             }
         })
         .collect();
+    let hostnames = desired.hostnames.clone();
+    let addresses = desired.addresses.clone().unwrap_or_else(|| stored.addresses.clone());
     // Conditions of other types are others': they are not looked at, and applying leaves them alone.
     let ours = |condition: &&Condition| OURS.iter().any(|kind| kind.as_str() == condition.type_);
     let same = stored.observed_generation == desired.observed_generation
+        && (&stored.hostnames, &stored.addresses) == (&hostnames, &addresses)
         && stored.conditions.iter().filter(ours).count() == conditions.len()
         && conditions.iter().all(|condition| stored.conditions.contains(condition));
     (!same).then_some(WebSocketRouteStatus {
         observed_generation: desired.observed_generation,
+        hostnames,
+        addresses,
         conditions,
     })
 }

@@ -4,6 +4,7 @@
 //! refuses or answers nonsense, the last state stays, what is wrong is said once, and it is tried again.
 
 mod fault;
+mod published;
 mod route;
 mod store;
 mod watch;
@@ -22,14 +23,16 @@ use kube::{
     runtime::watcher,
 };
 
-use super::{Change, Observed, Snapshot, Source, chain, reference, strip};
+use super::{Change, Observed, Snapshot, Source, SourceProblem, chain, reference, strip};
 use crate::{
-    api::{ReferenceGrant, WebSocketRoute},
+    api::{ReferenceGrant, RouteAddress, WebSocketRoute},
     table::ObjectRef,
     translate::Inputs,
 };
 
 use fault::{Cause, Kind, Speaker};
+pub use published::Published;
+use published::ServiceAddresses;
 use route::Route;
 use store::Store;
 
@@ -52,6 +55,10 @@ const GRANTS: &Kind = &Kind {
     group: "gateway.networking.k8s.io",
     title: "ReferenceGrants",
 };
+
+/// The one Service whose addresses are published, watched for itself: of the others nobody keeps the status.
+const PUBLISHED: &Kind =
+    &Kind { plural: "services", group: "", title: "the Service of --publish-service" };
 
 /// Why there is nothing to connect to.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +113,7 @@ enum Message {
     Service(Event<Arc<Service>>),
     Slice(Event<Arc<EndpointSlice>>),
     Grant(Event<Arc<ReferenceGrant>>),
+    Published(Event<ServiceAddresses>),
     Failed(&'static Kind, watcher::Error),
 }
 
@@ -119,15 +127,19 @@ pub struct KubernetesSource {
     services: Store<Arc<Service>>,
     slices: Store<Arc<EndpointSlice>>,
     grants: Store<Arc<ReferenceGrant>>,
+    published: Published,
+    /// The one of [`Published::Service`], if it is there.
+    service: Store<ServiceAddresses>,
 }
 
 impl KubernetesSource {
-    /// Begins to read everything, in all namespaces, once it is asked for changes.
-    pub fn new(client: &Client) -> Self {
+    /// Begins to read everything, in all namespaces, once it is asked for changes. `published` is what routes name as their
+    /// addresses.
+    pub fn new(client: &Client, published: Published) -> Self {
         let routes = ApiResource::erase::<WebSocketRoute>(&());
         let everything = || watcher::Config::default().timeout(WATCH_SECONDS);
         let tls_only = everything().fields("type=kubernetes.io/tls");
-        let messages = [
+        let mut messages: SelectAll<_> = [
             watch::watch(
                 Api::<DynamicObject>::all_with(client.clone(), &routes),
                 everything(),
@@ -191,9 +203,20 @@ impl KubernetesSource {
                 },
                 Message::Grant,
             ),
-        ];
+        ]
+        .into_iter()
+        .collect();
+        if let Published::Service(ObjectRef { namespace, name }) = &published {
+            messages.push(watch::watch(
+                Api::<Service>::namespaced(client.clone(), namespace),
+                everything().fields(&format!("metadata.name={name}")),
+                PUBLISHED,
+                |service| Some(ServiceAddresses::from(service)),
+                Message::Published,
+            ));
+        }
         Self {
-            messages: messages.into_iter().collect(),
+            messages,
             speaker: Speaker::default(),
             routes: Store::default(),
             secrets: Store::default(),
@@ -201,6 +224,8 @@ impl KubernetesSource {
             services: Store::default(),
             slices: Store::default(),
             grants: Store::default(),
+            published,
+            service: Store::default(),
         }
     }
 
@@ -213,6 +238,7 @@ impl KubernetesSource {
             Message::Service(event) => (SERVICES, self.services.apply(event)),
             Message::Slice(event) => (SLICES, self.slices.apply(event)),
             Message::Grant(event) => (GRANTS, self.grants.apply(event)),
+            Message::Published(event) => (PUBLISHED, self.service.apply(event)),
             Message::Failed(kind, error) => return Some(self.failed(kind, &error)),
         };
         if complete {
@@ -224,6 +250,7 @@ impl KubernetesSource {
     fn failed(&mut self, kind: &'static Kind, error: &watcher::Error) -> Change {
         let cause = self.speaker.failed(kind, error);
         match kind.plural {
+            _ if std::ptr::eq(kind, PUBLISHED) => self.service.fail(),
             "websocketroutes" => self.routes.fail(),
             "secrets" => self.secrets.fail(),
             "configmaps" => self.config_maps.fail(),
@@ -234,6 +261,29 @@ impl KubernetesSource {
             _ => self.grants.fail(),
         }
         Change::Sync
+    }
+}
+
+impl KubernetesSource {
+    /// Where clients reach the gateway; `None` until the Service that says so has been read. No table waits for it.
+    fn addresses(&self) -> Option<Vec<RouteAddress>> {
+        match &self.published {
+            Published::Nothing => Some(Vec::new()),
+            Published::Addresses(addresses) => Some(addresses.clone()),
+            Published::Service(_) => {
+                let found = self.service.known()?.values().next();
+                Some(found.map(|ServiceAddresses(list)| list.clone()).unwrap_or_default())
+            }
+        }
+    }
+
+    fn published_problem(&self) -> Option<SourceProblem> {
+        let Published::Service(name) = &self.published else { return None };
+        self.service.known()?.is_empty().then(|| {
+            SourceProblem(format!(
+                "--publish-service: there is no Service {name}; the statuses of routes name no addresses until there is"
+            ))
+        })
     }
 }
 
@@ -261,9 +311,10 @@ impl Source for KubernetesSource {
                 true => Some(self.grants.known()?.values().cloned().collect()),
                 false => None,
             },
+            addresses: self.addresses(),
             now: None,
         };
-        Some(Snapshot { inputs, problems: Vec::new() })
+        Some(Snapshot { inputs, problems: self.published_problem().into_iter().collect() })
     }
 
     fn synced(&self) -> Vec<(&'static str, bool)> {

@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 
 use crate::{
-    api::{ReferenceGrant, WebSocketRoute},
+    api::{ReferenceGrant, RouteAddress, WebSocketRoute},
     table::ObjectRef,
 };
 
@@ -30,6 +30,8 @@ pub struct Inputs {
     pub endpoint_slices: Vec<Arc<EndpointSlice>>,
     /// ReferenceGrants; `None` where their kind is not installed.
     pub reference_grants: Option<Vec<Arc<ReferenceGrant>>>,
+    /// Where clients reach the gateway; `None` while that is not known, so that what a status says of it stays.
+    pub addresses: Option<Vec<RouteAddress>>,
     /// The time, in seconds since 1970, at which certificates are judged; `None`: their validity is not looked at.
     pub now: Option<i64>,
 }

@@ -88,7 +88,7 @@ impl Translator {
         }
         let next_change = work.certificates.next_change();
         let table = RoutingTable::new(work.hosts.build());
-        let (statuses, problems) = status::report(work.findings);
+        let (statuses, problems) = status::report(work.findings, inputs.addresses.as_deref());
         self.certificates.forget_unused();
         self.trust.forget_unused();
         Output { table, statuses, problems, next_change }
@@ -120,6 +120,7 @@ impl<'a> Work<'a> {
             findings.reject_as_conflicted(message);
             return findings;
         }
+        findings.served = placement.served.iter().map(|&hostname| hostname.to_owned()).collect();
         findings.partial.extend(lost.map(|message| Fault { reason: Reason::Conflicted, message }));
         if let Some(claim) = claim {
             let unusable = claim.identity.is_none();

@@ -98,7 +98,7 @@ fn sentence(kind: &Kind, error: &watcher::Error) -> String {
 /// Says what is wrong when that changes, and when it is over.
 #[derive(Debug, Default)]
 pub(super) struct Speaker {
-    /// By kind, what was said last.
+    /// By the title of the kind, what was said last.
     said: BTreeMap<&'static str, String>,
     /// Kinds without an answer. Their fault is one, and is said once for all of them.
     unanswered: BTreeSet<&'static str>,
@@ -117,11 +117,11 @@ impl Speaker {
             } else {
                 tracing::debug!("{}: {sentence}", kind.title);
             }
-            self.unanswered.insert(kind.plural);
+            self.unanswered.insert(kind.title);
             return cause;
         }
         self.answered(kind);
-        if self.said.get(kind.plural) != Some(&sentence) {
+        if self.said.get(kind.title) != Some(&sentence) {
             if cause == Cause::Missing && kind.plural == "referencegrants" {
                 tracing::info!("{sentence}");
             } else {
@@ -129,7 +129,7 @@ impl Speaker {
                     "{sentence}; trying again, meanwhile what was read last stays in service"
                 );
             }
-            self.said.insert(kind.plural, sentence);
+            self.said.insert(kind.title, sentence);
         }
         cause
     }
@@ -137,14 +137,14 @@ impl Speaker {
     /// All objects of `kind` have been read.
     pub(super) fn recovered(&mut self, kind: &'static Kind) {
         self.answered(kind);
-        match self.said.remove(kind.plural) {
+        match self.said.remove(kind.title) {
             Some(_) => tracing::info!("{} are read now", kind.title),
             None => tracing::debug!("all {} have been read", kind.title),
         }
     }
 
     fn answered(&mut self, kind: &'static Kind) {
-        if self.unanswered.remove(kind.plural) && self.unanswered.is_empty() {
+        if self.unanswered.remove(kind.title) && self.unanswered.is_empty() {
             tracing::info!("the Kubernetes API answers again");
         }
     }
