@@ -1,9 +1,10 @@
-//! The control plane: follows a source, publishes tables, writes statuses.
+//! The control plane: follows a source, publishes tables, writes statuses, tells of their changes by Events.
 //!
 //! It runs on one thread of its own with its own runtime, and shares nothing with the gateway but the
 //! [`TableCell`]. Architecture invariant: whatever happens here, the gateway keeps serving the last
 //! table. Nothing here looks at a connection.
 
+mod events;
 mod hold_off;
 mod lease;
 mod run;
@@ -164,7 +165,8 @@ async fn run(
 ) -> bool {
     let ControlSettings { source, class } = settings;
     let mut translator = Translator::default();
-    let translate = move |inputs: &Inputs| translator.translate(inputs, &class);
+    let served = class.clone();
+    let translate = move |inputs: &Inputs| translator.translate(inputs, &served);
     let result = match source {
         SourceSettings::Files(folder) => match FilesSource::open(&folder) {
             Ok(source) => {
@@ -195,7 +197,16 @@ async fn run(
                     let source = KubernetesSource::new(&client, published);
                     let control =
                         ControlLoop::new(source, translate, cell, metrics.clone(), Some(statuses));
-                    let writer = StatusWriter::new(client.clone(), wanted, leads, metrics.clone());
+                    let (herald, recorder) =
+                        events::channel(client.clone(), lease.identity.clone());
+                    let writer = StatusWriter::new(
+                        client.clone(),
+                        class,
+                        wanted,
+                        leads,
+                        metrics.clone(),
+                        herald,
+                    );
                     let candidate = Candidate::new(client, lease, leader, metrics);
                     // The Lease is let go of only when no status is under way any more.
                     let (written, done) = watch::channel(false);
@@ -204,8 +215,10 @@ async fn run(
                         written.send_replace(true);
                     };
                     let control = Box::pin(control.run(shutdown.clone()));
-                    let ((), (), ()) =
-                        tokio::join!(control, Box::pin(write), Box::pin(candidate.run(done)));
+                    let record = Box::pin(recorder.run(shutdown.clone()));
+                    let candidate = Box::pin(candidate.run(done));
+                    let ((), (), (), ()) =
+                        tokio::join!(control, Box::pin(write), candidate, record);
                     return true;
                 }
                 Err(error) => Err(error.into()),

@@ -72,6 +72,10 @@ pub struct ObservedRoute {
     pub uid: Option<String>,
     /// The stored version.
     pub resource_version: Option<String>,
+    /// The class that serves it; `None` where it cannot be read, so that every class tells of it.
+    pub class_name: Option<String>,
+    /// Who has applied fields of its status (server-side apply).
+    pub status_managers: Vec<String>,
     /// Its status; empty where it has none that can be read.
     pub status: WebSocketRouteStatus,
 }

@@ -21,5 +21,6 @@ mod replicas;
 mod routes;
 mod samples;
 mod scaling;
+mod statuses;
 mod support;
 mod traffic;

@@ -1,6 +1,8 @@
 use super::*;
 use crate::{
-    api::{Reason, RouteAddress}, translate::ConditionOutput};
+    api::{Reason, RouteAddress},
+    translate::ConditionOutput,
+};
 
 fn desired(generation: i64, programmed: bool, message: &str) -> RouteStatus {
     let condition = |kind, status, reason, message: &str| ConditionOutput {
@@ -81,11 +83,11 @@ fn what_was_written_counts_until_the_source_has_seen_it() {
     let written = to_write(&desired(1, true, "Served."), &WebSocketRouteStatus::default(), at(0));
     let written = written.unwrap();
     let mut memory = Memory::new(Some("u".to_owned()));
-    memory.written = Some((Some("7".to_owned()), written.clone()));
+    memory.written = Some((Some("7".to_owned()), Wanted::Write(written.clone())));
     let mut observed = ObservedRoute {
         uid: Some("u".to_owned()),
         resource_version: Some("7".to_owned()),
-        status: WebSocketRouteStatus::default(),
+        ..ObservedRoute::default()
     };
     assert_eq!(memory.stored(&observed), &written);
     observed.resource_version = Some("8".to_owned());
