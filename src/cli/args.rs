@@ -85,6 +85,10 @@ pub struct ServeArgs {
     #[arg(long, env = "TIDEGATE_CLASS", default_value = DEFAULT_CLASS, value_name = "NAME")]
     pub class: String,
 
+    /// Read objects of this namespace alone, for which rights in it are enough; repeatable [default: all]
+    #[arg(long, env = "TIDEGATE_WATCH_NAMESPACE", value_delimiter = ',', value_name = "NAMESPACE", value_parser = parse_namespace)]
+    pub watch_namespace: Vec<String>,
+
     /// The Service by which clients reach the gateway: routes name its addresses in their status
     #[arg(long, env = "TIDEGATE_PUBLISH_SERVICE", value_name = "NAMESPACE/NAME", value_parser = parse_object)]
     pub publish_service: Option<ObjectRef>,
@@ -221,10 +225,19 @@ impl FromStr for Listen {
     }
 }
 
+/// A namespace's name (RFC 1123 §2.1, one label).
+fn parse_namespace(text: &str) -> Result<String, String> {
+    if is_dns_name(text) && !text.contains('.') {
+        Ok(text.to_owned())
+    } else {
+        Err("expected the name of a namespace, such as chat".to_owned())
+    }
+}
+
 /// An object by namespace and name.
 fn parse_object(text: &str) -> Result<ObjectRef, String> {
     match text.split_once('/') {
-        Some((namespace, name)) if is_dns_name(namespace) && is_dns_name(name) => {
+        Some((namespace, name)) if parse_namespace(namespace).is_ok() && is_dns_name(name) => {
             Ok(ObjectRef { namespace: namespace.to_owned(), name: name.to_owned() })
         }
         _ => Err("expected NAMESPACE/NAME, such as tidegate-system/tidegate".to_owned()),

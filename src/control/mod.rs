@@ -24,7 +24,7 @@ use tokio::{runtime::Runtime, sync::watch};
 pub use hold_off::HoldOff;
 pub use lease::{LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD};
 
-pub use crate::source::kubernetes::Published;
+pub use crate::source::kubernetes::{Published, Scope};
 
 use crate::{
     source::{
@@ -60,8 +60,8 @@ pub enum SourceSettings {
         lease_namespace: Option<String>,
         /// Name of the Lease: the same for all processes that serve the class.
         lease_name: String,
-        /// What routes name as their addresses.
-        published: Published,
+        /// What is read.
+        scope: Scope,
         /// Who this process is among them: must differ from process to process.
         identity: String,
     },
@@ -177,13 +177,7 @@ async fn run(
             }
             Err(error) => Err(error.into()),
         },
-        SourceSettings::Kubernetes {
-            kubeconfig,
-            lease_namespace,
-            lease_name,
-            published,
-            identity,
-        } => {
+        SourceSettings::Kubernetes { kubeconfig, lease_namespace, lease_name, scope, identity } => {
             match kubernetes::connect(kubeconfig).await {
                 Ok((client, namespace)) => {
                     let _ = started.send(Ok(()));
@@ -194,7 +188,7 @@ async fn run(
                     };
                     let (leader, leads) = watch::channel(false);
                     let (statuses, wanted) = watch::channel(Statuses::default());
-                    let source = KubernetesSource::new(&client, published);
+                    let source = KubernetesSource::new(&client, scope);
                     let control =
                         ControlLoop::new(source, translate, cell, metrics.clone(), Some(statuses));
                     let (herald, recorder) =

@@ -28,6 +28,9 @@ pub trait Source {
     /// Which kinds are up to date, as `tidegate_source_synced{kind}` shows it.
     fn synced(&self) -> Vec<(&'static str, bool)>;
 
+    /// Why it is not up to date, or not all of it: a sentence for each fault, stable while it lasts.
+    fn faults(&self) -> Vec<String>;
+
     /// The routes as they are stored, for who writes their status.
     fn observed(&self) -> Observed;
 }

@@ -69,7 +69,7 @@ impl Translator {
         let mut work = Work {
             certificates: Certificates::new(inputs, &mut self.certificates),
             backends: Backends::new(inputs, &mut self.trust),
-            grants: Grants::new(inputs.reference_grants.as_deref()),
+            grants: Grants::new(inputs),
             hosts: Hosts::default(),
             findings: BTreeMap::new(),
         };

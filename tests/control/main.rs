@@ -7,4 +7,5 @@ mod objects;
 #[path = "../cli/program.rs"]
 #[allow(dead_code, reason = "the tests of the command line need more of it")]
 mod program;
+mod scope;
 mod statuses;

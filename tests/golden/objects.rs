@@ -15,11 +15,17 @@ use tidegate::{
 
 /// The objects of a multi-document YAML. ReferenceGrants are an installed kind unless the text has the line
 /// `# ReferenceGrant is not installed`; each line `# Reached at ADDRESS` is one more address of the gateway.
+/// `# Watched are NAMESPACE, …` leaves the other namespaces unread, `# ReferenceGrant may not be read` what its name says.
 pub(crate) fn parse(text: &str) -> Result<Inputs, String> {
     let mut inputs = Inputs::default();
     if !text.lines().any(|line| line == "# ReferenceGrant is not installed") {
         inputs.reference_grants = Some(Vec::new());
     }
+    inputs.reference_grants_forbidden =
+        text.lines().any(|line| line == "# ReferenceGrant may not be read");
+    let watched = text.lines().find_map(|line| line.strip_prefix("# Watched are "));
+    let names = |text: &str| text.split(", ").map(str::to_owned).collect();
+    inputs.namespaces = watched.map(|text| Arc::new(names(text)));
     let addresses = text.lines().filter_map(|line| line.strip_prefix("# Reached at "));
     inputs.addresses = Some(addresses.map(RouteAddress::new).collect());
     let documents: Vec<Value> =
