@@ -105,6 +105,8 @@ pub async fn connect(kubeconfig: Option<PathBuf>) -> Result<(Client, String), Co
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);
     config.reset_reader_on_write = true;
+    // The client would try again by itself for minutes, from 5 ms on, while nobody knows that anything is wrong.
+    config.default_retry = false;
     let namespace = config.default_namespace.clone();
     tracing::info!("Kubernetes API at {}", config.cluster_url);
     let client = Client::try_from(config).map_err(|error| ConnectError::Client(chain(&error)))?;

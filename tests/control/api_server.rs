@@ -110,9 +110,7 @@ impl ApiServer {
         object["metadata"]["generation"] = generation.into();
         object["metadata"]["uid"] = format!("{}-{}", key.1, key.2).into();
         if let Some(old) = old.filter(|_| object["status"].is_null()) {
-            for kept in ["status"] {
-                object[kept] = old[kept].clone();
-            }
+            object["status"] = old["status"].clone();
             object["metadata"]["managedFields"] = old["metadata"]["managedFields"].clone();
         }
         let change = if old.is_some() { "MODIFIED" } else { "ADDED" };
@@ -184,7 +182,8 @@ impl ApiServer {
                     state.asked.iter().map(|asked| format!("{} {}", asked.method, asked.path));
                 let asked: Vec<_> = asked.collect();
                 drop(state);
-                panic!("{what}: never; requests: {asked:#?}");
+                let last = &asked[asked.len().saturating_sub(30)..];
+                panic!("{what}: never; the last requests: {last:#?}");
             }
             drop(self.state.1.wait_timeout(state, Duration::from_millis(20)).unwrap());
         }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod api_server;
+mod failure;
 mod objects;
 #[path = "../cli/program.rs"]
 #[allow(dead_code, reason = "the tests of the command line need more of it")]

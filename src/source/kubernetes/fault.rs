@@ -65,11 +65,13 @@ fn answer(error: &watcher::Error) -> Option<&Status> {
     }
 }
 
-/// How long the API server asks to be left alone.
+/// How long the API server asks to be left alone: what its answer says, and a second where it has too many requests and does
+/// not say (its header Retry-After, which the client keeps to itself, is 1 then).
 pub(super) fn asked_pause(error: &watcher::Error) -> Duration {
-    let details = answer(error).and_then(|status| status.details.as_ref());
-    let seconds = details.map_or(0, |details| details.retry_after_seconds);
-    Duration::from_secs(u64::from(seconds)).min(LONGEST_ASKED_PAUSE)
+    let Some(status) = answer(error) else { return Duration::ZERO };
+    let asked = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    let least = u32::from(status.code == 429);
+    Duration::from_secs(u64::from(asked.max(least))).min(LONGEST_ASKED_PAUSE)
 }
 
 /// Why there is no answer.
@@ -204,6 +206,8 @@ impl Speaker {
 
 #[cfg(test)]
 mod tests {
+    use kube::core::response::StatusDetails;
+
     use super::*;
 
     const KIND: Kind =
@@ -282,6 +286,21 @@ mod tests {
             sentence(ROUTES, &error),
             "no answer from the Kubernetes API: connection refused"
         );
+    }
+
+    #[test]
+    fn the_pause_that_is_asked_for_is_kept_within_reason() {
+        let pause = |code, seconds| {
+            let status = Status::failure("later", "Reason").with_code(code);
+            let details: StatusDetails =
+                serde_json::from_value(serde_json::json!({ "retryAfterSeconds": seconds }))
+                    .unwrap();
+            let error = kube::Error::Api(status.with_details(details).boxed());
+            asked_pause(&watcher::Error::WatchStartFailed(error)).as_secs()
+        };
+        assert_eq!([pause(429, 0), pause(429, 7), pause(429, 3600)], [1, 7, 60]);
+        assert_eq!([pause(500, 0), pause(503, 7)], [0, 7]);
+        assert_eq!(asked_pause(&watcher::Error::NoResourceVersion), Duration::ZERO);
     }
 
     #[test]

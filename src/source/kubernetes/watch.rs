@@ -113,3 +113,37 @@ fn reduce<K: Resource, V>(event: watcher::Event<K>, prepare: fn(K) -> Option<V>)
         watcher::Event::InitDone => watcher::Event::InitDone,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::api::core::v1::Service;
+    use kube::{Client, Config};
+
+    use super::*;
+
+    const SERVICES: &Kind = &Kind { plural: "services", group: "", title: "Services" };
+
+    /// Takes connections and never says a word.
+    #[tokio::test]
+    async fn a_list_that_does_not_come_is_a_fault() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let client = Client::try_from(Config::new(url.parse().unwrap())).unwrap();
+        let mut messages = watch(
+            Api::<Service>::all(client),
+            watcher::Config::default(),
+            SERVICES,
+            Duration::from_millis(50),
+            |service| Some(Arc::new(service)),
+            What::Service,
+        );
+        assert!(matches!(messages.next().await, Some(What::Service(watcher::Event::Init))));
+        let Some(What::Failed(_, error)) = messages.next().await else {
+            panic!("the list never comes");
+        };
+        assert_eq!(cause(&error), Cause::Unreachable);
+        assert!(matches!(messages.next().await, Some(What::Service(watcher::Event::Init))));
+    }
+}
