@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs};
 use kube::core::cel::validate_cel;
 use serde_json::{Value, json};
 use tidegate::{
-    api::{Reason, WebSocketRoute},
+    api::{ConditionType, WebSocketRoute},
     gateway::{CloseCause, RefusalReason},
 };
 
@@ -36,11 +36,12 @@ fn every_refusal_reason_and_close_cause_is_explained_and_no_other() {
 #[test]
 fn every_condition_reason_is_listed() {
     let page = read("docs/websocketroute.md");
-    for reason in Reason::ALL {
-        assert!(
-            page.contains(&format!("`{reason}`")),
-            "{reason} is missing in docs/websocketroute.md"
-        );
+    for kind in ConditionType::ALL {
+        let row = format!("| `{}` |", kind.as_str());
+        let row = page.lines().find(|line| line.starts_with(&row)).expect("a row for each type");
+        for reason in kind.reasons() {
+            assert!(row.contains(&format!("`{reason}`")), "{reason} is missing in: {row}");
+        }
     }
 }
 

@@ -34,6 +34,8 @@ pub struct AdminState {
     pub draining: Box<dyn Fn() -> Option<String> + Send + Sync>,
     /// Why there is no table yet, in a sentence.
     pub waiting_for: Box<dyn Fn() -> String + Send + Sync>,
+    /// What keeps the table from being up to date, a sentence each.
+    pub faults: Box<dyn Fn() -> Vec<String> + Send + Sync>,
 }
 
 /// Starts the admin thread on bound listeners. It ends when `shutdown` turns true.
@@ -117,15 +119,19 @@ fn ready(state: &AdminState) -> Response<Full<Bytes>> {
     if let Some(progress) = (state.draining)() {
         return text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {progress}\n"));
     }
-    match state.table.load() {
+    let (status, mut answer) = match state.table.load() {
         Some(published) => {
-            text(StatusCode::OK, format!("ready: table generation {}\n", published.generation))
+            (StatusCode::OK, format!("ready: table generation {}\n", published.generation))
         }
         None => {
-            let why = (state.waiting_for)();
-            text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n"))
+            (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", (state.waiting_for)()))
         }
+    };
+    // Ready all the same: the last table serves.
+    for fault in (state.faults)() {
+        answer.push_str(&format!("degraded: {fault}\n"));
     }
+    text(status, answer)
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

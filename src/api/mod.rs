@@ -20,7 +20,9 @@ pub use route::{
     PathMatch, PathMatchType, Plaintext, QueryParamMatch, Rebalance, Retry, RouteMatch, RouteRule,
     RouteTls, SecretRef, Timeouts, TlsVersion, WebSocketRoute, WebSocketRouteSpec,
 };
-pub use status::{Condition, ConditionType, Reason, WebSocketRouteStatus};
+pub use status::{
+    AddressType, Condition, ConditionType, Reason, RouteAddress, WebSocketRouteStatus,
+};
 
 /// API group of our resources.
 pub const GROUP: &str = "tidegate.io";

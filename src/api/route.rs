@@ -39,6 +39,7 @@ use super::{DEFAULT_CLASS, WebSocketRouteStatus};
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Programmed")].status"#
     ),
+    printcolumn(name = "Address", type_ = "string", json_path = ".status.addresses[*].value"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

@@ -1,6 +1,6 @@
 //! What the controller answers: conditions with stable types and reasons.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,10 +15,53 @@ pub struct WebSocketRouteStatus {
     /// The generation of the spec that the conditions speak of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The hostnames of the spec under which this route serves something: not those that are no hostname, nor those of which
+    /// older routes hold every match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hostnames: Vec<String>,
+    /// Where clients reach those hostnames, as far as the gateway was told: the addresses of its Service (`--publish-service`)
+    /// or given ones (`--publish-address`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<RouteAddress>,
     /// Accepted, ResolvedRefs and Programmed; PartiallyInvalid where parts of the route are not served.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// Where clients reach the gateway, in the shape of a Gateway's status.
+#[derive(
+    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub struct RouteAddress {
+    /// What the value is.
+    #[serde(rename = "type")]
+    pub kind: AddressType,
+    /// An IP address, or a name to be found in DNS.
+    pub value: String,
+}
+
+/// Kinds of addresses, named as in Gateway API.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum AddressType {
+    /// IPv4 or IPv6.
+    #[serde(rename = "IPAddress")]
+    IpAddress,
+    /// A name, as the load balancers of some clouds have.
+    Hostname,
+}
+
+impl RouteAddress {
+    /// The address that `text` is: an IP address, or else a hostname, of which nothing is checked.
+    pub fn new(text: &str) -> Self {
+        let kind = match text.parse::<IpAddr>() {
+            Ok(_) => AddressType::IpAddress,
+            Err(_) => AddressType::Hostname,
+        };
+        Self { kind, value: text.to_owned() }
+    }
 }
 
 /// The types of our conditions, named as in Gateway API.
@@ -64,6 +107,28 @@ pub enum Reason {
 }
 
 impl ConditionType {
+    /// Every type, in the order in which a status has them.
+    pub const ALL: [Self; 4] =
+        [Self::Accepted, Self::ResolvedRefs, Self::Programmed, Self::PartiallyInvalid];
+
+    /// The reasons that a condition of this type can have.
+    pub const fn reasons(self) -> &'static [Reason] {
+        match self {
+            Self::Accepted => &[Reason::Accepted, Reason::Invalid, Reason::Conflicted],
+            Self::ResolvedRefs => &[
+                Reason::ResolvedRefs,
+                Reason::Invalid,
+                Reason::InvalidCertificateRef,
+                Reason::RefNotPermitted,
+                Reason::BackendNotFound,
+                Reason::InvalidBackendTls,
+                Reason::UnsupportedProtocol,
+            ],
+            Self::Programmed => &[Reason::Programmed, Reason::NotProgrammed],
+            Self::PartiallyInvalid => &[Reason::Invalid, Reason::Conflicted],
+        }
+    }
+
     /// The name in the condition.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use crate::{
-    api::{DEFAULT_CLASS, Duration},
+    api::{AddressType, DEFAULT_CLASS, Duration, RouteAddress},
+    table::ObjectRef,
     telemetry::LogFormat,
 };
 
@@ -87,6 +88,19 @@ pub struct ServeArgs {
     /// The zone that this process runs in: endpoints whose hints (EndpointSlice) are for it are preferred
     #[arg(long, env = "TIDEGATE_ZONE", value_name = "NAME")]
     pub zone: Option<String>,
+
+    /// Read objects of this namespace alone, for which rights in it are enough; repeatable [default: all]
+    #[arg(long, env = "TIDEGATE_WATCH_NAMESPACE", value_delimiter = ',', value_name = "NAMESPACE", value_parser = parse_namespace)]
+    pub watch_namespace: Vec<String>,
+
+    /// The Service by which clients reach the gateway: routes name its addresses in their status
+    #[arg(long, env = "TIDEGATE_PUBLISH_SERVICE", value_name = "NAMESPACE/NAME", value_parser = parse_object)]
+    pub publish_service: Option<ObjectRef>,
+
+    /// An address or hostname to name there instead; repeatable
+    #[arg(long, env = "TIDEGATE_PUBLISH_ADDRESS", value_delimiter = ',', value_name = "ADDRESS", value_parser = parse_address)]
+    #[arg(conflicts_with = "publish_service")]
+    pub publish_address: Vec<RouteAddress>,
 
     /// Worker threads [default: one for each CPU]
     #[arg(long, env = "TIDEGATE_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -213,6 +227,51 @@ impl FromStr for Listen {
             "expected ADDRESS:PORT, such as 0.0.0.0:443, [::]:443 or :443, or \"off\"".to_owned()
         })
     }
+}
+
+/// A namespace's name (RFC 1123 §2.1, one label).
+fn parse_namespace(text: &str) -> Result<String, String> {
+    if is_dns_name(text) && !text.contains('.') {
+        Ok(text.to_owned())
+    } else {
+        Err("expected the name of a namespace, such as chat".to_owned())
+    }
+}
+
+/// An object by namespace and name.
+fn parse_object(text: &str) -> Result<ObjectRef, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if parse_namespace(namespace).is_ok() && is_dns_name(name) => {
+            Ok(ObjectRef { namespace: namespace.to_owned(), name: name.to_owned() })
+        }
+        _ => Err("expected NAMESPACE/NAME, such as tidegate-system/tidegate".to_owned()),
+    }
+}
+
+/// Where clients connect to.
+fn parse_address(text: &str) -> Result<RouteAddress, String> {
+    let address = RouteAddress::new(text.trim());
+    match address.kind {
+        AddressType::Hostname if !is_dns_name(&address.value) => Err(
+            "expected an IP address or a hostname, without a port: 203.0.113.7, 2001:db8::7 or lb.example.net"
+                .to_owned(),
+        ),
+        _ => Ok(address),
+    }
+}
+
+/// Whether it can be a hostname or an object's name: lower-case DNS labels (RFC 1123 §2.1). What has digits and dots alone
+/// is a mistyped address.
+fn is_dns_name(text: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let number =
+        text.contains('.') && text.bytes().all(|byte| byte == b'.' || byte.is_ascii_digit());
+    text.len() <= 253 && text.split('.').all(label) && !number
 }
 
 /// A network, or one address.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     admin::{self, AdminState},
-    control::{self, ControlSettings, SourceSettings},
+    control::{self, ControlSettings, Published, Scope, SourceSettings},
     gateway::{
         DrainSettings, FallbackCertificate, Gateway, GatewaySettings, ListenerKind,
         OpenConnections, RequestLimits,
@@ -72,6 +72,13 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
                     lease_name: args
                         .lease_name
                         .unwrap_or_else(|| format!("tidegate-{}", args.class)),
+                    scope: Scope {
+                        namespaces: args.watch_namespace.into_iter().collect(),
+                        published: match args.publish_service {
+                            Some(service) => Published::Service(service),
+                            None => Published::Addresses(args.publish_address),
+                        },
+                    },
                     identity: args
                         .identity
                         .or_else(|| variable("POD_NAME"))
@@ -122,7 +129,7 @@ fn host_name() -> String {
 fn waiting_for(metrics: &ControlMetrics) -> String {
     match metrics.not_synced() {
         kinds if kinds.is_empty() => "the first table is being built".to_owned(),
-        kinds => format!("still to be read: {}; the log says why", kinds.join(", ")),
+        kinds => format!("still to be read: {}", kinds.join(", ")),
     }
 }
 
@@ -172,6 +179,7 @@ impl Setup {
         let table = Arc::new(TableCell::default());
         let (shutdown, shut_down) = watch::channel(false);
         let sync = control_metrics.clone();
+        let faults = control_metrics.source_faults.clone();
         let control = control::spawn(self.control, Arc::clone(&table), control_metrics, shut_down)?;
         let progress = Arc::new(DrainProgress::default());
         let draining = Arc::clone(&progress);
@@ -180,6 +188,7 @@ impl Setup {
             registry,
             draining: Box::new(move || draining.describe()),
             waiting_for: Box::new(move || waiting_for(&sync)),
+            faults: Box::new(move || faults.list()),
         });
         let (end_admin, admin_end) = watch::channel(false);
         let admin = admin::spawn(self.admin, Arc::clone(&admin_state), admin_end)

@@ -1,9 +1,10 @@
-//! The control plane: follows a source, publishes tables, writes statuses.
+//! The control plane: follows a source, publishes tables, writes statuses, tells of their changes by Events.
 //!
 //! It runs on one thread of its own with its own runtime, and shares nothing with the gateway but the
 //! [`TableCell`]. Architecture invariant: whatever happens here, the gateway keeps serving the last
 //! table. Nothing here looks at a connection.
 
+mod events;
 mod hold_off;
 mod lease;
 mod run;
@@ -22,6 +23,8 @@ use tokio::{runtime::Runtime, sync::watch};
 
 pub use hold_off::HoldOff;
 pub use lease::{LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD};
+
+pub use crate::source::kubernetes::{Published, Scope};
 
 use crate::{
     source::{
@@ -59,6 +62,8 @@ pub enum SourceSettings {
         lease_namespace: Option<String>,
         /// Name of the Lease: the same for all processes that serve the class.
         lease_name: String,
+        /// What is read.
+        scope: Scope,
         /// Who this process is among them: must differ from process to process.
         identity: String,
     },
@@ -162,7 +167,8 @@ async fn run(
 ) -> bool {
     let ControlSettings { source, class, zone } = settings;
     let mut translator = Translator::in_zone(zone);
-    let translate = move |inputs: &Inputs| translator.translate(inputs, &class);
+    let served = class.clone();
+    let translate = move |inputs: &Inputs| translator.translate(inputs, &served);
     let result = match source {
         SourceSettings::Files(folder) => match FilesSource::open(&folder) {
             Ok(source) => {
@@ -173,7 +179,7 @@ async fn run(
             }
             Err(error) => Err(error.into()),
         },
-        SourceSettings::Kubernetes { kubeconfig, lease_namespace, lease_name, identity } => {
+        SourceSettings::Kubernetes { kubeconfig, lease_namespace, lease_name, scope, identity } => {
             match kubernetes::connect(kubeconfig).await {
                 Ok((client, namespace)) => {
                     let _ = started.send(Ok(()));
@@ -184,10 +190,19 @@ async fn run(
                     };
                     let (leader, leads) = watch::channel(false);
                     let (statuses, wanted) = watch::channel(Statuses::default());
-                    let source = KubernetesSource::new(&client);
+                    let source = KubernetesSource::new(&client, scope);
                     let control =
                         ControlLoop::new(source, translate, cell, metrics.clone(), Some(statuses));
-                    let writer = StatusWriter::new(client.clone(), wanted, leads, metrics.clone());
+                    let (herald, recorder) =
+                        events::channel(client.clone(), lease.identity.clone());
+                    let writer = StatusWriter::new(
+                        client.clone(),
+                        class,
+                        wanted,
+                        leads,
+                        metrics.clone(),
+                        herald,
+                    );
                     let candidate = Candidate::new(client, lease, leader, metrics);
                     // The Lease is let go of only when no status is under way any more.
                     let (written, done) = watch::channel(false);
@@ -196,8 +211,10 @@ async fn run(
                         written.send_replace(true);
                     };
                     let control = Box::pin(control.run(shutdown.clone()));
-                    let ((), (), ()) =
-                        tokio::join!(control, Box::pin(write), Box::pin(candidate.run(done)));
+                    let record = Box::pin(recorder.run(shutdown.clone()));
+                    let candidate = Box::pin(candidate.run(done));
+                    let ((), (), (), ()) =
+                        tokio::join!(control, Box::pin(write), candidate, record);
                     return true;
                 }
                 Err(error) => Err(error.into()),

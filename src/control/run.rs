@@ -102,6 +102,7 @@ where
         for (kind, synced) in self.source.synced() {
             self.metrics.source_synced.with_label_values(&[kind]).set(i64::from(synced));
         }
+        self.metrics.source_faults.set(self.source.faults());
     }
 
     /// From what the source has now to a published table.

@@ -2,6 +2,10 @@
 //!
 //! By server-side apply, only while this process leads, only where something differs from what is
 //! stored. What to write is decided by pure functions; this file's loop only sends it.
+//!
+//! Each class applies under a name of its own ([`field_manager`]), so that the API server keeps account of which fields are
+//! whose. When a route goes to another class, the old one applies nothing: that gives up what is its own alone and leaves
+//! what the new class, or anyone else, has written, whoever of them is first.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -21,6 +25,7 @@ use serde_json::json;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
+    events::{Herald, news},
     run::{Statuses, until},
     stopped,
 };
@@ -32,15 +37,11 @@ use crate::{
     translate::RouteStatus,
 };
 
-/// Whose fields they are, for server-side apply.
-const FIELD_MANAGER: &str = "tidegate";
-/// The conditions that are ours to write and to remove.
-const OURS: [ConditionType; 4] = [
-    ConditionType::Accepted,
-    ConditionType::ResolvedRefs,
-    ConditionType::Programmed,
-    ConditionType::PartiallyInvalid,
-];
+/// Whose fields they are, for server-side apply: one name for each class.
+fn field_manager(class: &str) -> String {
+    format!("tidegate/{class}")
+}
+
 /// Requests under way at once.
 const AT_ONCE: usize = 8;
 /// For one request.
@@ -48,6 +49,15 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first and the longest pause after a request that failed.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What to do about a status.
+#[derive(Clone, Debug, PartialEq)]
+enum Wanted {
+    /// Apply this.
+    Write(WebSocketRouteStatus),
+    /// Apply nothing, so that what is ours goes: the route is of another class now.
+    Withdraw,
+}
 
 /// The status to write, or `None` if the stored one says the same, or speaks of a newer spec.
 ///
@@ -80,13 +90,20 @@ fn to_write(
             }
         })
         .collect();
+    let hostnames = desired.hostnames.clone();
+    let addresses = desired.addresses.clone().unwrap_or_else(|| stored.addresses.clone());
     // Conditions of other types are others': they are not looked at, and applying leaves them alone.
-    let ours = |condition: &&Condition| OURS.iter().any(|kind| kind.as_str() == condition.type_);
+    let ours = |condition: &&Condition| {
+        ConditionType::ALL.iter().any(|kind| kind.as_str() == condition.type_)
+    };
     let same = stored.observed_generation == desired.observed_generation
+        && (&stored.hostnames, &stored.addresses) == (&hostnames, &addresses)
         && stored.conditions.iter().filter(ours).count() == conditions.len()
         && conditions.iter().all(|condition| stored.conditions.contains(condition));
     (!same).then_some(WebSocketRouteStatus {
         observed_generation: desired.observed_generation,
+        hostnames,
+        addresses,
         conditions,
     })
 }
@@ -96,8 +113,8 @@ fn to_write(
 struct Memory {
     /// What the route was when we last wrote.
     uid: Option<String>,
-    /// The version that was known when we wrote, and what we wrote: until the source shows a newer one.
-    written: Option<(Option<String>, WebSocketRouteStatus)>,
+    /// The version that was known when we wrote, and what we did: until the source shows a newer one.
+    written: Option<(Option<String>, Wanted)>,
     /// Not before then.
     retry: Option<Instant>,
     backoff: Backoff,
@@ -112,9 +129,16 @@ impl Memory {
     /// The status that is stored, as far as is known.
     fn stored<'a>(&'a self, observed: &'a ObservedRoute) -> &'a WebSocketRouteStatus {
         match &self.written {
-            Some((version, written)) if *version == observed.resource_version => written,
+            Some((version, Wanted::Write(written))) if *version == observed.resource_version => {
+                written
+            }
             _ => &observed.status,
         }
+    }
+
+    fn withdrawn(&self, observed: &ObservedRoute) -> bool {
+        let done = (observed.resource_version.clone(), Wanted::Withdraw);
+        self.written.as_ref() == Some(&done)
     }
 }
 
@@ -122,7 +146,9 @@ impl Memory {
 struct Done {
     name: ObjectRef,
     version: Option<String>,
-    status: WebSocketRouteStatus,
+    /// What was stored before, as far as is known.
+    before: WebSocketRouteStatus,
+    sent: Wanted,
     result: Result<(), String>,
     gone: bool,
 }
@@ -130,9 +156,12 @@ struct Done {
 /// Writes statuses.
 pub(super) struct StatusWriter {
     client: Client,
+    class: String,
+    field_manager: String,
     statuses: watch::Receiver<Statuses>,
     leader: watch::Receiver<bool>,
     metrics: ControlMetrics,
+    herald: Herald,
     memory: BTreeMap<ObjectRef, Memory>,
     /// Routes to write, as of the last look.
     queue: VecDeque<ObjectRef>,
@@ -145,15 +174,20 @@ pub(super) struct StatusWriter {
 impl StatusWriter {
     pub(super) fn new(
         client: Client,
+        class: String,
         statuses: watch::Receiver<Statuses>,
         leader: watch::Receiver<bool>,
         metrics: ControlMetrics,
+        herald: Herald,
     ) -> Self {
         Self {
             client,
+            field_manager: field_manager(&class),
+            class,
             statuses,
             leader,
             metrics,
+            herald,
             memory: BTreeMap::new(),
             queue: VecDeque::new(),
             under_way: BTreeSet::new(),
@@ -207,7 +241,7 @@ impl StatusWriter {
         let now = Instant::now();
         let statuses = self.statuses.borrow().clone();
         let mut next = None::<Instant>;
-        for name in statuses.desired.keys() {
+        for name in statuses.observed.keys() {
             if self.wanted(&statuses, name).is_none() {
                 continue;
             }
@@ -221,15 +255,21 @@ impl StatusWriter {
         next
     }
 
-    /// What is to be written for a route, if anything is.
-    fn wanted(&self, statuses: &Statuses, name: &ObjectRef) -> Option<WebSocketRouteStatus> {
-        let (desired, observed) = (statuses.desired.get(name)?, statuses.observed.get(name)?);
+    /// What is to be done about a route's status, if anything is.
+    fn wanted(&self, statuses: &Statuses, name: &ObjectRef) -> Option<Wanted> {
+        let observed = statuses.observed.get(name)?;
         if self.under_way.contains(name) {
             return None;
         }
         let memory = self.memory.get(name);
+        if observed.class_name.as_ref().is_some_and(|class| *class != self.class) {
+            let ours = observed.status_managers.contains(&self.field_manager);
+            let done = memory.is_some_and(|memory| memory.withdrawn(observed));
+            return (ours && !done).then_some(Wanted::Withdraw);
+        }
         let stored = memory.map_or(&observed.status, |memory| memory.stored(observed));
-        to_write(desired, stored, whole_seconds(Timestamp::now()))
+        let now = whole_seconds(Timestamp::now());
+        to_write(statuses.desired.get(name)?, stored, now).map(Wanted::Write)
     }
 
     /// Sends requests while there are some to send and room for them.
@@ -243,18 +283,27 @@ impl StatusWriter {
                 return;
             };
             let wanted = self.wanted(&statuses, &name);
-            let (Some(status), Some(observed)) = (wanted, statuses.observed.get(&name)) else {
+            let (Some(wanted), Some(observed)) = (wanted, statuses.observed.get(&name)) else {
                 continue;
             };
-            self.memory.entry(name.clone()).or_insert_with(|| Memory::new(observed.uid.clone()));
+            let memory = self.memory.entry(name.clone());
+            let memory = memory.or_insert_with(|| Memory::new(observed.uid.clone()));
+            let before = memory.stored(observed).clone();
             self.under_way.insert(name.clone());
-            self.requests.push(request(self.client.clone(), name, observed, status));
+            self.requests.push(request(
+                self.client.clone(),
+                &self.field_manager,
+                name,
+                observed,
+                before,
+                wanted,
+            ));
         }
     }
 
     /// Takes in how a request ended. When to try again.
     fn done(&mut self, done: Done) -> Option<Instant> {
-        let Done { name, version, status, result, gone } = done;
+        let Done { name, version, before, sent, result, gone } = done;
         self.under_way.remove(&name);
         if !gone {
             let label = if result.is_ok() { "success" } else { "error" };
@@ -263,7 +312,15 @@ impl StatusWriter {
         let memory = self.memory.get_mut(&name)?;
         match result {
             Ok(()) => {
-                memory.written = Some((version, status));
+                match &sent {
+                    Wanted::Write(status) => {
+                        self.herald.tell(&name, memory.uid.as_ref(), news(&before, status));
+                    }
+                    Wanted::Withdraw => tracing::info!(
+                        "WebSocketRoute {name} is of another class now: its status is cleaned"
+                    ),
+                }
+                memory.written = Some((version, sent));
                 memory.retry = None;
                 if self.said.take().is_some() {
                     tracing::info!("statuses are written again");
@@ -298,23 +355,27 @@ impl StatusWriter {
 /// Applies the status of one route.
 fn request(
     client: Client,
+    field_manager: &str,
     name: ObjectRef,
     observed: &Arc<ObservedRoute>,
-    status: WebSocketRouteStatus,
+    before: WebSocketRouteStatus,
+    wanted: Wanted,
 ) -> LocalBoxFuture<'static, Done> {
     // Answers are read as plain objects: the route's spec may be one that our types cannot hold.
     let kind = ApiResource::erase::<WebSocketRoute>(&());
     let api = Api::<DynamicObject>::namespaced_with(client, &name.namespace, &kind);
     let version = observed.resource_version.clone();
     // The uid makes the API server refuse it if the route was deleted and made anew.
-    let patch = json!({
+    let mut patch = json!({
         "apiVersion": format!("{}/{}", api::GROUP, api::VERSION),
         "kind": "WebSocketRoute",
         "metadata": { "name": name.name, "namespace": name.namespace, "uid": observed.uid },
-        "status": status,
     });
+    if let Wanted::Write(status) = &wanted {
+        patch["status"] = json!(status);
+    }
+    let params = PatchParams::apply(field_manager).force();
     async move {
-        let params = PatchParams::apply(FIELD_MANAGER).force();
         let patch = Patch::Apply(patch);
         let answer = api.patch_status(&name.name, &params, &patch);
         let (result, gone) = match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
@@ -328,7 +389,7 @@ fn request(
             }
             Err(_) => (Err("no answer from the Kubernetes API in time".to_owned()), false),
         };
-        Done { name, version, status, result, gone }
+        Done { name, version, before, sent: wanted, result, gone }
     }
     .boxed_local()
 }

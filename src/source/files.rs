@@ -241,6 +241,10 @@ impl Source for FilesSource {
         vec![(KIND, self.snapshot.problems.is_empty())]
     }
 
+    fn faults(&self) -> Vec<String> {
+        self.snapshot.problems.iter().map(ToString::to_string).collect()
+    }
+
     fn observed(&self) -> Observed {
         Observed::new()
     }

@@ -4,11 +4,13 @@
 //! refuses or answers nonsense, the last state stays, what is wrong is said once, and it is tried again.
 
 mod fault;
+mod published;
 mod route;
+mod scopes;
 mod store;
 mod watch;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use futures::{StreamExt, stream::BoxStream, stream::SelectAll};
 use k8s_openapi::api::{
@@ -16,25 +18,32 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use kube::{
-    Api, Client, Config,
+    Api, Client, Config, Resource,
     config::{KubeConfigOptions, Kubeconfig},
-    core::{ApiResource, DeserializeGuard, DynamicObject},
+    core::{ApiResource, DeserializeGuard, DynamicObject, NamespaceResourceScope},
     runtime::watcher,
 };
 
-use super::{Change, Observed, Snapshot, Source, chain, reference, strip};
+use super::{Change, Observed, Snapshot, Source, SourceProblem, chain, reference, strip};
 use crate::{
-    api::{ReferenceGrant, WebSocketRoute},
+    api::{ReferenceGrant, RouteAddress, WebSocketRoute},
     table::ObjectRef,
     translate::Inputs,
 };
 
-use fault::{Cause, Kind, Speaker};
+use fault::{Cause, Kind, Place, Speaker};
+pub use published::Published;
+use published::ServiceAddresses;
 use route::Route;
+use scopes::Stores;
 use store::Store;
+use watch::PAGE_TIMEOUT;
 
 /// How long a connection to the API server may take.
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// How long the API server may be silent when an answer is under way: longer than any watch request.
+const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(WATCH_SECONDS as u64 + 10);
 
 /// How long one watch request lasts. A connection that died without a word is noticed that much
 /// later, and 5 s; longer would mean to go on with endpoints that are long gone.
@@ -52,6 +61,10 @@ const GRANTS: &Kind = &Kind {
     group: "gateway.networking.k8s.io",
     title: "ReferenceGrants",
 };
+
+/// The one Service whose addresses are published, watched for itself: of the others nobody keeps the status.
+const PUBLISHED: &Kind =
+    &Kind { plural: "services", group: "", title: "the Service of --publish-service" };
 
 /// Why there is nothing to connect to.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +103,10 @@ pub async fn connect(kubeconfig: Option<PathBuf>) -> Result<(Client, String), Co
         None => Config::infer().await.map_err(|error| ConnectError::NoCluster(chain(&error)))?,
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
+    config.reset_reader_on_write = true;
+    // The client would try again by itself for minutes, from 5 ms on, while nobody knows that anything is wrong.
+    config.default_retry = false;
     let namespace = config.default_namespace.clone();
     tracing::info!("Kubernetes API at {}", config.cluster_url);
     let client = Client::try_from(config).map_err(|error| ConnectError::Client(chain(&error)))?;
@@ -99,141 +116,256 @@ pub async fn connect(kubeconfig: Option<PathBuf>) -> Result<(Client, String), Co
 /// Events of one kind, reduced to what is kept of the objects: `None` for one that does not concern us.
 type Event<V> = watcher::Event<(ObjectRef, Option<V>)>;
 
-enum Message {
+/// What is read.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// These namespaces; none: all. Rights in those are enough then.
+    pub namespaces: BTreeSet<String>,
+    /// What routes name as their addresses. The Service of it may be in any namespace.
+    pub published: Published,
+}
+
+enum What {
     Route(Event<Route>),
     Secret(Event<Arc<Secret>>),
     ConfigMap(Event<Arc<ConfigMap>>),
     Service(Event<Arc<Service>>),
     Slice(Event<Arc<EndpointSlice>>),
     Grant(Event<Arc<ReferenceGrant>>),
+    Published(Event<ServiceAddresses>),
     Failed(&'static Kind, watcher::Error),
 }
+
+/// Of which of the namespaces it is: an index of [`KubernetesSource::places`].
+type Message = (usize, What);
 
 /// The Kubernetes API as a source.
 pub struct KubernetesSource {
     messages: SelectAll<BoxStream<'static, Message>>,
     speaker: Speaker,
-    routes: Store<Route>,
-    secrets: Store<Arc<Secret>>,
-    config_maps: Store<Arc<ConfigMap>>,
-    services: Store<Arc<Service>>,
-    slices: Store<Arc<EndpointSlice>>,
-    grants: Store<Arc<ReferenceGrant>>,
+    /// The namespaces that are read, or `None` alone for all of them.
+    places: Vec<Option<String>>,
+    namespaces: Option<Arc<BTreeSet<String>>>,
+    routes: Stores<Route>,
+    secrets: Stores<Arc<Secret>>,
+    config_maps: Stores<Arc<ConfigMap>>,
+    services: Stores<Arc<Service>>,
+    slices: Stores<Arc<EndpointSlice>>,
+    grants: Stores<Arc<ReferenceGrant>>,
+    published: Published,
+    /// The one of [`Published::Service`], if it is there.
+    service: Store<ServiceAddresses>,
 }
 
 impl KubernetesSource {
-    /// Begins to read everything, in all namespaces, once it is asked for changes.
-    pub fn new(client: &Client) -> Self {
-        let routes = ApiResource::erase::<WebSocketRoute>(&());
-        let everything = || watcher::Config::default().timeout(WATCH_SECONDS);
-        let tls_only = everything().fields("type=kubernetes.io/tls");
-        let messages = [
-            watch::watch(
-                Api::<DynamicObject>::all_with(client.clone(), &routes),
-                everything(),
-                ROUTES,
-                |object| Some(Route::from(object)),
-                Message::Route,
-            ),
-            watch::watch(
-                Api::<Secret>::all(client.clone()),
-                tls_only,
-                SECRETS,
-                |mut secret| {
-                    strip::secret(&mut secret);
-                    Some(Arc::new(secret))
-                },
-                Message::Secret,
-            ),
-            watch::watch(
-                Api::<ConfigMap>::all(client.clone()),
-                everything(),
-                CONFIG_MAPS,
-                |mut map| strip::config_map(&mut map).then(|| Arc::new(map)),
-                Message::ConfigMap,
-            ),
-            watch::watch(
-                Api::<Service>::all(client.clone()),
-                everything(),
-                SERVICES,
-                |mut service| {
-                    strip::service(&mut service);
-                    Some(Arc::new(service))
-                },
-                Message::Service,
-            ),
-            watch::watch(
-                Api::<EndpointSlice>::all(client.clone()),
-                everything(),
-                SLICES,
-                |mut slice| {
-                    strip::metadata(&mut slice.metadata);
-                    Some(Arc::new(slice))
-                },
-                Message::Slice,
-            ),
-            watch::watch(
-                Api::<DeserializeGuard<ReferenceGrant>>::all(client.clone()),
-                everything(),
-                GRANTS,
-                |DeserializeGuard(grant)| match grant {
-                    Ok(mut grant) => {
-                        strip::metadata(&mut grant.metadata);
-                        Some(Arc::new(grant))
-                    }
-                    Err(invalid) => {
-                        let name = reference(&invalid.metadata);
-                        tracing::warn!(
-                            "ReferenceGrant {name} cannot be read and permits nothing: {invalid}"
-                        );
-                        None
-                    }
-                },
-                Message::Grant,
-            ),
-        ];
+    /// Begins to read everything in `scope`, once it is asked for changes.
+    pub fn new(client: &Client, scope: Scope) -> Self {
+        let Scope { namespaces, published } = scope;
+        let places: Vec<_> = match namespaces.is_empty() {
+            true => vec![None],
+            false => namespaces.iter().cloned().map(Some).collect(),
+        };
+        let mut messages = SelectAll::new();
+        for (index, place) in places.iter().enumerate() {
+            for watch in watches(client, place.as_deref()) {
+                messages.push(watch.map(move |what| (index, what)).boxed());
+            }
+        }
+        if let Published::Service(ObjectRef { namespace, name }) = &published {
+            let watch = watch::watch(
+                Api::<Service>::namespaced(client.clone(), namespace),
+                everything().fields(&format!("metadata.name={name}")),
+                PUBLISHED,
+                PAGE_TIMEOUT,
+                |service| Some(ServiceAddresses::from(service)),
+                What::Published,
+            );
+            messages.push(watch.map(|what| (0, what)).boxed());
+        }
+        let count = places.len();
         Self {
-            messages: messages.into_iter().collect(),
+            messages,
             speaker: Speaker::default(),
-            routes: Store::default(),
-            secrets: Store::default(),
-            config_maps: Store::default(),
-            services: Store::default(),
-            slices: Store::default(),
-            grants: Store::default(),
+            places,
+            namespaces: (!namespaces.is_empty()).then(|| Arc::new(namespaces)),
+            routes: Stores::new(count),
+            secrets: Stores::new(count),
+            config_maps: Stores::new(count),
+            services: Stores::new(count),
+            slices: Stores::new(count),
+            grants: Stores::new(count),
+            published,
+            service: Store::default(),
         }
     }
 
     /// Takes a message in. `None` if it changes nothing at all.
-    fn take(&mut self, message: Message) -> Option<Change> {
-        let (kind, (change, complete)) = match message {
-            Message::Route(event) => (ROUTES, self.routes.apply(event)),
-            Message::Secret(event) => (SECRETS, self.secrets.apply(event)),
-            Message::ConfigMap(event) => (CONFIG_MAPS, self.config_maps.apply(event)),
-            Message::Service(event) => (SERVICES, self.services.apply(event)),
-            Message::Slice(event) => (SLICES, self.slices.apply(event)),
-            Message::Grant(event) => (GRANTS, self.grants.apply(event)),
-            Message::Failed(kind, error) => return Some(self.failed(kind, &error)),
+    fn take(&mut self, (at, what): Message) -> Option<Change> {
+        let (kind, (change, complete)) = match what {
+            What::Route(event) => (ROUTES, self.routes.apply(at, event)),
+            What::Secret(event) => (SECRETS, self.secrets.apply(at, event)),
+            What::ConfigMap(event) => (CONFIG_MAPS, self.config_maps.apply(at, event)),
+            What::Service(event) => (SERVICES, self.services.apply(at, event)),
+            What::Slice(event) => (SLICES, self.slices.apply(at, event)),
+            What::Grant(event) => (GRANTS, self.grants.apply(at, event)),
+            What::Published(event) => (PUBLISHED, self.service.apply(event)),
+            What::Failed(kind, error) => return Some(self.failed(at, kind, &error)),
         };
         if complete {
-            self.speaker.recovered(kind);
+            self.speaker.recovered(place(&self.places, at, kind, false));
         }
         change
     }
 
-    fn failed(&mut self, kind: &'static Kind, error: &watcher::Error) -> Change {
-        let cause = self.speaker.failed(kind, error);
+    fn failed(&mut self, at: usize, kind: &'static Kind, error: &watcher::Error) -> Change {
+        let dispensable = std::ptr::eq(kind, GRANTS) && self.grants.scope(at).is_without_objects();
+        let cause = self.speaker.failed(place(&self.places, at, kind, dispensable), error);
         match kind.plural {
-            "websocketroutes" => self.routes.fail(),
-            "secrets" => self.secrets.fail(),
-            "configmaps" => self.config_maps.fail(),
-            "services" => self.services.fail(),
-            "endpointslices" => self.slices.fail(),
-            // The one kind that a cluster need not have.
-            _ if cause == Cause::Missing => return self.grants.not_installed(),
-            _ => self.grants.fail(),
+            _ if std::ptr::eq(kind, PUBLISHED) => self.service.fail(),
+            "websocketroutes" => self.routes.scope(at).fail(),
+            "secrets" => self.secrets.scope(at).fail(),
+            "configmaps" => self.config_maps.scope(at).fail(),
+            "services" => self.services.scope(at).fail(),
+            "endpointslices" => self.slices.scope(at).fail(),
+            // The one kind that no table waits for.
+            _ => {
+                let grants = self.grants.scope(at);
+                match cause {
+                    Cause::Missing => return grants.not_installed(),
+                    Cause::Forbidden => return grants.forbid(),
+                    _ => grants.fail(),
+                }
+            }
         }
         Change::Sync
+    }
+}
+
+/// What `at` and `kind` mean. The published Service names its own namespace.
+fn place<'a>(
+    places: &'a [Option<String>],
+    at: usize,
+    kind: &'static Kind,
+    dispensable: bool,
+) -> Place<'a> {
+    let namespace = places[at].as_deref().filter(|_| !std::ptr::eq(kind, PUBLISHED));
+    Place { kind, namespace, dispensable }
+}
+
+fn everything() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
+}
+
+/// The watches of every kind, in one namespace or in all.
+fn watches(client: &Client, namespace: Option<&str>) -> [BoxStream<'static, What>; 6] {
+    fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        match namespace {
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        }
+    }
+    let kind = ApiResource::erase::<WebSocketRoute>(&());
+    let routes = match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &kind),
+        None => Api::all_with(client.clone(), &kind),
+    };
+    [
+        watch::watch(
+            routes,
+            everything(),
+            ROUTES,
+            PAGE_TIMEOUT,
+            |object: DynamicObject| Some(Route::from(object)),
+            What::Route,
+        ),
+        watch::watch(
+            api::<Secret>(client, namespace),
+            everything().fields("type=kubernetes.io/tls"),
+            SECRETS,
+            PAGE_TIMEOUT,
+            |mut secret| {
+                strip::secret(&mut secret);
+                Some(Arc::new(secret))
+            },
+            What::Secret,
+        ),
+        watch::watch(
+            api::<ConfigMap>(client, namespace),
+            everything(),
+            CONFIG_MAPS,
+            PAGE_TIMEOUT,
+            |mut map| strip::config_map(&mut map).then(|| Arc::new(map)),
+            What::ConfigMap,
+        ),
+        watch::watch(
+            api::<Service>(client, namespace),
+            everything(),
+            SERVICES,
+            PAGE_TIMEOUT,
+            |mut service| {
+                strip::service(&mut service);
+                Some(Arc::new(service))
+            },
+            What::Service,
+        ),
+        watch::watch(
+            api::<EndpointSlice>(client, namespace),
+            everything(),
+            SLICES,
+            PAGE_TIMEOUT,
+            |mut slice| {
+                strip::metadata(&mut slice.metadata);
+                Some(Arc::new(slice))
+            },
+            What::Slice,
+        ),
+        watch::watch(
+            api::<DeserializeGuard<ReferenceGrant>>(client, namespace),
+            everything(),
+            GRANTS,
+            PAGE_TIMEOUT,
+            |DeserializeGuard(grant)| match grant {
+                Ok(mut grant) => {
+                    strip::metadata(&mut grant.metadata);
+                    Some(Arc::new(grant))
+                }
+                Err(invalid) => {
+                    let name = reference(&invalid.metadata);
+                    tracing::warn!(
+                        "ReferenceGrant {name} cannot be read and permits nothing: {invalid}"
+                    );
+                    None
+                }
+            },
+            What::Grant,
+        ),
+    ]
+}
+
+impl KubernetesSource {
+    /// Where clients reach the gateway; `None` until the Service that says so has been read. No table waits for it.
+    fn addresses(&self) -> Option<Vec<RouteAddress>> {
+        match &self.published {
+            Published::Nothing => Some(Vec::new()),
+            Published::Addresses(addresses) => Some(addresses.clone()),
+            Published::Service(_) => {
+                let found = self.service.known()?.values().next();
+                Some(found.map(|ServiceAddresses(list)| list.clone()).unwrap_or_default())
+            }
+        }
+    }
+
+    fn published_problem(&self) -> Option<SourceProblem> {
+        let Published::Service(name) = &self.published else { return None };
+        self.service.known()?.is_empty().then(|| {
+            SourceProblem(format!(
+                "--publish-service: there is no Service {name}; the statuses of routes name no addresses until there is"
+            ))
+        })
     }
 }
 
@@ -252,18 +384,21 @@ impl Source for KubernetesSource {
 
     fn snapshot(&self) -> Option<Snapshot> {
         let inputs = Inputs {
-            routes: self.routes.known()?.values().map(|route| route.input.clone()).collect(),
-            secrets: self.secrets.known()?.clone(),
-            config_maps: self.config_maps.known()?.clone(),
-            services: self.services.known()?.clone(),
-            endpoint_slices: self.slices.known()?.values().cloned().collect(),
-            reference_grants: match self.grants.installed() {
-                true => Some(self.grants.known()?.values().cloned().collect()),
-                false => None,
+            routes: self.routes.known()?.into_values().map(|route| route.input).collect(),
+            secrets: self.secrets.known()?,
+            config_maps: self.config_maps.known()?,
+            services: self.services.known()?,
+            endpoint_slices: self.slices.known()?.into_values().collect(),
+            reference_grants: {
+                let grants = self.grants.known()?;
+                self.grants.installed().then(|| grants.into_values().collect())
             },
+            reference_grants_forbidden: self.grants.forbidden(),
+            namespaces: self.namespaces.clone(),
+            addresses: self.addresses(),
             now: None,
         };
-        Some(Snapshot { inputs, problems: Vec::new() })
+        Some(Snapshot { inputs, problems: self.published_problem().into_iter().collect() })
     }
 
     fn synced(&self) -> Vec<(&'static str, bool)> {
@@ -277,12 +412,12 @@ impl Source for KubernetesSource {
         ]
     }
 
+    fn faults(&self) -> Vec<String> {
+        self.speaker.faults().into_iter().collect()
+    }
+
     fn observed(&self) -> Observed {
-        let routes = self.routes.known();
-        routes
-            .into_iter()
-            .flatten()
-            .map(|(name, route)| (name.clone(), Arc::clone(&route.observed)))
-            .collect::<BTreeMap<_, _>>()
+        let routes = self.routes.each();
+        routes.map(|(name, route)| (name.clone(), Arc::clone(&route.observed))).collect()
     }
 }

@@ -28,6 +28,9 @@ pub trait Source {
     /// Which kinds are up to date, as `tidegate_source_synced{kind}` shows it.
     fn synced(&self) -> Vec<(&'static str, bool)>;
 
+    /// Why it is not up to date, or not all of it: a sentence for each fault, stable while it lasts.
+    fn faults(&self) -> Vec<String>;
+
     /// The routes as they are stored, for who writes their status.
     fn observed(&self) -> Observed;
 }
@@ -72,6 +75,10 @@ pub struct ObservedRoute {
     pub uid: Option<String>,
     /// The stored version.
     pub resource_version: Option<String>,
+    /// The class that serves it; `None` where it cannot be read, so that every class tells of it.
+    pub class_name: Option<String>,
+    /// Who has applied fields of its status (server-side apply).
+    pub status_managers: Vec<String>,
     /// Its status; empty where it has none that can be read.
     pub status: WebSocketRouteStatus,
 }

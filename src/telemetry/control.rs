@@ -1,5 +1,7 @@
 //! The control plane's metrics.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use prometheus::{
     Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
 };
@@ -15,6 +17,8 @@ pub struct ControlMetrics {
     pub table_build_duration_seconds: Histogram,
     /// By kind.
     pub source_synced: IntGaugeVec,
+    /// Why not, in words.
+    pub source_faults: SourceFaults,
     /// Whether this process writes statuses.
     pub leader: IntGauge,
     /// By namespace and name of the Secret, seconds since 1970.
@@ -55,6 +59,7 @@ impl ControlMetrics {
                     &[names::KIND],
                 )?,
             )?,
+            source_faults: SourceFaults::default(),
             leader: known(
                 registry,
                 IntGauge::new(
@@ -88,6 +93,22 @@ impl ControlMetrics {
         let metrics = families.iter().flat_map(|family| family.get_metric());
         let behind = metrics.filter(|metric| metric.get_gauge().get_value() == 0.0);
         behind.flat_map(|metric| metric.get_label()).map(|label| label.value().to_owned()).collect()
+    }
+}
+
+/// Why what is known is not up to date, for who asks whether the gateway is ready. Cheap to clone: all clones hold the same.
+#[derive(Clone, Debug, Default)]
+pub struct SourceFaults(Arc<Mutex<Vec<String>>>);
+
+impl SourceFaults {
+    /// These faults, a sentence each, take the place of those before.
+    pub fn set(&self, faults: Vec<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = faults;
+    }
+
+    /// The faults of now.
+    pub fn list(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -10,7 +10,7 @@ mod traffic;
 
 use prometheus::{IntGaugeVec, Opts, Registry, TextEncoder};
 
-pub use control::ControlMetrics;
+pub use control::{ControlMetrics, SourceFaults};
 pub use gateway::{GatewayMetrics, OpenGauge, RouteMetrics};
 pub use log::{DroppedLines, Log, LogFormat, LogSettings, init_log};
 pub use traffic::{Traffic, TrafficShard};

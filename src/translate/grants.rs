@@ -1,8 +1,8 @@
 //! Who may refer to a Secret of another namespace: ReferenceGrants.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::{BTreeSet, HashMap};
 
-use super::Fault;
+use super::{Fault, Inputs};
 use crate::{
     api::{GROUP, Reason, ReferenceGrant},
     table::ObjectRef,
@@ -11,11 +11,14 @@ use crate::{
 /// The ReferenceGrants by their namespace; `None` where the kind is not installed.
 pub(super) struct Grants<'a> {
     by_namespace: Option<HashMap<&'a str, Vec<&'a ReferenceGrant>>>,
+    forbidden: bool,
+    /// The namespaces that are read; `None` for all.
+    scope: Option<&'a BTreeSet<String>>,
 }
 
 impl<'a> Grants<'a> {
-    pub(super) fn new(grants: Option<&'a [Arc<ReferenceGrant>]>) -> Self {
-        let by_namespace = grants.map(|grants| {
+    pub(super) fn new(inputs: &'a Inputs) -> Self {
+        let by_namespace = inputs.reference_grants.as_ref().map(|grants| {
             let mut index = HashMap::<_, Vec<_>>::new();
             for grant in grants {
                 let namespace = grant.metadata.namespace.as_deref().unwrap_or_default();
@@ -23,7 +26,8 @@ impl<'a> Grants<'a> {
             }
             index
         });
-        Self { by_namespace }
+        let forbidden = inputs.reference_grants_forbidden;
+        Self { by_namespace, forbidden, scope: inputs.namespaces.as_deref() }
     }
 
     /// Whether WebSocketRoutes of namespace `from` may refer to the Secret `to`, as `field` does. Says nothing about
@@ -39,17 +43,33 @@ impl<'a> Grants<'a> {
         }
         let namespace = &to.namespace;
         let refuse = |message: String| Err(Fault { reason: Reason::RefNotPermitted, message });
-        let Some(index) = &self.by_namespace else {
+        if self.scope.is_some_and(|scope| !scope.contains(namespace)) {
+            return refuse(format!(
+                "{field}: Secret {to} is of namespace {namespace}, which this gateway does not read (--watch-namespace). \
+                 Copy the Secret to namespace {from} and name it in spec.tls.secretName, or have the namespace watched \
+                 too."
+            ));
+        }
+        if let Some(index) = &self.by_namespace
+            && let Some(grants) = index.get(namespace.as_str())
+            && grants.iter().any(|grant| permits(grant, from, &to.name))
+        {
+            return Ok(());
+        }
+        if self.forbidden {
+            return refuse(format!(
+                "{field}: Secret {to} is of another namespace, which takes a ReferenceGrant in namespace {namespace}, but \
+                 this gateway may not read ReferenceGrants. Give its ServiceAccount the verbs get, list and watch on \
+                 referencegrants in the API group \"gateway.networking.k8s.io\"."
+            ));
+        }
+        if self.by_namespace.is_none() {
             return refuse(format!(
                 "{field}: Secret {to} is of another namespace, which takes a ReferenceGrant in namespace \
                  {namespace}, but the kind ReferenceGrant is not installed in this cluster. Install the \
                  CustomResourceDefinitions of Gateway API and create the grant, or copy the Secret to \
                  namespace {from} and name it in spec.tls.secretName."
             ));
-        };
-        let grants = index.get(namespace.as_str()).map(Vec::as_slice).unwrap_or_default();
-        if grants.iter().any(|grant| permits(grant, from, &to.name)) {
-            return Ok(());
         }
         refuse(format!(
             "{field}: no ReferenceGrant in namespace {namespace} lets WebSocketRoutes of namespace {from} use \

@@ -1,6 +1,9 @@
 //! What the world looks like: all that a source has read, at one moment.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::{
     api::{
@@ -11,7 +14,7 @@ use k8s_openapi::{
 };
 
 use crate::{
-    api::{ReferenceGrant, WebSocketRoute},
+    api::{ReferenceGrant, RouteAddress, WebSocketRoute},
     table::ObjectRef,
 };
 
@@ -30,6 +33,12 @@ pub struct Inputs {
     pub endpoint_slices: Vec<Arc<EndpointSlice>>,
     /// ReferenceGrants; `None` where their kind is not installed.
     pub reference_grants: Option<Vec<Arc<ReferenceGrant>>>,
+    /// Whether ReferenceGrants may not be read, of some namespaces at least: then nothing tells what those permit.
+    pub reference_grants_forbidden: bool,
+    /// The namespaces that are read; `None` for all. What lies outside is unknown, not absent.
+    pub namespaces: Option<Arc<BTreeSet<String>>>,
+    /// Where clients reach the gateway; `None` while that is not known, so that what a status says of it stays.
+    pub addresses: Option<Vec<RouteAddress>>,
     /// The time, in seconds since 1970, at which certificates are judged; `None`: their validity is not looked at.
     pub now: Option<i64>,
 }

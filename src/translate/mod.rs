@@ -77,7 +77,7 @@ impl Translator {
         let mut work = Work {
             certificates: Certificates::new(inputs, &mut self.certificates),
             backends: Backends::new(inputs, &mut self.trust, self.zone.as_deref()),
-            grants: Grants::new(inputs.reference_grants.as_deref()),
+            grants: Grants::new(inputs),
             hosts: Hosts::default(),
             findings: BTreeMap::new(),
         };
@@ -96,7 +96,7 @@ impl Translator {
         }
         let next_change = work.certificates.next_change();
         let table = RoutingTable::new(work.hosts.build());
-        let (statuses, problems) = status::report(work.findings);
+        let (statuses, problems) = status::report(work.findings, inputs.addresses.as_deref());
         self.certificates.forget_unused();
         self.trust.forget_unused();
         Output { table, statuses, problems, next_change }
@@ -128,6 +128,7 @@ impl<'a> Work<'a> {
             findings.reject_as_conflicted(message);
             return findings;
         }
+        findings.served = placement.served.iter().map(|&hostname| hostname.to_owned()).collect();
         findings.partial.extend(lost.map(|message| Fault { reason: Reason::Conflicted, message }));
         if let Some(claim) = claim {
             let unusable = claim.identity.is_none();

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use crate::{
-    api::{ConditionType, Reason},
+    api::{ConditionType, Reason, RouteAddress},
     table::{ObjectRef, RoutingTable},
 };
 
@@ -26,6 +26,10 @@ pub struct Output {
 pub struct RouteStatus {
     /// The generation of the spec that was translated; absent for files.
     pub observed_generation: Option<i64>,
+    /// Those under which the route serves something, in the order of the spec.
+    pub hostnames: Vec<String>,
+    /// Where clients reach them; `None` where that is not known, so that what is stored stays.
+    pub addresses: Option<Vec<RouteAddress>>,
     /// In the order Accepted, ResolvedRefs, Programmed, PartiallyInvalid.
     pub conditions: Vec<ConditionOutput>,
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Display};
 
 use super::{ConditionOutput, Fault, Problem, RouteStatus};
 use crate::{
-    api::{ConditionType, Reason},
+    api::{ConditionType, Reason, RouteAddress},
     table::ObjectRef,
 };
 
@@ -15,6 +15,8 @@ const MAX_SENTENCES: usize = 8;
 #[derive(Debug)]
 pub(super) struct Findings {
     generation: Option<i64>,
+    /// Hostnames under which at least one match is the route's.
+    pub(super) served: Vec<String>,
     /// Why the route has no place in the table.
     pub(super) rejected: Option<Fault>,
     /// What of it is not served: Invalid or Conflicted.
@@ -33,6 +35,7 @@ impl Findings {
     pub(super) fn new(generation: Option<i64>) -> Self {
         Self {
             generation,
+            served: Vec::new(),
             rejected: None,
             partial: Vec::new(),
             unresolved: Vec::new(),
@@ -49,10 +52,19 @@ impl Findings {
         self.rejected = Some(Fault { reason: Reason::Conflicted, message });
     }
 
-    fn status(&self) -> RouteStatus {
+    fn status(&self, addresses: Option<&[RouteAddress]>) -> RouteStatus {
         let mut conditions = vec![self.accepted(), self.resolved_refs(), self.programmed()];
         conditions.extend(self.partially_invalid());
-        RouteStatus { observed_generation: self.generation, conditions }
+        RouteStatus {
+            observed_generation: self.generation,
+            hostnames: self.served.clone(),
+            // What is not served has no address, known or not.
+            addresses: match self.served.is_empty() {
+                true => Some(Vec::new()),
+                false => addresses.map(<[_]>::to_vec),
+            },
+            conditions,
+        }
     }
 
     fn accepted(&self) -> ConditionOutput {
@@ -133,6 +145,7 @@ impl Findings {
 /// The statuses and the lines of the log, both in the order of the routes' names.
 pub(super) fn report(
     findings: BTreeMap<ObjectRef, Findings>,
+    addresses: Option<&[RouteAddress]>,
 ) -> (BTreeMap<ObjectRef, RouteStatus>, Vec<Problem>) {
     let problems = findings
         .iter()
@@ -144,7 +157,8 @@ pub(super) fn report(
             })
         })
         .collect();
-    let statuses = findings.into_iter().map(|(route, found)| (route, found.status())).collect();
+    let status = |(route, found): (ObjectRef, Findings)| (route, found.status(addresses));
+    let statuses = findings.into_iter().map(status).collect();
     (statuses, problems)
 }
 

@@ -296,7 +296,9 @@ class Pods(unittest.TestCase):
         values = yaml.safe_load((CHART / "values.yaml").read_text())
         groups = {f"{name}-{sub}" for name in ("drain",) for sub in values[name]}
         names = {re.sub("-(.)", lambda m: m[1].upper(), flag[2:]) for flag in flags if flag[2:] not in groups}
-        self.assertEqual(names - values.keys(), set())
+        # A flag that is repeated has a list, in the plural.
+        plural = {"watchNamespace": "watchNamespaces", "publishAddress": "publishAddresses"}
+        self.assertEqual({plural.get(name, name) for name in names} - values.keys(), set())
 
     def test_a_grace_period_that_is_just_long_enough_is_taken(self):
         for drain, grace in (
@@ -398,36 +400,69 @@ class Wiring(unittest.TestCase):
 class Rbac(unittest.TestCase):
     READ = ["get", "list", "watch"]
 
-    def rules(self, kind, values=None):
+    EVERYTHING = {
+        ("tidegate.io", "websocketroutes"): (READ, None),
+        ("tidegate.io", "websocketroutes/status"): (["get", "patch", "update"], None),
+        ("", "secrets"): (READ, None),
+        ("", "services"): (READ, None),
+        ("", "configmaps"): (READ, None),
+        ("discovery.k8s.io", "endpointslices"): (READ, None),
+        ("gateway.networking.k8s.io", "referencegrants"): (READ, None),
+        ("events.k8s.io", "events"): (["create", "patch"], None),
+    }
+
+    def rules(self, role):
         return {
             (group, resource): (sorted(rule["verbs"]), rule.get("resourceNames"))
-            for rule in one(rendered(values), kind)["rules"]
+            for rule in role["rules"]
             for group in rule["apiGroups"]
             for resource in rule["resources"]
             if not (resource == "leases" and rule["verbs"] == ["create"])
         }
 
+    def roles(self, documents, kind="Role"):
+        """What each Role allows, by namespace; its RoleBinding must be beside it."""
+        found = {}
+        for role in (d for d in documents if d["kind"] == kind):
+            name, namespace = role["metadata"]["name"], role["metadata"].get("namespace")
+            of_role = (d for d in documents if d["kind"] == f"{kind}Binding" and d["metadata"]["name"] == name)
+            (binding,) = [d for d in of_role if d["metadata"].get("namespace") == namespace]
+            self.assertEqual(binding["roleRef"], {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name})
+            self.assertNotIn(namespace, found)
+            found[namespace] = self.rules(role)
+        return found
+
     def test_the_cluster_role_is_exactly_this(self):
-        self.assertEqual(
-            self.rules("ClusterRole"),
-            {
-                ("tidegate.io", "websocketroutes"): (self.READ, None),
-                ("tidegate.io", "websocketroutes/status"): (["get", "patch", "update"], None),
-                ("", "secrets"): (self.READ, None),
-                ("", "services"): (self.READ, None),
-                ("", "configmaps"): (self.READ, None),
-                ("discovery.k8s.io", "endpointslices"): (self.READ, None),
-                ("gateway.networking.k8s.io", "referencegrants"): (self.READ, None),
-                ("events.k8s.io", "events"): (["create", "patch"], None),
-            },
-        )
+        self.assertEqual(self.roles(rendered(), "ClusterRole"), {None: self.EVERYTHING})
+
+    def test_with_watched_namespaces_there_are_roles_in_these_alone(self):
+        documents = rendered("full")
+        self.assertFalse([d for d in documents if d["kind"].startswith("ClusterRole")])
+        roles = self.roles(documents)
+        self.assertEqual(roles.pop("edge-leases"), self.lease("edge-writer"))
+        # The published Service is in neither of them.
+        self.assertEqual(roles.pop("front"), {("", "services"): (self.READ, ["balancer"])})
+        self.assertEqual(roles, {"chat": self.EVERYTHING, "games": self.EVERYTHING})
+        arguments = pod_of(documents)["spec"]["containers"][0]["args"]
+        self.assertIn("--watch-namespace=chat,games", arguments)
+
+    def test_the_published_service_needs_no_role_where_everything_is_read(self):
+        for values in ("publishService=chat/front", "publishAddresses={203.0.113.7}"):
+            roles = self.roles(rendered(None, "--set", f"watchNamespaces={{chat}},{values}"))
+            self.assertEqual(set(roles), {"chat", "tidegate-system"})
+
+    def test_releases_for_different_namespaces_do_not_share_a_lease(self):
+        arguments = pod_of(rendered(None, "--set", "watchNamespaces={chat}", name="one"))["spec"]["containers"][0]["args"]
+        self.assertIn("--lease-name=tidegate-tidegate-one-tidegate", arguments)
+
+    def lease(self, name):
+        return {("coordination.k8s.io", "leases"): (["get", "patch", "update"], [name])}
 
     def test_the_role_is_for_the_one_lease(self):
         for values, lease, namespace in (("default", "tidegate-tidegate", "tidegate-system"), ("full", "edge-writer", "edge-leases")):
-            self.assertEqual(self.rules("Role", values), {("coordination.k8s.io", "leases"): (["get", "patch", "update"], [lease])})
-            for kind in ("Role", "RoleBinding"):
-                self.assertEqual(one(rendered(values), kind)["metadata"]["namespace"], namespace)
-            arguments = pod_of(rendered(values))["spec"]["containers"][0]["args"]
+            documents = rendered(values)
+            self.assertEqual(self.roles(documents)[namespace], self.lease(lease))
+            arguments = pod_of(documents)["spec"]["containers"][0]["args"]
             self.assertIn(f"--lease-name={lease}", arguments)
             self.assertIn(f"--lease-namespace={namespace}", arguments)
 
@@ -436,8 +471,8 @@ class Rbac(unittest.TestCase):
             documents = rendered(values)
             account = pod_of(documents)["spec"]["serviceAccountName"]
             self.assertEqual(one(documents, "ServiceAccount")["metadata"]["name"], account)
-            for kind in ("ClusterRoleBinding", "RoleBinding"):
-                (subject,) = one(documents, kind)["subjects"]
+            for binding in (d for d in documents if d["kind"].endswith("RoleBinding")):
+                (subject,) = binding["subjects"]
                 self.assertEqual((subject["name"], subject["namespace"]), (account, "tidegate-system"))
 
     def test_none_is_made_when_told_so(self):

@@ -21,5 +21,7 @@ mod replicas;
 mod routes;
 mod samples;
 mod scaling;
+mod scope;
+mod statuses;
 mod support;
 mod traffic;

@@ -14,7 +14,7 @@ use std::{
 };
 
 use tidegate::{
-    api::{DEFAULT_CLASS, Reason},
+    api::{ConditionType, DEFAULT_CLASS, Reason},
     translate::{Inputs, Output, Translator, translate},
 };
 
@@ -66,17 +66,47 @@ fn no_answer_is_without_its_case() {
 }
 
 #[test]
-fn every_reason_is_shown() {
+fn every_reason_of_every_condition_is_shown_and_no_other() {
     let outputs: Vec<_> =
         cases().iter().map(|case| translate(&case.inputs(), DEFAULT_CLASS)).collect();
     let shown: BTreeSet<_> = outputs
         .iter()
         .flat_map(|output| output.statuses.values())
         .flat_map(|status| &status.conditions)
-        .map(|condition| condition.reason)
+        .map(|condition| (condition.kind, condition.reason))
         .collect();
-    for reason in Reason::ALL {
-        assert!(shown.contains(&reason), "no case shows {reason}");
+    let known: BTreeSet<_> = ConditionType::ALL
+        .iter()
+        .flat_map(|kind| kind.reasons().iter().map(|reason| (*kind, *reason)))
+        .collect();
+    assert_eq!(shown, known, "left: what the cases show; right: what conditions can have");
+    let reasons: BTreeSet<_> = known.iter().map(|(_, reason)| *reason).collect();
+    assert_eq!(reasons, BTreeSet::from(Reason::ALL));
+}
+
+/// Every sentence about a conflict, by a part of it: each must name who wins.
+#[test]
+fn every_rule_of_conflicts_is_shown_and_names_the_winner() {
+    let answers: Vec<_> =
+        cases().iter().map(|case| translate(&case.inputs(), DEFAULT_CLASS)).collect();
+    let conflicts: Vec<_> = answers
+        .iter()
+        .flat_map(|answer| &answer.problems)
+        .filter(|problem| problem.reason == Reason::Conflicted)
+        .collect();
+    let rules = [
+        ("is never reached: spec.rules[", "a rule repeats another of its route"),
+        ("belongs to route ", "a match is another route's"),
+        ("the certificate is chosen by route ", "a hostname's certificate is another route's"),
+    ];
+    for (part, rule) in rules {
+        assert!(
+            conflicts.iter().any(|problem| problem.message.contains(part)),
+            "no case shows: {rule}"
+        );
+    }
+    for problem in conflicts {
+        assert!(rules.iter().any(|(part, _)| problem.message.contains(part)), "{problem}");
     }
 }
 

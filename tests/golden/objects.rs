@@ -8,17 +8,26 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidegate::{
+    api::RouteAddress,
     table::ObjectRef,
     translate::{Inputs, RouteInput},
 };
 
 /// The objects of a multi-document YAML. ReferenceGrants are an installed kind unless the text has the line
-/// `# ReferenceGrant is not installed`.
+/// `# ReferenceGrant is not installed`; each line `# Reached at ADDRESS` is one more address of the gateway.
+/// `# Watched are NAMESPACE, …` leaves the other namespaces unread, `# ReferenceGrant may not be read` what its name says.
 pub(crate) fn parse(text: &str) -> Result<Inputs, String> {
     let mut inputs = Inputs::default();
     if !text.lines().any(|line| line == "# ReferenceGrant is not installed") {
         inputs.reference_grants = Some(Vec::new());
     }
+    inputs.reference_grants_forbidden =
+        text.lines().any(|line| line == "# ReferenceGrant may not be read");
+    let watched = text.lines().find_map(|line| line.strip_prefix("# Watched are "));
+    let names = |text: &str| text.split(", ").map(str::to_owned).collect();
+    inputs.namespaces = watched.map(|text| Arc::new(names(text)));
+    let addresses = text.lines().filter_map(|line| line.strip_prefix("# Reached at "));
+    inputs.addresses = Some(addresses.map(RouteAddress::new).collect());
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(text).map_err(|error| error.to_string())?;
     for (index, document) in documents.into_iter().enumerate() {

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 use tidegate::{
+    api::RouteAddress,
     table::{self, HttpMode, MatchKey, PathKind, Plaintext, Rule, Verification, VirtualHost},
     translate::{Output, Problem, RouteStatus},
 };
@@ -64,6 +65,10 @@ struct Status {
     route: String,
     #[serde(rename = "observedGeneration", skip_serializing_if = "Option::is_none")]
     generation: Option<i64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hostnames: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    addresses: Vec<RouteAddress>,
     conditions: BTreeMap<&'static str, Condition>,
 }
 
@@ -216,6 +221,8 @@ impl Status {
         Self {
             route: route.to_string(),
             generation: status.observed_generation,
+            hostnames: status.hostnames.clone(),
+            addresses: status.addresses.clone().unwrap_or_default(),
             conditions: conditions.collect(),
         }
     }

@@ -52,8 +52,17 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 {{- end }}
 
+{{/* Releases that serve different namespaces write different statuses: they must not share a Lease. */}}
 {{- define "tidegate.leaseName" -}}
-{{- default (printf "tidegate-%s" .Values.class) .Values.leaseName }}
+{{- $name := printf "tidegate-%s" .Values.class }}
+{{- if .Values.watchNamespaces }}
+{{- $name = printf "%s-%s" $name (include "tidegate.fullname" .) }}
+{{- end }}
+{{- default $name .Values.leaseName }}
+{{- end }}
+
+{{- define "tidegate.publishService" -}}
+{{- default (printf "%s/%s" .Release.Namespace (include "tidegate.fullname" .)) .Values.publishService }}
 {{- end }}
 
 {{- define "tidegate.leaseNamespace" -}}

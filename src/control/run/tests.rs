@@ -51,6 +51,11 @@ impl Source for Fake {
         vec![("fake", self.0.snapshot.lock().unwrap().is_some())]
     }
 
+    fn faults(&self) -> Vec<String> {
+        let synced = self.0.snapshot.lock().unwrap().is_some();
+        if synced { Vec::new() } else { vec!["the fake is away".to_owned()] }
+    }
+
     fn observed(&self) -> Observed {
         self.0.observed.lock().unwrap().clone()
     }
@@ -114,9 +119,11 @@ async fn no_table_before_the_source_has_read_all() {
     running.pass(5_000).await;
     assert_eq!((running.built(), running.generation()), (0, 0));
     assert_eq!(running.metrics.source_synced.with_label_values(&["fake"]).get(), 0);
+    assert_eq!(running.metrics.source_faults.list(), ["the fake is away"]);
     running.source.set(&[]);
     running.source.change(Change::Inputs);
     running.pass(60).await;
+    assert!(running.metrics.source_faults.list().is_empty());
     assert_eq!((running.built(), running.generation()), (1, 1));
     assert_eq!(running.metrics.table_generation.get(), 1);
     assert_eq!(running.metrics.source_synced.with_label_values(&["fake"]).get(), 1);

@@ -1,5 +1,8 @@
 use super::*;
-use crate::{api::Reason, translate::ConditionOutput};
+use crate::{
+    api::{Reason, RouteAddress},
+    translate::ConditionOutput,
+};
 
 fn desired(generation: i64, programmed: bool, message: &str) -> RouteStatus {
     let condition = |kind, status, reason, message: &str| ConditionOutput {
@@ -11,6 +14,8 @@ fn desired(generation: i64, programmed: bool, message: &str) -> RouteStatus {
     let reason = if programmed { Reason::Programmed } else { Reason::NotProgrammed };
     RouteStatus {
         observed_generation: Some(generation),
+        hostnames: vec!["chat.example.com".to_owned()],
+        addresses: Some(vec![RouteAddress::new("203.0.113.7")]),
         conditions: vec![
             condition(ConditionType::Accepted, true, Reason::Accepted, "The route is accepted."),
             condition(ConditionType::Programmed, programmed, reason, message),
@@ -78,13 +83,29 @@ fn what_was_written_counts_until_the_source_has_seen_it() {
     let written = to_write(&desired(1, true, "Served."), &WebSocketRouteStatus::default(), at(0));
     let written = written.unwrap();
     let mut memory = Memory::new(Some("u".to_owned()));
-    memory.written = Some((Some("7".to_owned()), written.clone()));
+    memory.written = Some((Some("7".to_owned()), Wanted::Write(written.clone())));
     let mut observed = ObservedRoute {
         uid: Some("u".to_owned()),
         resource_version: Some("7".to_owned()),
-        status: WebSocketRouteStatus::default(),
+        ..ObservedRoute::default()
     };
     assert_eq!(memory.stored(&observed), &written);
     observed.resource_version = Some("8".to_owned());
     assert_eq!(memory.stored(&observed), &observed.status);
+}
+
+#[test]
+fn other_addresses_are_written_and_unknown_ones_leave_the_stored() {
+    let stored = to_write(&desired(1, true, "Served."), &WebSocketRouteStatus::default(), at(0));
+    let stored = stored.unwrap();
+    assert_eq!(stored.hostnames, ["chat.example.com"]);
+    let mut next = desired(1, true, "Served.");
+    next.addresses = None;
+    assert_eq!(to_write(&next, &stored, at(5)), None);
+    next.addresses = Some(vec![RouteAddress::new("lb.example.net")]);
+    let moved = to_write(&next, &stored, at(5)).expect("the address is another");
+    assert_eq!(moved.addresses, [RouteAddress::new("lb.example.net")]);
+    assert_eq!(moved.conditions, stored.conditions, "no condition has changed");
+    next.hostnames.clear();
+    assert!(to_write(&next, &moved, at(6)).is_some_and(|status| status.hostnames.is_empty()));
 }

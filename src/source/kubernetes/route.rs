@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DynamicObject;
 use serde_json::Value;
 
@@ -22,18 +23,21 @@ pub(super) struct Route {
 
 impl From<DynamicObject> for Route {
     fn from(mut object: DynamicObject) -> Self {
+        let status_managers = status_managers(&object.metadata);
         strip::metadata(&mut object.metadata);
         let status = object.data.get_mut("status").map(Value::take).unwrap_or_default();
-        let observed = ObservedRoute {
-            uid: object.metadata.uid.clone(),
-            resource_version: object.metadata.resource_version.clone(),
-            status: serde_json::from_value(status).unwrap_or_default(),
-        };
         let spec = object.data.get_mut("spec").map(Value::take).unwrap_or_default();
         // The default stands in the CRD; an object stored before it did has none.
         let class_name = match spec.get("className") {
             None => Some(DEFAULT_CLASS.to_owned()),
             Some(name) => name.as_str().map(str::to_owned),
+        };
+        let observed = ObservedRoute {
+            uid: object.metadata.uid.clone(),
+            resource_version: object.metadata.resource_version.clone(),
+            class_name: class_name.clone(),
+            status_managers,
+            status: serde_json::from_value(status).unwrap_or_default(),
         };
         let input = match serde_path_to_error::deserialize::<_, WebSocketRouteSpec>(spec) {
             Ok(spec) => {
@@ -50,6 +54,16 @@ impl From<DynamicObject> for Route {
         };
         Self { input, observed: Arc::new(observed) }
     }
+}
+
+/// Who has applied fields of the status, as the API server keeps account of it.
+fn status_managers(metadata: &ObjectMeta) -> Vec<String> {
+    let entries = metadata.managed_fields.iter().flatten();
+    let applied = entries.filter(|entry| {
+        entry.operation.as_deref() == Some("Apply")
+            && entry.subresource.as_deref() == Some("status")
+    });
+    applied.filter_map(|entry| entry.manager.clone()).collect()
 }
 
 impl Stored for Route {
@@ -113,6 +127,19 @@ mod tests {
             panic!("both are sound");
         };
         assert!(Arc::ptr_eq(&old, &kept));
+    }
+
+    #[test]
+    fn only_who_applied_a_status_is_its_manager() {
+        let entry = |manager: &str, operation: &str, subresource: Option<&str>| json!({"manager": manager, "operation": operation, "subresource": subresource});
+        let metadata = json!({"managedFields": [
+            entry("kubectl", "Apply", None),
+            entry("kubectl-edit", "Update", Some("status")),
+            entry("tidegate/internal", "Apply", Some("status")),
+        ]});
+        let metadata: ObjectMeta = serde_json::from_value(metadata).unwrap();
+        assert_eq!(status_managers(&metadata), ["tidegate/internal"]);
+        assert!(status_managers(&ObjectMeta::default()).is_empty());
     }
 
     #[test]

@@ -52,6 +52,8 @@ enum State {
     Stale,
     /// The cluster does not have this kind.
     NotInstalled,
+    /// It may not be read, and never was.
+    Forbidden,
 }
 
 impl<V> Default for Store<V> {
@@ -117,17 +119,36 @@ impl<V: Stored> Store<V> {
         }
     }
 
-    /// The cluster does not have this kind: then there are no objects of it.
+    /// The cluster does not have this kind, which it need not: then there are no objects of it. Those that are known stay
+    /// all the same, as those of any kind do: had it been taken away, each would have been told to be deleted.
     pub(super) fn not_installed(&mut self) -> Change {
+        if !self.objects.is_empty() {
+            self.fail();
+            return Change::Sync;
+        }
         self.incoming = None;
-        self.objects.clear();
         let before = std::mem::replace(&mut self.state, State::NotInstalled);
         if before == State::NotInstalled { Change::Sync } else { Change::Inputs }
+    }
+
+    /// It may not be read, and nothing is to wait for it: then none of its objects is known.
+    pub(super) fn forbid(&mut self) -> Change {
+        self.fail();
+        if matches!(self.state, State::New | State::NotInstalled) {
+            self.state = State::Forbidden;
+            return Change::Inputs;
+        }
+        Change::Sync
     }
 
     /// The objects, once they have been read.
     pub(super) fn known(&self) -> Option<&BTreeMap<ObjectRef, V>> {
         (self.state != State::New).then_some(&self.objects)
+    }
+
+    /// Whether there is nothing in it to lose.
+    pub(super) fn is_without_objects(&self) -> bool {
+        self.objects.is_empty()
     }
 
     fn has_been_read(&self) -> bool {
@@ -137,6 +158,11 @@ impl<V: Stored> Store<V> {
     /// Whether the cluster has this kind, as far as is known.
     pub(super) fn installed(&self) -> bool {
         self.state != State::NotInstalled
+    }
+
+    /// Whether it may not be read, and never was.
+    pub(super) fn forbidden(&self) -> bool {
+        self.state == State::Forbidden
     }
 
     /// Whether what is known is up to date. That a kind is not installed can be, too.
@@ -203,12 +229,36 @@ mod tests {
     #[test]
     fn a_kind_may_come_and_go() {
         let mut store = synced_with_one();
+        let (name, _) = service("a", "2", "10.0.0.1");
+        store.apply(watcher::Event::Delete((name, None)));
         assert_eq!(store.not_installed(), Change::Inputs);
         assert_eq!(store.not_installed(), Change::Sync);
         assert!(store.synced() && !store.installed() && store.known().unwrap().is_empty());
         store.apply(watcher::Event::Init);
         assert_eq!(store.apply(watcher::Event::InitDone), (Some(Change::Inputs), true));
         assert!(store.installed());
+    }
+
+    /// An API server that is just starting may know no kinds yet.
+    #[test]
+    fn a_kind_that_seems_gone_takes_no_object_along() {
+        let mut store = synced_with_one();
+        assert_eq!(store.not_installed(), Change::Sync);
+        assert!(!store.synced() && store.installed() && store.known().unwrap().len() == 1);
+    }
+
+    #[test]
+    fn nothing_waits_for_what_may_not_be_read_and_what_was_read_stays() {
+        let mut store = Store::<Arc<Service>>::default();
+        assert_eq!(store.forbid(), Change::Inputs);
+        assert_eq!(store.forbid(), Change::Sync);
+        assert!(store.forbidden() && !store.synced() && store.known().unwrap().is_empty());
+        store.apply(watcher::Event::Init);
+        assert_eq!(store.apply(watcher::Event::InitDone), (Some(Change::Inputs), true));
+        assert!(!store.forbidden());
+        let mut store = synced_with_one();
+        assert_eq!(store.forbid(), Change::Sync);
+        assert!(!store.forbidden() && !store.synced() && store.known().unwrap().len() == 1);
     }
 
     #[test]

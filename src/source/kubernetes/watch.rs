@@ -10,8 +10,8 @@ use kube::{Api, Resource, runtime::watcher};
 use serde::de::DeserializeOwned;
 
 use super::{
-    Event, Message,
-    fault::{Cause, Kind, cause},
+    Event, What,
+    fault::{Cause, Kind, asked_pause, cause},
 };
 use crate::{
     source::jittered,
@@ -21,6 +21,8 @@ use crate::{
 /// The first and the longest pause after an error.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// How long a page of a list may take: longer, and the API server is as good as away.
+pub(super) const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often it is looked whether a kind was installed that was not.
 const MISSING_PAUSE: Duration = Duration::from_secs(5);
 
@@ -32,21 +34,25 @@ pub(super) fn watch<K, V>(
     api: Api<K>,
     config: watcher::Config,
     kind: &'static Kind,
+    page_timeout: Duration,
     prepare: fn(K) -> Option<V>,
-    wrap: fn(Event<V>) -> Message,
-) -> BoxStream<'static, Message>
+    wrap: fn(Event<V>) -> What,
+) -> BoxStream<'static, What>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     V: Send + 'static,
 {
     struct Following<K> {
         watch: Watch<K>,
+        /// A list has begun and is not complete.
+        listing: bool,
         backoff: Backoff,
         pause: Option<Duration>,
     }
     let begin = move || -> Watch<K> { watcher(api.clone(), config.clone()).boxed() };
     let following = Following {
         watch: begin(),
+        listing: true,
         backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
         pause: None,
     };
@@ -55,9 +61,18 @@ where
             if let Some(pause) = following.pause.take() {
                 tokio::time::sleep(pause).await;
                 following.watch = begin();
+                following.listing = true;
             }
-            match following.watch.next().await {
+            // A watch may be silent for long, and knows itself when for too long; a list may not.
+            let patience = if following.listing { page_timeout } else { Duration::MAX };
+            let next = tokio::time::timeout(patience, following.watch.next()).await;
+            match next.unwrap_or_else(|_| Some(Err(no_answer(patience)))) {
                 Some(Ok(event)) => {
+                    match event {
+                        watcher::Event::Init => following.listing = true,
+                        watcher::Event::InitDone => following.listing = false,
+                        _ => {}
+                    }
                     let message = wrap(reduce(event, prepare));
                     return Some((message, (following, begin)));
                 }
@@ -65,10 +80,10 @@ where
                     let cause = cause(&error);
                     following.pause = Some(match cause {
                         Cause::Missing => jittered(MISSING_PAUSE),
-                        _ => following.backoff.failed(Instant::now()),
+                        _ => following.backoff.failed(Instant::now()).max(asked_pause(&error)),
                     });
                     if cause != Cause::Expired {
-                        return Some((Message::Failed(kind, error), (following, begin)));
+                        return Some((What::Failed(kind, error), (following, begin)));
                     }
                 }
                 // A watcher's stream does not end; if it did, it would be begun anew.
@@ -77,6 +92,12 @@ where
         }
     })
     .boxed()
+}
+
+fn no_answer(patience: Duration) -> watcher::Error {
+    let text = format!("a list did not come within {} s", patience.as_secs());
+    let error = std::io::Error::new(std::io::ErrorKind::TimedOut, text);
+    watcher::Error::InitialListFailed(kube::Error::Service(error.into()))
 }
 
 fn reduce<K: Resource, V>(event: watcher::Event<K>, prepare: fn(K) -> Option<V>) -> Event<V> {
@@ -90,5 +111,39 @@ fn reduce<K: Resource, V>(event: watcher::Event<K>, prepare: fn(K) -> Option<V>)
         watcher::Event::Init => watcher::Event::Init,
         watcher::Event::InitApply(object) => watcher::Event::InitApply(kept(object)),
         watcher::Event::InitDone => watcher::Event::InitDone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::api::core::v1::Service;
+    use kube::{Client, Config};
+
+    use super::*;
+
+    const SERVICES: &Kind = &Kind { plural: "services", group: "", title: "Services" };
+
+    /// Takes connections and never says a word.
+    #[tokio::test]
+    async fn a_list_that_does_not_come_is_a_fault() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let client = Client::try_from(Config::new(url.parse().unwrap())).unwrap();
+        let mut messages = watch(
+            Api::<Service>::all(client),
+            watcher::Config::default(),
+            SERVICES,
+            Duration::from_millis(50),
+            |service| Some(Arc::new(service)),
+            What::Service,
+        );
+        assert!(matches!(messages.next().await, Some(What::Service(watcher::Event::Init))));
+        let Some(What::Failed(_, error)) = messages.next().await else {
+            panic!("the list never comes");
+        };
+        assert_eq!(cause(&error), Cause::Unreachable);
+        assert!(matches!(messages.next().await, Some(What::Service(watcher::Event::Init))));
     }
 }
