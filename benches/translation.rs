@@ -108,6 +108,8 @@ fn inputs(key: &KeyPair) -> Inputs {
 
 /// Milliseconds that this thread has been on a CPU (proc_pid_schedstat(5)).
 fn cpu() -> f64 {
+    // The kernel brings the figure up to date when it looks whom to run next.
+    std::thread::yield_now();
     let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e6
 }
