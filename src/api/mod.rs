@@ -3,12 +3,14 @@
 //! Types only. No tokio, no client, nothing else of ours: this room can be read, and used by a
 //! tool, without the rest of the program.
 
+mod admission;
 mod crd;
 mod duration;
 mod reference_grant;
 mod route;
 mod status;
 
+pub use admission::{AdmissionFault, admit};
 pub use crd::{CRD_NAME, crd, crd_yaml};
 pub use duration::{Duration, DurationError};
 pub use reference_grant::{

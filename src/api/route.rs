@@ -329,7 +329,20 @@ pub struct CaCertificateRef {
 }
 
 /// Kinds that can hold CA certificates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
 pub enum CaCertificateKind {
     /// A ConfigMap.
     #[default]

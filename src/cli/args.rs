@@ -28,6 +28,8 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Try it on a laptop: sample route, self-made certificate, built-in echo backend
     Dev(DevArgs),
+    /// Judge manifests without a cluster: what the API server and the conditions of routes would say
+    Check(CheckArgs),
     /// Print the CustomResourceDefinition of WebSocketRoute
     Crd,
     /// A backend that echoes every message, for tests and demonstrations
@@ -168,6 +170,38 @@ pub struct DevArgs {
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit code: 0 all is well, 1 something is wrong, 2 something could not be read, or these arguments make no sense."
+)]
+pub struct CheckArgs {
+    /// Files, folders (all *.yaml, *.yml and *.json below them), or "-" for standard input
+    #[arg(required = true, value_name = "FILE|DIR|-")]
+    pub files: Vec<PathBuf>,
+
+    /// Judge the routes with this spec.className only [default: each by the class that it names]
+    #[arg(long, env = "TIDEGATE_CHECK_CLASS", value_name = "NAME")]
+    pub class: Option<String>,
+
+    /// Take nothing for granted: what is referred to must be among the files, and a note is a failure
+    #[arg(long, env = "TIDEGATE_CHECK_STRICT")]
+    pub strict: bool,
+
+    /// How to say it
+    #[arg(long, short, env = "TIDEGATE_CHECK_OUTPUT", value_enum, default_value_t = OutputArg::Text)]
+    pub output: OutputArg,
+}
+
+/// Forms of a report.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum OutputArg {
+    /// For people
+    Text,
+    /// One JSON object
+    Json,
 }
 
 /// Arguments about the log, of every command that has one.

@@ -3,6 +3,7 @@
 //! The only room that prints, that ends the process, and that knows all the others.
 
 mod args;
+mod check;
 mod dev;
 mod echo;
 mod ports;
@@ -26,6 +27,12 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => serve::run(*args),
         Command::Dev(args) => dev::run(&args),
+        Command::Check(args) => {
+            return check::run(&args).unwrap_or_else(|error| {
+                last_words(format!("tidegate: {error:#}\n"));
+                ExitCode::FAILURE
+            });
+        }
         Command::Crd => print(&crate::api::crd_yaml()).map_err(Into::into),
         Command::EchoBackend(args) => echo::run(&args),
     };

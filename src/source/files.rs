@@ -6,6 +6,7 @@
 //! was last sound stays in service, and all other files are followed.
 
 mod documents;
+mod manifests;
 mod scan;
 
 use std::{
@@ -21,6 +22,7 @@ use tokio::sync::Notify;
 
 pub use documents::FileProblem;
 use documents::{Located, Object, Parsed, parse};
+pub use manifests::{Manifests, Place};
 use scan::{FolderId, Reading};
 
 use super::{Change, Observed, Snapshot, Source, SourceProblem};
@@ -128,7 +130,7 @@ impl FilesSource {
                 Some(file) if file.content == content => {}
                 Some(file) => {
                     changed = true;
-                    let Parsed { objects, problems } = content.parse(&name);
+                    let Parsed { objects, problems, .. } = content.parse(&name);
                     if problems.is_empty() {
                         file.objects = objects;
                     }
@@ -136,7 +138,7 @@ impl FilesSource {
                 }
                 None => {
                     changed = true;
-                    let Parsed { objects, problems } = content.parse(&name);
+                    let Parsed { objects, problems, .. } = content.parse(&name);
                     self.files.insert(name, File { content, objects, problems });
                 }
             }
@@ -254,7 +256,7 @@ impl Source for FilesSource {
 /// do not concern us are left out; an object that is there already is a problem. Sound documents are
 /// read even if others are not.
 pub fn parse_documents(name: &str, text: &str, into: &mut Inputs) -> Vec<FileProblem> {
-    let Parsed { objects, mut problems } = parse(name, text);
+    let Parsed { objects, mut problems, .. } = parse(name, text);
     let mut merger = Merger::onto(std::mem::take(into));
     for located in &objects {
         problems.extend(merger.add(name, located).err());
@@ -305,7 +307,7 @@ impl Merger {
                 document: Some(*document),
                 line: Some(*line),
                 message: format!(
-                    "{kind} {reference} is already in {first}, which is the one in service; remove one of them"
+                    "{kind} {reference} is already in {first}, which is the one that counts; remove one of them"
                 ),
             });
         }

@@ -80,7 +80,8 @@ impl<'a> Grants<'a> {
     }
 }
 
-fn permits(grant: &ReferenceGrant, from: &str, secret: &str) -> bool {
+/// Whether the grant lets WebSocketRoutes of namespace `from` use the Secret of this name in the grant's namespace.
+pub fn permits(grant: &ReferenceGrant, from: &str, secret: &str) -> bool {
     let grant = &grant.spec;
     grant.from.iter().any(|source| {
         source.group == GROUP && source.kind == "WebSocketRoute" && source.namespace == from

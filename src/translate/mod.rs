@@ -21,6 +21,7 @@ mod status;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub use grants::permits;
 pub use inputs::{Inputs, RouteInput};
 pub use output::{ConditionOutput, Output, Problem, RouteStatus};
 

@@ -1,6 +1,6 @@
 //! From YAML text to objects: one file at a time, document by document. No I/O.
 
-use std::{fmt, sync::Arc, sync::LazyLock};
+use std::{fmt, sync::Arc};
 
 use k8s_openapi::{
     ByteString,
@@ -9,7 +9,6 @@ use k8s_openapi::{
         discovery::v1::EndpointSlice,
     },
 };
-use kube::core::cel::{CompiledSchema, Validator, compile_schema};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -74,6 +73,10 @@ pub(super) struct Located {
 pub(super) struct Parsed {
     pub(super) objects: Vec<Located>,
     pub(super) problems: Vec<FileProblem>,
+    /// Fields that objects of other kinds than ours do not have, as far as is known here. Such an object is read all the same.
+    pub(super) unknown: Vec<FileProblem>,
+    /// Objects of kinds that concern us, with nothing in them that does.
+    pub(super) passed_over: Vec<(&'static str, ObjectRef)>,
 }
 
 /// Reads every document of a file. Sound ones become objects, each other one a problem.
@@ -139,12 +142,17 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn problem(&mut self, message: String) {
-        self.parsed.problems.push(FileProblem {
+        let problem = self.here(message);
+        self.parsed.problems.push(problem);
+    }
+
+    fn here(&self, message: String) -> FileProblem {
+        FileProblem {
             file: self.file.to_owned(),
             document: Some(self.document),
             line: Some(self.line),
             message,
-        });
+        }
     }
 
     fn value(&mut self, mut value: Value) {
@@ -168,9 +176,10 @@ impl Place<'_> {
         match (group, kind.as_str()) {
             (api::GROUP, "WebSocketRoute") => {
                 if version.ends_with(&format!("/{}", api::VERSION)) {
-                    self.object::<WebSocketRoute>("WebSocketRoute", value, |route| {
-                        check(&route)?;
-                        Ok(Some(Object::Route(Arc::new(route))))
+                    let faults = api::admit(&mut value);
+                    let faults = faults.iter().map(ToString::to_string).collect();
+                    self.object::<WebSocketRoute>("WebSocketRoute", value, faults, |route| {
+                        Some(Object::Route(Arc::new(route)))
                     });
                 } else {
                     let known = format!("{}/{}", api::GROUP, api::VERSION);
@@ -179,29 +188,29 @@ impl Place<'_> {
                     ));
                 }
             }
-            ("", "Secret") => self.object::<Secret>("Secret", value, |mut secret| {
+            ("", "Secret") => self.foreign::<Secret>("Secret", value, |mut secret| {
                 merge_string_data(&mut secret);
                 strip::secret(&mut secret);
-                Ok(Some(Object::Secret(Arc::new(secret))))
+                Some(Object::Secret(Arc::new(secret)))
             }),
-            ("", "ConfigMap") => self.object::<ConfigMap>("ConfigMap", value, |mut map| {
+            ("", "ConfigMap") => self.foreign::<ConfigMap>("ConfigMap", value, |mut map| {
                 let holds_ca = strip::config_map(&mut map);
-                Ok(holds_ca.then(|| Object::ConfigMap(Arc::new(map))))
+                holds_ca.then(|| Object::ConfigMap(Arc::new(map)))
             }),
-            ("", "Service") => self.object::<Service>("Service", value, |mut service| {
+            ("", "Service") => self.foreign::<Service>("Service", value, |mut service| {
                 strip::service(&mut service);
-                Ok(Some(Object::Service(Arc::new(service))))
+                Some(Object::Service(Arc::new(service)))
             }),
             ("discovery.k8s.io", "EndpointSlice") => {
-                self.object::<EndpointSlice>("EndpointSlice", value, |mut slice| {
+                self.foreign::<EndpointSlice>("EndpointSlice", value, |mut slice| {
                     strip::metadata(&mut slice.metadata);
-                    Ok(Some(Object::EndpointSlice(Arc::new(slice))))
+                    Some(Object::EndpointSlice(Arc::new(slice)))
                 });
             }
             ("gateway.networking.k8s.io", "ReferenceGrant") => {
-                self.object::<ReferenceGrant>("ReferenceGrant", value, |mut grant| {
+                self.foreign::<ReferenceGrant>("ReferenceGrant", value, |mut grant| {
                     strip::metadata(&mut grant.metadata);
-                    Ok(Some(Object::ReferenceGrant(Arc::new(grant))))
+                    Some(Object::ReferenceGrant(Arc::new(grant)))
                 });
             }
             _ => tracing::debug!(
@@ -212,12 +221,23 @@ impl Place<'_> {
         }
     }
 
-    /// Reads `value` as a `K`, which `finish` turns into an object, unless it does not concern us.
+    /// An object of another kind than ours. It is not held to a schema, for we may know an older one.
+    fn foreign<K: DeserializeOwned + kube::Resource>(
+        &mut self,
+        kind: &'static str,
+        value: Value,
+        finish: impl FnOnce(K) -> Option<Object>,
+    ) {
+        self.object(kind, value, Vec::new(), finish);
+    }
+
+    /// Reads `value` as a `K`, which `finish` turns into an object, unless it does not concern us. With `faults` it is none.
     fn object<K: DeserializeOwned + kube::Resource>(
         &mut self,
         kind: &'static str,
         value: Value,
-        finish: impl FnOnce(K) -> Result<Option<Object>, Vec<String>>,
+        mut faults: Vec<String>,
+        finish: impl FnOnce(K) -> Option<Object>,
     ) {
         let metadata = |key: &str| {
             value.pointer(&format!("/metadata/{key}")).and_then(Value::as_str).map(str::to_owned)
@@ -233,22 +253,27 @@ impl Place<'_> {
             let path = path.to_string();
             // The types of custom resources have no such fields; they have been looked at.
             if path != "apiVersion" && path != "kind" {
-                unknown.push(path);
+                unknown.push(format!("{}: unknown field", readable(&path)));
             }
         };
         let read = serde_path_to_error::deserialize::<_, K>(serde_ignored::Deserializer::new(
             value, &mut note,
         ));
-        let faults = match read {
-            // Only our own kind is held to its schema: for the others we may know an older one.
-            Ok(_) if kind == "WebSocketRoute" && !unknown.is_empty() => {
-                unknown.iter().map(|path| format!("{}: unknown field", readable(path))).collect()
-            }
-            Ok(mut object) => {
+        if kind == "WebSocketRoute" {
+            // Those of the spec have been found by its schema.
+            unknown.retain(|fault| fault.starts_with("metadata"));
+            faults.append(&mut unknown);
+        }
+        match read {
+            Ok(mut object) if faults.is_empty() => {
+                for fault in unknown {
+                    let problem = self.here(format!("{kind} {reference}: {fault}"));
+                    self.parsed.unknown.push(problem);
+                }
                 object.meta_mut().namespace = Some(reference.namespace.clone());
                 match finish(object) {
-                    Ok(None) => return,
-                    Ok(Some(object)) => {
+                    None => self.parsed.passed_over.push((kind, reference)),
+                    Some(object) => {
                         let (document, line) = (self.document, self.line);
                         self.parsed.objects.push(Located {
                             object,
@@ -257,17 +282,23 @@ impl Place<'_> {
                             document,
                             line,
                         });
-                        return;
                     }
-                    Err(faults) => faults,
                 }
+                return;
             }
-            Err(error) => {
+            Ok(_) => {}
+            Err(error) if faults.is_empty() => {
                 let path = error.path().to_string();
                 let error = error.into_inner();
-                vec![if path == "." { error.to_string() } else { format!("{path}: {error}") }]
+                faults.push(if path == "." {
+                    error.to_string()
+                } else {
+                    format!("{path}: {error}")
+                });
             }
-        };
+            // The schema has said it better.
+            Err(_) => {}
+        }
         for fault in faults {
             self.problem(format!("{kind} {reference}: {fault}"));
         }
@@ -288,26 +319,6 @@ fn readable(path: &str) -> String {
         }
     }
     text
-}
-
-/// Checks the CEL rules of the CRD, as the API server would.
-fn check(route: &WebSocketRoute) -> Result<(), Vec<String>> {
-    static SCHEMA: LazyLock<CompiledSchema> = LazyLock::new(|| {
-        let crd = api::crd();
-        let schema = crd.spec.versions[0]
-            .schema
-            .as_ref()
-            .and_then(|schema| schema.open_api_v3_schema.as_ref());
-        compile_schema(&serde_json::to_value(schema).expect("a schema is plain data"))
-    });
-    let value = serde_json::to_value(route).expect("a route is plain data");
-    Validator::new().validate_compiled(&SCHEMA, &value, None).map_err(|errors| {
-        errors
-            .into_vec()
-            .iter()
-            .map(|error| error.to_string().trim_start_matches('.').to_owned())
-            .collect()
-    })
 }
 
 /// `stringData` is written over `data`, as the API server does it.

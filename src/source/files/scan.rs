@@ -7,7 +7,7 @@ use super::documents::{FileProblem, Parsed, parse};
 /// Deeper folders are left out: links may go in circles.
 const DEEPEST: usize = 8;
 /// Longer files are not read: a folder of YAML was meant.
-const LONGEST: u64 = 16 << 20;
+pub(super) const LONGEST: u64 = 16 << 20;
 
 /// Tells a folder from another one under the same path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +28,10 @@ pub(super) enum Reading {
 }
 
 impl Reading {
-    fn of(path: &Path) -> Self {
+    pub(super) fn of(path: &Path) -> Self {
         let text = fs::metadata(path).and_then(|metadata| {
             if metadata.len() > LONGEST {
-                let limit = LONGEST >> 20;
-                return Err(io::Error::other(format!("longer than {limit} MiB")));
+                return Err(too_long());
             }
             fs::read_to_string(path)
         });
@@ -50,10 +49,15 @@ impl Reading {
                 let message = format!("cannot be read: {error}");
                 let problem =
                     FileProblem { file: name.to_owned(), document: None, line: None, message };
-                Parsed { objects: Vec::new(), problems: vec![problem] }
+                Parsed { problems: vec![problem], ..Parsed::default() }
             }
         }
     }
+}
+
+/// A file is longer than [`LONGEST`].
+pub(super) fn too_long() -> io::Error {
+    io::Error::other(format!("longer than {} MiB", LONGEST >> 20))
 }
 
 /// The files below `folder`, by their path below it.

@@ -122,10 +122,11 @@ fn a_fault_names_file_document_line_and_object() {
         assert!(problems.len() == 1 && problems[0].starts_with(expected), "{text:?}: {problems:?}");
     }
     let cases = [
-        (ROUTE.replace("hostnames", "hostname"), "missing field `hostnames`"),
+        (ROUTE.replace("hostnames", "hostname"), "spec.hostname: unknown field"),
+        (ROUTE.replace("  hostnames: [chat.example.com]\n", ""), "spec.hostnames: is missing"),
         (
             ROUTE.replace("port: 8080", "port: 80800"),
-            "spec.rules[0].backendRefs[0].port: invalid value: integer `80800`, expected u16",
+            "spec.rules[0].backendRefs[0].port: 80800 is too great; the most is 65535",
         ),
         (ROUTE.replace("rules:", "timeout: 5s\n  rules:"), "spec.timeout: unknown field"),
         (
@@ -143,8 +144,10 @@ fn a_fault_names_file_document_line_and_object() {
     ];
     for (text, expected) in cases {
         let (inputs, problems) = read(&format!("{}---{text}", service("first")));
-        assert_eq!(problems.len(), 1, "{expected}: {problems:?}");
-        assert!(problems[0].contains(expected), "{expected}: {problems:?}");
+        assert!(
+            problems.iter().any(|problem| problem.contains(expected)),
+            "{expected}: {problems:?}"
+        );
         assert!(
             problems[0].starts_with("a.yaml, document 2, line 5: WebSocketRoute"),
             "{problems:?}"
@@ -175,8 +178,8 @@ fn an_object_may_be_there_once() {
     assert_eq!(problems.len(), 1);
     assert_eq!(
         problems[0].to_string(),
-        "b.yaml, document 2, line 5: WebSocketRoute default/chat is already in an earlier file, which is the one in \
-         service; remove one of them"
+        "b.yaml, document 2, line 5: WebSocketRoute default/chat is already in an earlier file, which is the one that \
+         counts; remove one of them"
     );
     assert_eq!(inputs.routes.len(), 1);
 }
@@ -256,8 +259,8 @@ async fn of_two_files_with_one_object_the_first_counts_until_it_is_gone() {
     let problem = snapshot.problems[0].to_string();
     assert_eq!(
         problem,
-        "b.yaml, document 1, line 1: Service default/a is already in a.yaml, document 1, line 1, which is the one in \
-         service; remove one of them"
+        "b.yaml, document 1, line 1: Service default/a is already in a.yaml, document 1, line 1, which is the one that \
+         counts; remove one of them"
     );
     fs::remove_file(folder.path().join("a.yaml")).unwrap();
     let snapshot = until(&mut source, |snapshot| snapshot.problems.is_empty()).await;

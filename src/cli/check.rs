@@ -1,0 +1,127 @@
+//! `tidegate check`: what the API server and the controller would say of files, without either of them.
+
+mod report;
+mod stand_ins;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::ExitCode,
+};
+
+use anyhow::Result;
+use jiff::Timestamp;
+
+use self::report::{Report, RouteReport};
+use super::{
+    args::{CheckArgs, OutputArg},
+    print,
+};
+use crate::{
+    api::WebSocketRoute,
+    source::files::Manifests,
+    table::ObjectRef,
+    translate::{Inputs, RouteInput, RouteStatus, translate},
+};
+
+/// The exit code where a file or folder could not be read, as for arguments that make no sense.
+const UNREADABLE: u8 = 2;
+
+/// Runs `tidegate check`. The exit code is 0 if all is well, 1 if something is wrong with what was read, 2 if something could
+/// not be read.
+pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
+    let mut manifests = Manifests::default();
+    for path in &args.files {
+        if path == Path::new("-") {
+            manifests.add_stream("-", std::io::stdin().lock());
+        } else {
+            manifests.add_path(path);
+        }
+    }
+    let report = judge(manifests, args.class.as_deref(), args.strict)?;
+    print(&match args.output {
+        OutputArg::Text => report.text(),
+        OutputArg::Json => report.json(),
+    })?;
+    Ok(if !report.unreadable.is_empty() {
+        ExitCode::from(UNREADABLE)
+    } else if report.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Judges what was read: the routes of `class`, or each by the class that it names.
+fn judge(manifests: Manifests, class: Option<&str>, strict: bool) -> Result<Report> {
+    let mut inputs = manifests.inputs();
+    inputs.now = Some(Timestamp::now().as_second());
+    stand_ins::endpoints(&mut inputs);
+    let mut notes = match strict {
+        true => BTreeMap::new(),
+        false => stand_ins::references(&mut inputs, &manifests.empty_config_maps)?,
+    };
+    let mut statuses = conditions(&inputs, class);
+    let (mut routes, mut general) = (Vec::new(), Vec::new());
+    for (reference, place) in manifests.routes {
+        let class_name = class_of(&inputs, &reference).unwrap_or_default().to_owned();
+        let notes = notes.remove(&reference).unwrap_or_default();
+        match statuses.remove(&reference) {
+            Some(RouteStatus { conditions, .. }) => routes.push(RouteReport {
+                reference,
+                class_name,
+                place,
+                conditions,
+                notes,
+            }),
+            None => general.push(report::Note {
+                place: Some(place),
+                message: format!(
+                    "WebSocketRoute {reference}: was not judged, as its spec.className is {class_name:?}"
+                ),
+            }),
+        }
+    }
+    if routes.is_empty() {
+        let of_class = class.map(|class| format!(" of class {class:?}")).unwrap_or_default();
+        let message = format!("no WebSocketRoute{of_class} was judged");
+        general.push(report::Note { place: None, message });
+    }
+    Ok(Report::new(
+        routes,
+        manifests.problems,
+        manifests.unreadable,
+        manifests.unknown,
+        general,
+        strict,
+    ))
+}
+
+/// What the controllers of each class would write.
+fn conditions(inputs: &Inputs, class: Option<&str>) -> BTreeMap<ObjectRef, RouteStatus> {
+    let classes: BTreeSet<&str> = match class {
+        Some(class) => [class].into(),
+        None => routes(inputs).map(|route| route.spec.class_name.as_str()).collect(),
+    };
+    classes.into_iter().flat_map(|class| translate(inputs, class).statuses).collect()
+}
+
+fn class_of<'i>(inputs: &'i Inputs, wanted: &ObjectRef) -> Option<&'i str> {
+    let found = routes(inputs).find(|route| reference(route) == *wanted);
+    found.map(|route| route.spec.class_name.as_str())
+}
+
+/// The routes; those from files are all readable, for the others are problems.
+fn routes(inputs: &Inputs) -> impl Iterator<Item = &WebSocketRoute> {
+    inputs.routes.iter().filter_map(|route| match route {
+        RouteInput::Valid(route) => Some(route.as_ref()),
+        RouteInput::Unreadable { .. } => None,
+    })
+}
+
+fn reference(route: &WebSocketRoute) -> ObjectRef {
+    ObjectRef {
+        namespace: route.metadata.namespace.clone().unwrap_or_default(),
+        name: route.metadata.name.clone().unwrap_or_default(),
+    }
+}
