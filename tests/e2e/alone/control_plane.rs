@@ -89,11 +89,13 @@ impl Bystanders {
         }
         assert_eq!(leading(), 0.0, "who cannot renew the Lease does not lead");
         stopped.start();
+        let back = Instant::now();
         // The pauses between two tries have grown to 15 s.
         eventually("one leads again", 30, || expect_eq(&leading(), &1.0));
         eventually("both follow all kinds", 40, || {
             expect_eq(&KINDS.map(|kind| self.following(kind)), &[2; KINDS.len()])
         });
+        eprintln!("{part} was away for {outage:?}; all was read {:?} after it", back.elapsed());
     }
 
     /// They have lost nothing, and still talk.

@@ -121,11 +121,17 @@ fn changes_harm_no_socket_of_an_untouched_route() {
         made: 0,
         leases_lost: 0,
     };
-    let crowd = Crowd::gather(&bystander.client, &to, members, Manner::STAYS);
+    // 400 bursts a second at most: the changes want some processor time as well.
+    let manner = Manner {
+        pause: Duration::from_secs((members as u64).div_ceil(400)),
+        patience: Duration::from_secs(30),
+        ..Manner::STAYS
+    };
+    let crowd = Crowd::gather(&bystander.client, &to, members, manner);
     let arrivals = Arrivals::begin(&bystander.client, &to);
     let generation = || release.metric("tidegate_table_generation", &[]);
     let first_generation = generation();
-    eventually("the crowd is in full swing", 30, || {
+    eventually("the crowd is in full swing", 90, || {
         let back = crowd.chronicle().back;
         if back > 5 * members as u64 { Ok(()) } else { Err(format!("{back}")) }
     });
