@@ -62,6 +62,12 @@ test-e2e: ## Run the end-to-end tests on a two-node Kubernetes of their own (nee
 	tests/cluster/setup
 	tests/e2e/run
 
+.PHONY: soak
+soak: debug-binary ## Run what takes too long for every run: 1,000 changes under 2,000 sockets, long outages, peers that vanish (needs root)
+	tests/soak/vanish
+	tests/cluster/setup
+	tests/soak/changes
+
 .PHONY: lint
 lint: ## Check formats, lints, licences, scripts
 	@tests/lint

@@ -1,5 +1,10 @@
 //! Tests that take the shared installation away, or the API server: they run alone (.config/nextest.toml).
 
+mod control_plane;
+mod nodes;
+mod rollout;
+mod soak;
+
 use std::{
     fs,
     time::{Duration, Instant},
@@ -50,7 +55,7 @@ fn clients_do_not_notice_an_api_server_that_hangs() {
     let (address, replicas) = (release.load_balancer(), release.pods());
     let mut old: Vec<_> = replicas.iter().map(|replica| app.open(replica.https())).collect();
 
-    let hanging = Hanging::stop("kube-apiserver", |_| true);
+    let hanging = Hanging::stop("kube-apiserver");
     let begin = Instant::now();
     try_kubectl(&["get", "--raw=/readyz", "--request-timeout=1s"], None)
         .expect_err("the API server hangs");

@@ -1,8 +1,11 @@
 //! What the chart's ServiceAccount may do: no less than the program needs, and no more.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{App, Release, eventually, get, objects, try_kubectl};
+use crate::support::{
+    App, Arrivals, Crowd, Manner, Pod, Release, eventually, expect_eq, get, kubectl, objects,
+    try_kubectl,
+};
 
 /// After all that the program does was done once, its log tells of nothing that was forbidden.
 #[test]
@@ -42,6 +45,62 @@ fn without_permissions_it_is_not_ready_and_says_so_until_they_come() {
     app.open(pod.https()).echo("hello");
     let after = release.pods();
     assert_eq!((after.len(), &after[0].name, after[0].restarts), (1, &pod.name, 0));
+}
+
+/// Its ClusterRole is taken away while it serves: it serves on, says so, and makes up for it when it has it again.
+#[test]
+fn sockets_and_routes_outlive_the_loss_of_its_permissions() {
+    let release = Release::own("rbac-lost", &["--wait"]);
+    let app = App::start(&release, "rbac-lost-app", 2);
+    let replicas = release.pods();
+    let to: Vec<_> = replicas.iter().map(Pod::https).collect();
+    let crowd = Crowd::gather(&app.client, &to, 50, Manner::STAYS);
+    let arrivals = Arrivals::begin(&app.client, &to);
+
+    let binding = format!("clusterrolebinding/{}", release.name);
+    let text = kubectl(&["get", &binding, "--output=json"]);
+    let mut kept: Value = serde_json::from_str(&text).expect("kubectl prints JSON");
+    kept["metadata"] = json!({
+        "name": kept["metadata"]["name"],
+        "labels": kept["metadata"]["labels"],
+        "annotations": kept["metadata"]["annotations"],
+    });
+    kubectl(&["delete", &binding]);
+    // A watch is let go on until its time is up, a minute at most.
+    eventually("both say that they follow nothing any more", 90, || {
+        for pod in &replicas {
+            let metrics = pod.metrics();
+            let kinds = ["websocketroutes", "secrets", "configmaps", "services", "endpointslices"];
+            let synced = |kind| metrics.sum("tidegate_source_synced", &[("kind", kind)]);
+            expect_eq(&kinds.map(synced), &[Some(0.0); 5])?;
+        }
+        Ok(())
+    });
+    let log = release.log();
+    let told =
+        log.lines().any(|line| line.contains("WebSocketRoutes") && line.contains("ClusterRole"));
+    assert!(told, "{log}");
+    // What is changed now is not seen until later.
+    let mut route = objects::route("later", &app.namespace.host("later"));
+    route["spec"]["className"] = release.class.as_str().into();
+    app.namespace.apply(&[&route]);
+
+    try_kubectl(&["create", "--filename=-"], Some(&kept.to_string()))
+        .unwrap_or_else(|error| panic!("{error}"));
+    // The pause between two tries grows up to 15 s.
+    eventually("the status of the new route is right", 40, || {
+        let found = app.namespace.condition("later", "ResolvedRefs").unwrap_or_default();
+        expect_eq(
+            &(found.status.as_str(), found.reason.as_str()),
+            &("False", "InvalidCertificateRef"),
+        )
+    });
+    let found = app.namespace.condition("chat", "Programmed").expect("it has been written");
+    assert_eq!((found.status.as_str(), found.observed_generation), ("True", 1));
+    let (count, slowest) = arrivals.expect_all_opened();
+    eprintln!("{count} new sockets, the slowest after {slowest:?}");
+    crowd.disperse().expect_unharmed();
+    assert!(release.pods().iter().all(|pod| pod.restarts == 0));
 }
 
 #[test]

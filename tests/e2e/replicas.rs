@@ -1,8 +1,15 @@
 //! Every replica serves; one writes statuses.
 
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
 use serde_json::{Value, json};
 
-use crate::support::{App, Hanging, Metrics, Pod, Release, eventually, expect_eq, get};
+use crate::support::{
+    App, Crowd, Hanging, Manner, Metrics, Pod, Release, eventually, expect_eq, get, kill_replica,
+};
 
 /// The replica that holds the Lease, once it is the only one that says so, and the others.
 fn leader(release: &Release, seconds: u64) -> (Pod, Vec<Pod>) {
@@ -55,13 +62,8 @@ fn one_replica_holds_the_lease_and_writes_statuses_and_another_takes_over() {
     });
     assert!(statuses_written(&second) >= 1.0);
     assert_eq!(status_managers(&app), ["tidegate"]);
-    let lease: Value = serde_json::from_str(&release.kubectl(&[
-        "get",
-        &format!("lease/tidegate-{}", release.class),
-        "--output=json",
-    ]))
-    .expect("kubectl prints JSON");
-    assert_eq!(lease["spec"]["leaseTransitions"], 1, "{lease:#}");
+    let lease = release.lease().unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(lease["leaseTransitions"], 1, "{lease:#}");
     // What the other replica does is none of its connections' business.
     socket.echo("still here");
 }
@@ -71,23 +73,13 @@ fn when_the_leader_hangs_another_takes_over_and_it_does_not_lead_when_it_wakes_u
     let release = Release::own("hanging", &["--wait"]);
     let (first, others) = leader(&release, 30);
     let app = App::start(&release, "hanging-app", 1);
-    let hanging = Hanging::stop("tidegate", |process| {
-        let variables = std::fs::read(process.join("environ")).unwrap_or_default();
-        let name = format!("POD_NAME={}", first.name);
-        variables.split(|byte| *byte == 0).any(|variable| variable == name.as_bytes())
-    });
+    let hanging = Hanging::stop_replica(&first.name);
 
     // Not before the Lease has run out: 15 s, and up to two between two looks at it.
     eventually("the other one leads", 25, || {
         expect_eq(&others[0].metrics().sum("tidegate_leader", &[]), &Some(1.0))
     });
-    app.namespace.kubectl(&[
-        "patch",
-        "wsr/chat",
-        "--type=merge",
-        "--patch={\"spec\":{\"tls\":{\"secretName\":\"missing\"}}}",
-    ]);
-    app.namespace.eventually("chat", "ResolvedRefs", "False", "InvalidCertificateRef");
+    break_route(&app);
     drop(hanging);
     eventually("it knows that it leads no more", 10, || {
         let (status, text) = get(first.admin(), "/metrics")?;
@@ -98,6 +90,72 @@ fn when_the_leader_hangs_another_takes_over_and_it_does_not_lead_when_it_wakes_u
     assert_eq!(second.name, others[0].name);
     let found = app.namespace.condition("chat", "ResolvedRefs").expect("it has been written");
     assert_eq!((found.status.as_str(), found.observed_generation), ("False", 2));
+}
+
+/// The leader is killed and gone for good: the other one takes over when the Lease has run out, once, and keeps it. One that
+/// is killed and comes back in its place goes on to lead.
+#[test]
+fn when_the_leader_is_killed_another_takes_over_within_the_leases_time_and_keeps_it() {
+    let release = Release::own("killed", &["--wait"]);
+    let (first, others) = leader(&release, 30);
+    let survivor = &others[0];
+    let app = App::start(&release, "killed-app", 1);
+    let crowd = Crowd::gather(&app.client, &[survivor.https()], 20, Manner::STAYS);
+
+    // The kubelet starts its container again, under the same name: that is the same candidate.
+    kill_replica(&first.name);
+    eventually("the killed one leads again", 30, || {
+        let (status, text) = get(first.admin(), "/metrics")?;
+        expect_eq(&status, &200)?;
+        expect_eq(&Metrics::new(text).sum("tidegate_leader", &[]), &Some(1.0))
+    });
+    let lease = release.lease().unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(lease["leaseTransitions"], 0, "{lease:#}");
+
+    // It hangs and its pod is deleted: so it is killed and cannot let go of the Lease, and another pod comes in its place.
+    let hanging = Hanging::stop_replica(&first.name);
+    let renewed = Instant::now();
+    release.kubectl(&["delete", "pod", &first.name, "--force", "--grace-period=0"]);
+    hanging.forget();
+    let mut holders = BTreeSet::new();
+    eventually("the other one leads", 25, || {
+        holders.extend(release.lease()?["holderIdentity"].as_str().map(str::to_owned));
+        expect_eq(&survivor.metrics().sum("tidegate_leader", &[]), &Some(1.0))
+    });
+    // The duration of the Lease, and the pauses between two looks at it.
+    let took = renewed.elapsed();
+    assert!((Duration::from_secs(10)..Duration::from_secs(20)).contains(&took), "{took:?}");
+    // From now on for as long as a Lease lasts, in which the new pod has become a candidate as well.
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(15) || release.pods().len() < 2 {
+        let (second, _) = leader(&release, 20);
+        holders.extend([second.name]);
+        assert!(since.elapsed() < Duration::from_secs(60), "no pod came in its place");
+    }
+    assert_eq!(holders, [first.name, survivor.name.clone()].into());
+    let lease = release.lease().unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(lease["leaseTransitions"], 1, "{lease:#}");
+    let written: Vec<_> =
+        release.pods().iter().map(|pod| (pod.name.clone(), statuses_written(pod))).collect();
+    break_route(&app);
+    for (name, before) in written {
+        let pods = release.pods();
+        let pod = pods.iter().find(|pod| pod.name == name).expect("it is still there");
+        let more = statuses_written(pod) - before;
+        assert_eq!(more > 0.0, name == survivor.name, "{name} has written {more} statuses");
+    }
+    crowd.disperse().expect_unharmed();
+}
+
+/// Has something to write, and waits until it is written.
+fn break_route(app: &App) {
+    app.namespace.kubectl(&[
+        "patch",
+        "wsr/chat",
+        "--type=merge",
+        "--patch={\"spec\":{\"tls\":{\"secretName\":\"missing\"}}}",
+    ]);
+    app.namespace.eventually("chat", "ResolvedRefs", "False", "InvalidCertificateRef");
 }
 
 /// Who wrote the status of the route, by its managedFields.

@@ -138,10 +138,28 @@ own_sys() {
   mount --make-rshared /
 }
 
-# start_logged NAME COMMAND…: in the background, its output in $LOGS/NAME.log
+# start_logged NAME COMMAND…: in the background, its output in $LOGS/NAME.log; its number and the command go into $LOGS,
+# where `part` finds them
 start_logged() {
   local name=$1; shift
-  "$@" >"$LOGS/$name.log" 2>&1 </dev/null &
+  printf '%s\0' "$@" >"$LOGS/$name.command"
+  setsid "$@" >>"$LOGS/$name.log" 2>&1 </dev/null &      # a session of its own, for `part` may be interrupted
+  printf '%s\n' $! >"$LOGS/$name.pid"
+}
+# launch_node STATE N: a machine is switched on. In namespaces of its own on the cluster's wire, to be called in the network
+# namespace of the control plane; its first process is killed to switch it off.
+launch_node() {
+  local state=$1 n=$2 launcher first
+  mkdir -p "$state/node$n/log"
+  setsid unshare --net --mount --pid --uts --fork --kill-child --mount-proc --propagation private \
+    "$LIBEXEC/node" "$state" "$n" >>"$state/log/node$n.log" 2>&1 </dev/null &
+  launcher=$!
+  within 10 "the first process of node$n" only_child "$launcher"
+  first=$(only_child "$launcher")
+  printf '%s\n' "$first" >"$state/node$n/init.pid"
+  # the same hardware address each time: others have it in their tables
+  ip link add "node$n" type veth peer name eth0 address "02:00:0a:c8:00:0$n" netns "$first"
+  ip link set "node$n" master nodes up
 }
 # show_logs STATE: the end of every log, for a failure
 show_logs() {

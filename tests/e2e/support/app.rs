@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use serde_json::{Value, json};
+
 use super::{
     authority::Authority,
     client::{Client, Socket},
@@ -25,23 +27,41 @@ impl App {
     /// Applies Deployment, Service, Secret and WebSocketRoute, and waits until both replicas serve them.
     #[track_caller]
     pub fn start(release: &Release, label: &str, replicas: u32) -> Self {
-        let app = Self::prepare(label, replicas);
-        let mut route = objects::route(Self::NAME, &app.client.host);
+        Self::prepare(label, replicas).serve(release)
+    }
+
+    /// The same with all pods on one node.
+    #[track_caller]
+    pub fn start_on(node: &str, release: &Release, label: &str, replicas: u32) -> Self {
+        let mut deployment = objects::deployment(Self::NAME, replicas);
+        deployment["spec"]["template"]["spec"]["nodeSelector"] =
+            json!({ "kubernetes.io/hostname": node });
+        Self::prepare_as(label, &deployment).serve(release)
+    }
+
+    #[track_caller]
+    fn serve(self, release: &Release) -> Self {
+        let mut route = objects::route(Self::NAME, &self.client.host);
         route["spec"]["className"] = release.class.as_str().into();
-        app.namespace.apply(&[&route]);
-        app.wait_until_served(release);
-        app
+        self.namespace.apply(&[&route]);
+        self.wait_until_served(release);
+        self
     }
 
     /// All but the WebSocketRoute; the pods are ready.
     #[track_caller]
     pub fn prepare(label: &str, replicas: u32) -> Self {
+        Self::prepare_as(label, &objects::deployment(Self::NAME, replicas))
+    }
+
+    #[track_caller]
+    fn prepare_as(label: &str, deployment: &Value) -> Self {
         let namespace = Namespace::new(label);
         let authority = Authority::new();
         let host = namespace.host(Self::NAME);
         let identity = authority.issue(&[&host]);
         namespace.apply(&[
-            &objects::deployment(Self::NAME, replicas),
+            deployment,
             &objects::service(Self::NAME),
             &objects::tls_secret("chat-tls", &identity),
         ]);

@@ -84,6 +84,11 @@ impl Client {
         Self { path: path.to_owned(), ..self.clone() }
     }
 
+    /// By which it verifies certificates.
+    pub fn tls(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.tls)
+    }
+
     /// Opens a WebSocket.
     pub fn open(&self, to: SocketAddr) -> Result<Socket, Failure> {
         let stream = self.handshake(to).map_err(Failure::Broken)?;
@@ -173,6 +178,15 @@ impl Socket {
     #[track_caller]
     pub fn echo(&mut self, text: &str) {
         self.echo_message(&Message::text(text));
+    }
+
+    /// Sends a text; an error unless it comes back.
+    pub fn try_echo(&mut self, text: &str) -> Result<(), String> {
+        self.stream.send(Message::text(text)).map_err(|error| error.to_string())?;
+        match self.read() {
+            Ok(Message::Text(back)) if back.as_str() == text => Ok(()),
+            other => Err(summary(&other)),
+        }
     }
 
     /// Sends a message and expects it back.

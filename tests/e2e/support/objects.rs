@@ -35,6 +35,8 @@ pub fn deployment(name: &str, replicas: u32) -> Value {
                         "readinessProbe": {
                             "httpGet": { "path": "/", "port": "ws" },
                             "periodSeconds": 1,
+                            // Many tests and much else may run beside it.
+                            "timeoutSeconds": 5,
                         },
                         "securityContext": {
                             "allowPrivilegeEscalation": false,

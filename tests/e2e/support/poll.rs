@@ -27,6 +27,12 @@ pub fn eventually<T>(
     }
 }
 
+/// For what shall happen at a certain rate.
+#[expect(clippy::disallowed_methods, reason = "a rate needs the time")]
+pub fn wait_until(moment: Instant) {
+    std::thread::sleep(moment.saturating_duration_since(Instant::now()));
+}
+
 #[expect(clippy::disallowed_methods, reason = "the pause between two looks at a condition")]
 fn pause() {
     std::thread::sleep(PAUSE);

@@ -217,18 +217,32 @@ impl Release {
         self.pods().iter().filter_map(|pod| pod.metrics().sum(name, labels)).sum()
     }
 
+    /// The names of its pods, also of those on their way out.
+    #[track_caller]
+    pub fn pods_left(&self) -> Vec<String> {
+        let selector = format!("--selector=app.kubernetes.io/instance={}", self.name);
+        let names = self.kubectl(&["get", "pods", &selector, "--output=name"]);
+        names.lines().map(|name| name.trim_start_matches("pod/").to_owned()).collect()
+    }
+
     /// The log of every replica.
     pub fn log(&self) -> String {
         let selector = format!("--selector=app.kubernetes.io/instance={}", self.name);
         self.kubectl(&["logs", &selector, "--tail=-1", "--prefix"])
     }
 
+    /// The spec of the Lease.
+    pub fn lease(&self) -> Result<Value, String> {
+        let lease = format!("lease/tidegate-{}", self.class);
+        let arguments = ["--namespace", &self.namespace, "get", &lease, "--output=json"];
+        let text = try_kubectl(&arguments, None)?;
+        let mut lease: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        Ok(lease["spec"].take())
+    }
+
     /// The name of the replica that holds the Lease.
     pub fn lease_holder(&self) -> Result<String, String> {
-        let lease = format!("lease/tidegate-{}", self.class);
-        let path = "--output=jsonpath={.spec.holderIdentity}";
-        let arguments = ["--namespace", &self.namespace, "get", &lease, path];
-        let holder = try_kubectl(&arguments, None)?;
+        let holder = self.lease()?["holderIdentity"].as_str().unwrap_or_default().to_owned();
         let pods: BTreeSet<_> = self.pods().into_iter().map(|pod| pod.name).collect();
         if pods.contains(&holder) {
             Ok(holder)

@@ -55,3 +55,11 @@ fn run(program: &str, arguments: &[&str], input: Option<&str>) -> Result<String,
         Err(format!("{} failed: {}{}", said(), text(&output.stderr), text(&output.stdout)))
     }
 }
+
+/// A number from the environment, by which longer runs differ from the regular one.
+pub fn setting(name: &str, regular: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")),
+        Err(_) => regular,
+    }
+}
