@@ -60,7 +60,12 @@ fn entry(entry: &RouteEntry) -> Value {
             "maxMessageBytes": rule.limits.max_message_bytes,
             "messagesPerSecond": rule.limits.messages_per_second,
         },
-        "drain": { "closeCode": rule.drain.close_code },
+        "drain": {
+            "closeCode": rule.drain.close_code,
+            "onRouteRemoved": format!("{:?}", rule.drain.on_route_removed),
+            "onEndpointTerminating": format!("{:?}", rule.drain.on_endpoint_terminating),
+            "spread": rule.drain.spread.as_secs_f64(),
+        },
         "backends": rule.backends.iter().map(backend).collect::<Vec<_>>(),
     })
 }

@@ -16,8 +16,9 @@ pub use reference_grant::{
 };
 pub use route::{
     BackendRef, BackendTls, CaCertificateKind, CaCertificateRef, Drain, FrameChecks, HeaderMatch,
-    HttpMode, Keepalive, Limits, PathMatch, PathMatchType, Plaintext, QueryParamMatch, RouteMatch,
-    RouteRule, RouteTls, SecretRef, Timeouts, TlsVersion, WebSocketRoute, WebSocketRouteSpec,
+    HttpMode, Keepalive, Limits, OnChange, PathMatch, PathMatchType, Plaintext, QueryParamMatch,
+    RouteMatch, RouteRule, RouteTls, SecretRef, Timeouts, TlsVersion, WebSocketRoute,
+    WebSocketRouteSpec,
 };
 pub use status::{Condition, ConditionType, Reason, WebSocketRouteStatus};
 

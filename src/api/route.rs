@@ -8,7 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::policy::{Drain, FrameChecks, Keepalive, Limits, Timeouts};
+pub use self::policy::{Drain, FrameChecks, Keepalive, Limits, OnChange, Timeouts};
 use super::{DEFAULT_CLASS, WebSocketRouteStatus};
 
 /// Which WebSockets to serve, and where to take them.

@@ -139,7 +139,10 @@ fn a_minimal_route_gets_all_defaults() {
     assert_eq!([backend_ping, pong_timeout].map(seconds), [0, 20]);
     assert_eq!(rule.frames, FrameChecks::Strict);
     assert_eq!(rule.limits, Limits { max_message_bytes: None, messages_per_second: None });
-    assert_eq!(rule.drain.close_code, 1012);
+    let Drain { close_code, on_route_removed, on_endpoint_terminating, spread } =
+        rule.drain.clone();
+    assert_eq!((close_code, seconds(spread)), (1012, 20));
+    assert_eq!((on_route_removed, on_endpoint_terminating), (OnChange::Keep, OnChange::Keep));
 }
 
 #[test]
@@ -162,7 +165,13 @@ fn the_crd_tells_the_same_defaults() {
     );
     assert_eq!(rule["frames"]["default"], json!("Strict"));
     assert_eq!(rule["limits"]["default"], json!({}));
-    assert_eq!(rule["drain"]["default"], json!({"closeCode": 1012}));
+    assert_eq!(
+        rule["drain"]["default"],
+        json!({
+            "closeCode": 1012,
+            "onRouteRemoved": "Keep", "onEndpointTerminating": "Keep", "spread": "20s",
+        })
+    );
     assert_eq!(rule["matches"]["default"], json!([{"path": {"type": "Prefix", "value": "/"}}]));
     assert_eq!(rule["backendRefs"]["items"]["properties"]["weight"]["default"], json!(1));
 }
@@ -198,6 +207,10 @@ fn the_rules_of_the_crd_accept_what_makes_sense() {
         ("/rules/0/drain", json!({"closeCode": 1013})),
         ("/rules/0/drain", json!({"closeCode": 3000})),
         ("/rules/0/drain", json!({"closeCode": 4999})),
+        (
+            "/rules/0/drain",
+            json!({"onRouteRemoved": "Close", "onEndpointTerminating": "Keep", "spread": "0s"}),
+        ),
         ("/rules/0/backendRefs", json!([backend(0), backend(1)])),
         (
             "/rules",
@@ -281,6 +294,9 @@ fn numbers_have_their_bounds_in_the_schema() {
         assert_eq!(limits[name]["format"], json!(format), "{name}");
     }
     assert_eq!(rule["frames"]["enum"], json!(["Strict", "PassThrough"]));
+    for name in ["onRouteRemoved", "onEndpointTerminating"] {
+        assert_eq!(rule["drain"]["properties"][name]["enum"], json!(["Keep", "Close"]), "{name}");
+    }
     let longest = "99999ms".repeat(4);
     assert!(parse(&longest).is_ok());
     assert_eq!(rule["timeouts"]["properties"]["close"]["maxLength"], json!(longest.len()));

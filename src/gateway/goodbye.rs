@@ -32,6 +32,10 @@ pub enum CloseCause {
     RateLimited,
     /// The gateway is shutting down.
     Drain,
+    /// The rule is served no longer, and asks for that.
+    RouteRemoved,
+    /// The endpoint is terminating, and the rule asks for that.
+    EndpointTerminating,
     /// A peer reset its TCP connection, or the network did.
     Reset,
     /// TLS broke: a bad record, or an alert.
@@ -40,7 +44,7 @@ pub enum CloseCause {
 
 impl CloseCause {
     /// Every cause, for tests and docs.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::ClientClosed,
         Self::BackendClosed,
         Self::Idle,
@@ -51,6 +55,8 @@ impl CloseCause {
         Self::MessageTooBig,
         Self::RateLimited,
         Self::Drain,
+        Self::RouteRemoved,
+        Self::EndpointTerminating,
         Self::Reset,
         Self::TlsError,
     ];
@@ -68,6 +74,8 @@ impl CloseCause {
             Self::MessageTooBig => "message_too_big",
             Self::RateLimited => "rate_limited",
             Self::Drain => "drain",
+            Self::RouteRemoved => "route_removed",
+            Self::EndpointTerminating => "endpoint_terminating",
             Self::Reset => "reset",
             Self::TlsError => "tls_error",
         }
@@ -179,6 +187,14 @@ pub const fn farewell(
         (CloseCause::Idle, _) => words(1001, "idle timeout"),
         (CloseCause::Drain, Side::Client) => words(drain_code, "gateway is shutting down"),
         (CloseCause::Drain, Side::Backend) => words(1001, "gateway is shutting down"),
+        (CloseCause::RouteRemoved, Side::Client) => words(drain_code, "the route was removed"),
+        (CloseCause::RouteRemoved, Side::Backend) => words(1001, "the route was removed"),
+        (CloseCause::EndpointTerminating, Side::Client) => {
+            words(drain_code, "the backend is shutting down: connect again")
+        }
+        (CloseCause::EndpointTerminating, Side::Backend) => {
+            words(1001, "the endpoint is terminating")
+        }
         (CloseCause::MaxDuration, Side::Client) => words(drain_code, "maximum duration reached"),
         (CloseCause::MaxDuration, Side::Backend) => words(1001, "maximum duration reached"),
         (CloseCause::ProtocolError, _) if guilty => words(1002, detail),

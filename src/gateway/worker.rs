@@ -26,7 +26,7 @@ use super::{
     GatewaySettings, ListenerKind,
     admit::Arrival,
     balance::EndpointLoad,
-    drain::drain,
+    drain::{drain, follow},
     files::{FileBudget, FileToken},
     http,
     refuse::RefusalReason,
@@ -169,8 +169,15 @@ async fn run(index: usize, parts: WorkerParts, mut accepted: mpsc::Receiver<Acce
         }
     };
     let draining = async {
-        stopped(&mut shutdown).await;
-        sleep(settings.delay).await;
+        let ordered = async {
+            stopped(&mut shutdown).await;
+            sleep(settings.delay).await;
+        };
+        tokio::select! {
+            () = ordered => {}
+            // Ends with the wait: what it had begun is the drain's to go on with.
+            never = follow(&worker.table, &worker.sessions) => match never {},
+        }
         worker.draining.set(true);
         drain(&worker.sessions, settings).await;
     };

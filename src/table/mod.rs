@@ -14,8 +14,8 @@ use std::{collections::HashMap, sync::Arc};
 pub use cell::{Published, TableCell};
 pub use host::{MatchKey, PathKind, RequestFacts, RouteEntry, VirtualHost};
 pub use rule::{
-    Backend, Drain, Endpoint, FrameChecks, HttpMode, Keepalive, Limits, ObjectRef, Plaintext, Rule,
-    Timeouts,
+    Backend, Drain, Endpoint, FrameChecks, HttpMode, Keepalive, Limits, ObjectRef, OnChange,
+    Plaintext, Rule, Timeouts,
 };
 pub use tls::{BackendTls, IdentityError, TlsIdentity, Verification};
 

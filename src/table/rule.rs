@@ -117,10 +117,25 @@ pub struct Limits {
 }
 
 /// How connections are ended on purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Drain {
     /// The status code of the Close frames (RFC 6455 §7.4).
     pub close_code: u16,
+    /// What becomes of connections whose rule is served no longer.
+    pub on_route_removed: OnChange,
+    /// What becomes of connections whose endpoint is terminating.
+    pub on_endpoint_terminating: OnChange,
+    /// The time over which those are told goodbye; zero: at once. Ending all of a gateway's connections has a time of its own.
+    pub spread: Duration,
+}
+
+/// What becomes of open connections when what they were opened by goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OnChange {
+    /// They live on.
+    Keep,
+    /// They are told goodbye, paced.
+    Close,
 }
 
 impl Default for Timeouts {
@@ -157,9 +172,14 @@ impl Default for Limits {
 }
 
 impl Default for Drain {
-    /// "Service restart".
+    /// "Service restart", and a change ends nothing.
     fn default() -> Self {
-        Self { close_code: 1012 }
+        Self {
+            close_code: 1012,
+            on_route_removed: OnChange::Keep,
+            on_endpoint_terminating: OnChange::Keep,
+            spread: Duration::from_secs(20),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod backend_tls;
 mod balancing;
 mod bereaved;
 mod budgets;
+mod change;
 mod chunks;
 mod closing;
 mod drain;

@@ -1,0 +1,54 @@
+//! What a table says about connections that were opened by an earlier one. Pure.
+
+use std::collections::HashMap;
+
+use crate::{
+    gateway::{goodbye::CloseCause, sessions::Origin},
+    table::{ObjectRef, OnChange, RoutingTable, Rule, VirtualHost},
+};
+
+/// The rules that a table serves, by hostname, route and name. A host is gone through when it is first asked for.
+pub(super) struct Served<'t> {
+    table: &'t RoutingTable,
+    hosts: HashMap<*const VirtualHost, HashMap<(&'t ObjectRef, &'t str), &'t Rule>>,
+}
+
+impl<'t> Served<'t> {
+    /// Those of `table`.
+    pub(super) fn new(table: &'t RoutingTable) -> Self {
+        Self { table, hosts: HashMap::new() }
+    }
+
+    /// The rule that an origin's has become: the one of its name, of its route, under its hostname, or under the wildcard that
+    /// covers that.
+    fn rule(&mut self, origin: &Origin) -> Option<&'t Rule> {
+        let host = self.table.host(&origin.hostname)?;
+        let rules = self.hosts.entry(std::ptr::from_ref(&**host)).or_insert_with(|| {
+            let named = |rule: &'t Rule| ((&rule.route, rule.name.as_str()), rule);
+            host.entries().map(|entry| named(&entry.rule)).collect()
+        });
+        rules.get(&(&origin.rule.route, origin.rule.name.as_str())).copied()
+    }
+
+    /// For what cause the connections of `origin` are to be ended, if at all. `before` is what was said about them by the
+    /// table before.
+    pub(super) fn judge(
+        &mut self,
+        origin: &Origin,
+        before: Option<CloseCause>,
+    ) -> Option<CloseCause> {
+        let drain = origin.rule.drain;
+        // An endpoint that was terminating does not come back by being listed no longer.
+        let terminating = before.filter(|cause| *cause == CloseCause::EndpointTerminating);
+        let Some(_rule) = self.rule(origin) else {
+            return match drain.on_route_removed {
+                OnChange::Close => before.or(Some(CloseCause::RouteRemoved)),
+                OnChange::Keep => terminating,
+            };
+        };
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;
