@@ -60,6 +60,12 @@ fn entry(entry: &RouteEntry) -> Value {
             "maxMessageBytes": rule.limits.max_message_bytes,
             "messagesPerSecond": rule.limits.messages_per_second,
         },
+        "loadBalancing": {
+            "policy": format!("{:?}", rule.load_balancing.policy),
+            "slowStart": seconds(rule.load_balancing.slow_start),
+            "rebalancePercentPerMinute": rule.load_balancing.rebalance_percent,
+        },
+        "connectAttempts": rule.connect_attempts,
         "drain": {
             "closeCode": rule.drain.close_code,
             "onRouteRemoved": format!("{:?}", rule.drain.on_route_removed),
@@ -81,6 +87,10 @@ fn backend(backend: &Backend) -> Value {
         "port": backend.port,
         "weight": backend.weight,
         "tls": backend.tls.is_some(),
-        "endpoints": backend.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect::<Vec<_>>(),
+        "endpoints": backend.endpoints.iter().map(|endpoint| json!({
+            "address": endpoint.address.to_string(),
+            "state": format!("{:?}", endpoint.state),
+            "local": endpoint.local,
+        })).collect::<Vec<_>>(),
     })
 }

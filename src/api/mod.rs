@@ -15,10 +15,10 @@ pub use reference_grant::{
     ReferenceGrant, ReferenceGrantFrom, ReferenceGrantSpec, ReferenceGrantTo,
 };
 pub use route::{
-    BackendRef, BackendTls, CaCertificateKind, CaCertificateRef, Drain, FrameChecks, HeaderMatch,
-    HttpMode, Keepalive, Limits, OnChange, PathMatch, PathMatchType, Plaintext, QueryParamMatch,
-    RouteMatch, RouteRule, RouteTls, SecretRef, Timeouts, TlsVersion, WebSocketRoute,
-    WebSocketRouteSpec,
+    BackendRef, BackendTls, CaCertificateKind, CaCertificateRef, Drain, FrameChecks, HashOn,
+    HashSource, HeaderMatch, HttpMode, Keepalive, Limits, LoadBalancing, LoadBalancingPolicy,
+    OnChange, PathMatch, PathMatchType, Plaintext, QueryParamMatch, Rebalance, Retry, RouteMatch,
+    RouteRule, RouteTls, SecretRef, Timeouts, TlsVersion, WebSocketRoute, WebSocketRouteSpec,
 };
 pub use status::{Condition, ConditionType, Reason, WebSocketRouteStatus};
 

@@ -2,13 +2,17 @@
 
 #![allow(clippy::duplicated_attributes, reason = "several print columns have one type")]
 
+mod load_balancing;
 mod policy;
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::policy::{Drain, FrameChecks, Keepalive, Limits, OnChange, Timeouts};
+pub use self::{
+    load_balancing::{HashOn, HashSource, LoadBalancing, LoadBalancingPolicy, Rebalance, Retry},
+    policy::{Drain, FrameChecks, Keepalive, Limits, OnChange, Timeouts},
+};
 use super::{DEFAULT_CLASS, WebSocketRouteStatus};
 
 /// Which WebSockets to serve, and where to take them.
@@ -178,6 +182,14 @@ pub struct RouteRule {
     /// Limits of messages.
     #[serde(default)]
     pub limits: Limits,
+
+    /// Which endpoint takes a new connection.
+    #[serde(default)]
+    pub load_balancing: LoadBalancing,
+
+    /// What happens where an endpoint cannot be reached.
+    #[serde(default)]
+    pub retry: Retry,
 
     /// How connections are ended on purpose.
     #[serde(default)]

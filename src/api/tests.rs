@@ -139,6 +139,10 @@ fn a_minimal_route_gets_all_defaults() {
     assert_eq!([backend_ping, pong_timeout].map(seconds), [0, 20]);
     assert_eq!(rule.frames, FrameChecks::Strict);
     assert_eq!(rule.limits, Limits { max_message_bytes: None, messages_per_second: None });
+    let LoadBalancing { policy, hash_on, slow_start, rebalance } = rule.load_balancing.clone();
+    assert_eq!((policy, hash_on), (LoadBalancingPolicy::LeastConnections, None));
+    assert_eq!((seconds(slow_start), rebalance.max_percent_per_minute), (30, 0));
+    assert_eq!(rule.retry.connect_attempts, 3);
     let Drain { close_code, on_route_removed, on_endpoint_terminating, spread } =
         rule.drain.clone();
     assert_eq!((close_code, seconds(spread)), (1012, 20));
@@ -165,6 +169,13 @@ fn the_crd_tells_the_same_defaults() {
     );
     assert_eq!(rule["frames"]["default"], json!("Strict"));
     assert_eq!(rule["limits"]["default"], json!({}));
+    assert_eq!(
+        rule["loadBalancing"]["default"],
+        json!({
+            "policy": "LeastConnections", "slowStart": "30s", "rebalance": {"maxPercentPerMinute": 0},
+        })
+    );
+    assert_eq!(rule["retry"]["default"], json!({"connectAttempts": 3}));
     assert_eq!(
         rule["drain"]["default"],
         json!({
@@ -202,6 +213,14 @@ fn the_rules_of_the_crd_accept_what_makes_sense() {
         ("/rules", json!([pinging("0s", "0h", "1ms")])),
         ("/rules/0/limits", json!({"maxMessageBytes": 1, "messagesPerSecond": 1})),
         ("/rules/0/frames", json!("PassThrough")),
+        ("/rules/0/loadBalancing", json!({"policy": "RoundRobin", "slowStart": "0s"})),
+        ("/rules/0/loadBalancing", json!({"policy": "ConsistentHash", "slowStart": "1h"})),
+        ("/rules/0/loadBalancing", hash_on(&json!({"source": "ClientIP"}))),
+        ("/rules/0/loadBalancing", hash_on(&json!({"source": "Header", "name": "X-Tenant"}))),
+        ("/rules/0/loadBalancing", hash_on(&json!({"source": "Cookie", "name": "sid"}))),
+        ("/rules/0/loadBalancing", hash_on(&json!({"source": "QueryParam", "name": "room id"}))),
+        ("/rules/0/loadBalancing", json!({"rebalance": {"maxPercentPerMinute": 100}})),
+        ("/rules/0/retry", json!({"connectAttempts": 1})),
         ("/rules/0/drain", json!({"closeCode": 1000})),
         ("/rules/0/drain", json!({"closeCode": 1001})),
         ("/rules/0/drain", json!({"closeCode": 1013})),
@@ -260,6 +279,28 @@ fn the_rules_of_the_crd_refuse_what_can_never_work() {
         ),
         ("/rules", json!([pinging("1s", "0s", "1s")]), "keepalive.clientPing must be shorter"),
         ("/rules", json!([pinging("0s", "2s", "1s")]), "keepalive.backendPing must be shorter"),
+        ("/rules/0/loadBalancing", json!({"slowStart": "1h1ms"}), "at most 1h"),
+        (
+            "/rules/0/loadBalancing",
+            json!({"hashOn": {"source": "ClientIP"}}),
+            "hashOn needs policy: ConsistentHash",
+        ),
+        (
+            "/rules/0/loadBalancing",
+            json!({"policy": "ConsistentHash", "rebalance": {"maxPercentPerMinute": 1}}),
+            "rebalance does not go with",
+        ),
+        ("/rules/0/loadBalancing", hash_on(&json!({"source": "Header"})), "name says which"),
+        (
+            "/rules/0/loadBalancing",
+            hash_on(&json!({"source": "ClientIP", "name": "a"})),
+            "there is none",
+        ),
+        (
+            "/rules/0/loadBalancing",
+            hash_on(&json!({"source": "Cookie", "name": "a b"})),
+            "no separators",
+        ),
         ("/rules/0/drain", json!({"closeCode": 999}), "closeCode must be"),
         ("/rules/0/drain", json!({"closeCode": 1002}), "closeCode must be"),
         ("/rules/0/drain", json!({"closeCode": 1005}), "closeCode must be"),
@@ -293,6 +334,11 @@ fn numbers_have_their_bounds_in_the_schema() {
         assert_eq!(limits[name]["minimum"], json!(1.0), "{name}");
         assert_eq!(limits[name]["format"], json!(format), "{name}");
     }
+    let percent =
+        &rule["loadBalancing"]["properties"]["rebalance"]["properties"]["maxPercentPerMinute"];
+    assert_eq!((&percent["minimum"], &percent["maximum"]), (&json!(0.0), &json!(100.0)));
+    let attempts = &rule["retry"]["properties"]["connectAttempts"];
+    assert_eq!((&attempts["minimum"], &attempts["maximum"]), (&json!(1.0), &json!(10.0)));
     assert_eq!(rule["frames"]["enum"], json!(["Strict", "PassThrough"]));
     for name in ["onRouteRemoved", "onEndpointTerminating"] {
         assert_eq!(rule["drain"]["properties"][name]["enum"], json!(["Keep", "Close"]), "{name}");
@@ -309,6 +355,11 @@ fn pinging(client: &str, backend_ping: &str, idle: &str) -> Value {
         "keepalive": {"clientPing": client, "backendPing": backend_ping},
         "timeouts": {"idle": idle},
     })
+}
+
+/// Consistent hashing by this key.
+fn hash_on(key: &Value) -> Value {
+    json!({"policy": "ConsistentHash", "hashOn": key})
 }
 
 fn backend(weight: u32) -> Value {

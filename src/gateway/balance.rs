@@ -108,7 +108,7 @@ fn pick(
     random: u64,
 ) -> Option<(&Backend, &Endpoint)> {
     let backend = pick_backend(backends, &eligible, random)?;
-    let endpoint = least_connections(&backend.endpoints, eligible, live, random >> 32)?;
+    let endpoint = least_connections(backend.endpoints.in_service(), eligible, live, random >> 32)?;
     Some((backend, endpoint))
 }
 
@@ -119,7 +119,11 @@ fn pick_backend(
     random: u64,
 ) -> Option<&Backend> {
     let weight = |backend: &Backend| {
-        if backend.endpoints.iter().any(&eligible) { u64::from(backend.weight) } else { 0 }
+        if backend.endpoints.in_service().iter().any(&eligible) {
+            u64::from(backend.weight)
+        } else {
+            0
+        }
     };
     let total: u64 = backends.iter().map(weight).sum();
     let mut ticket = random.checked_rem(total)?;

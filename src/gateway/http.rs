@@ -43,9 +43,6 @@ pub(super) type AnswerBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
 /// What a log line has in place of a status where there was nobody to answer.
 const CLIENT_GONE: u16 = 499;
 
-/// Most endpoints that are tried for one request.
-const CONNECT_ATTEMPTS: usize = 3;
-
 /// A client's connection before it is upgraded.
 #[derive(Debug)]
 pub(super) struct ClientConnection {
@@ -233,8 +230,10 @@ impl ClientConnection {
         let file = self.worker.files.backend().ok_or_else(Refusal::out_of_files)?;
         let deadline = Instant::now() + rule.timeouts.connect;
         let endpoints = rule.backends.iter().filter(|backend| backend.weight > 0);
-        let attempts =
-            endpoints.map(|backend| backend.endpoints.len()).sum::<usize>().min(CONNECT_ATTEMPTS);
+        let attempts = endpoints
+            .map(|backend| backend.endpoints.usable().len())
+            .sum::<usize>()
+            .min(usize::from(rule.connect_attempts));
         let mut refusal = Refusal::new(
             RefusalReason::NoEndpoints,
             "No backend of this route has a ready endpoint: try again soon.",

@@ -4,6 +4,7 @@
 //! afterwards. Nothing here knows of Kubernetes, and nothing here holds state of a connection:
 //! counters and live sockets are the gateway's.
 
+mod backend;
 mod cell;
 mod host;
 mod rule;
@@ -11,11 +12,13 @@ mod tls;
 
 use std::{collections::HashMap, sync::Arc};
 
+pub use backend::{
+    Backend, Endpoint, EndpointState, Endpoints, HashOn, LoadBalancing, Policy, Rank,
+};
 pub use cell::{Published, TableCell};
 pub use host::{MatchKey, PathKind, RequestFacts, RouteEntry, VirtualHost};
 pub use rule::{
-    Backend, Drain, Endpoint, FrameChecks, HttpMode, Keepalive, Limits, ObjectRef, OnChange,
-    Plaintext, Rule, Timeouts,
+    Drain, FrameChecks, HttpMode, Keepalive, Limits, ObjectRef, OnChange, Plaintext, Rule, Timeouts,
 };
 pub use tls::{BackendTls, IdentityError, TlsIdentity, Verification};
 

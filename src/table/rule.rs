@@ -2,13 +2,11 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
     num::{NonZeroU32, NonZeroU64},
-    sync::Arc,
     time::Duration,
 };
 
-use super::BackendTls;
+use super::{Backend, LoadBalancing};
 
 /// Namespace and name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +36,10 @@ pub struct Rule {
     pub frames: FrameChecks,
     /// Limits of messages.
     pub limits: Limits,
+    /// Which endpoint of a backend takes a new connection.
+    pub load_balancing: LoadBalancing,
+    /// Most endpoints that are tried for one request. Above zero.
+    pub connect_attempts: u8,
     /// How connections are ended on purpose.
     pub drain: Drain,
     /// Where connections go. Backends whose references could not be resolved are not in it; it may be empty.
@@ -181,28 +183,6 @@ impl Default for Drain {
             spread: Duration::from_secs(20),
         }
     }
-}
-
-/// A Service port with its endpoints.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Backend {
-    /// The Service.
-    pub service: ObjectRef,
-    /// Its port.
-    pub port: u16,
-    /// Its share among the rule's backends; 0 takes none.
-    pub weight: u32,
-    /// How TLS is done with its pods; `None` speaks clear text.
-    pub tls: Option<Arc<BackendTls>>,
-    /// The endpoints that take new connections, sorted, without duplicates.
-    pub endpoints: Arc<[Endpoint]>,
-}
-
-/// One address of one pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Endpoint {
-    /// Where it listens.
-    pub address: SocketAddr,
 }
 
 impl fmt::Display for ObjectRef {

@@ -329,6 +329,8 @@ fn entry(name: &str, key: MatchKey) -> RouteEntry {
         keepalive: Keepalive::default(),
         frames: FrameChecks::Strict,
         limits: Limits::default(),
+        load_balancing: LoadBalancing::default(),
+        connect_attempts: 3,
         drain: Drain::default(),
         backends: Vec::new(),
     };

@@ -1,8 +1,7 @@
-//! From backendRefs to endpoints: Services, their ports, EndpointSlices, and trust in the pods' certificates.
+//! From backendRefs to backends: Services, their ports, and trust in the pods' certificates.
 
 use std::{
     collections::{BTreeSet, HashMap},
-    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -12,11 +11,12 @@ use k8s_openapi::api::{
 };
 
 use super::{
-    Fault, Inputs, certificates::TLS_SECRET, routes::CheckedRule, status, status::Findings,
+    Fault, Inputs, certificates::TLS_SECRET, endpoints::endpoints, routes::CheckedRule, status,
+    status::Findings,
 };
 use crate::{
     api::{APP_PROTOCOL_WSS, BackendRef, CaCertificateKind, CaCertificateRef, Reason},
-    table::{Backend, BackendTls, Endpoint, ObjectRef},
+    table::{Backend, BackendTls, Endpoints, ObjectRef},
 };
 
 /// The label by which an EndpointSlice names its Service.
@@ -61,6 +61,8 @@ impl TrustCache {
 pub(super) struct Backends<'a> {
     inputs: &'a Inputs,
     trust: &'a mut TrustCache,
+    /// Our own zone.
+    zone: Option<&'a str>,
     /// EndpointSlices by namespace and Service.
     slices: HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
     /// What was found out about a Service's port: many rules may lead to one.
@@ -73,13 +75,17 @@ struct Port {
     tls: bool,
     /// The appProtocol, for messages.
     protocol: Option<Arc<str>>,
-    endpoints: Arc<[Endpoint]>,
+    endpoints: Endpoints,
     /// What stands in EndpointSlices as an address and is none.
     ignored: Arc<[String]>,
 }
 
 impl<'a> Backends<'a> {
-    pub(super) fn new(inputs: &'a Inputs, trust: &'a mut TrustCache) -> Self {
+    pub(super) fn new(
+        inputs: &'a Inputs,
+        trust: &'a mut TrustCache,
+        zone: Option<&'a str>,
+    ) -> Self {
         let mut slices = HashMap::<_, Vec<_>>::new();
         for slice in &inputs.endpoint_slices {
             let labels = slice.metadata.labels.as_ref();
@@ -89,7 +95,7 @@ impl<'a> Backends<'a> {
             let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
             slices.entry((namespace, service.as_str())).or_default().push(slice.as_ref());
         }
-        Self { inputs, trust, slices, ports: HashMap::new() }
+        Self { inputs, trust, zone, slices, ports: HashMap::new() }
     }
 
     /// The backends of a rule that can be resolved. The others' shares go to these; where none is left,
@@ -129,15 +135,20 @@ impl<'a> Backends<'a> {
                 )
             });
         }
-        let ready = |backend: &Backend| takes_connections(backend) && !backend.endpoints.is_empty();
-        let consequence = if backends.iter().any(ready) {
-            "it takes no connections until one is ready"
-        } else {
-            "upgrades are answered 503 no_endpoints until one is ready"
+        let any = |ready: fn(&Endpoints) -> bool| {
+            backends.iter().any(|backend| takes_connections(backend) && ready(&backend.endpoints))
         };
+        let (ready, leaving) = (any(Endpoints::any_ready), any(Endpoints::any_leaving));
         for backend in backends.iter().filter(|backend| takes_connections(backend)) {
-            if backend.endpoints.is_empty() {
+            if !backend.endpoints.any_ready() {
                 let (service, port) = (&backend.service, backend.port);
+                let consequence = if !ready && backend.endpoints.any_leaving() {
+                    "connections go to those that are terminating but still serve, until one is ready"
+                } else if ready || leaving {
+                    "it takes no connections until one is ready"
+                } else {
+                    "upgrades are answered 503 no_endpoints until one is ready"
+                };
                 let note =
                     format!("Backend {service}:{port} has no ready endpoint: {consequence}.");
                 findings.notes.push(note);
@@ -215,7 +226,7 @@ impl<'a> Backends<'a> {
         };
         let slices = self.slices.get(&(name.namespace.as_str(), name.name.as_str()));
         let (endpoints, ignored) =
-            endpoints(service, port, slices.map(Vec::as_slice).unwrap_or_default());
+            endpoints(service, port, slices.map(Vec::as_slice).unwrap_or_default(), self.zone);
         Ok(Port { tls, protocol: protocol.map(Arc::from), endpoints, ignored })
     }
 
@@ -328,7 +339,7 @@ fn is_external(service: &Service) -> bool {
     service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName")
 }
 
-fn transport(protocol: Option<&str>) -> &str {
+pub(super) fn transport(protocol: Option<&str>) -> &str {
     protocol.unwrap_or("TCP")
 }
 
@@ -351,68 +362,4 @@ fn speaks_tls(protocol: Option<&str>) -> Option<bool> {
         "kubernetes.io/h2c" | "h2c" | "http2" | "grpc" | "grpcs" | "kubernetes.io/grpc" => None,
         _ => Some(false),
     }
-}
-
-/// The addresses that take new connections, sorted, and what is no address.
-fn endpoints(
-    service: &Service,
-    port: &ServicePort,
-    slices: &[&EndpointSlice],
-) -> (Arc<[Endpoint]>, Arc<[String]>) {
-    let mut found = BTreeSet::new();
-    let mut ignored = BTreeSet::new();
-    for slice in slices {
-        // FQDN: names are not looked up.
-        let (family, is_family): (_, fn(&IpAddr) -> bool) = match slice.address_type.as_str() {
-            "IPv4" => ("IPv4", IpAddr::is_ipv4),
-            "IPv6" => ("IPv6", IpAddr::is_ipv6),
-            _ => continue,
-        };
-        let ready = slice.endpoints.iter().filter(|endpoint| {
-            endpoint.conditions.as_ref().is_none_or(|conditions| {
-                conditions.ready.unwrap_or(true) && !conditions.terminating.unwrap_or(false)
-            })
-        });
-        for address in ready.flat_map(|endpoint| &endpoint.addresses) {
-            match address.parse::<IpAddr>().ok().filter(is_family) {
-                Some(address) => {
-                    let ports = ports(slice, port);
-                    found.extend(ports.map(|port| SocketAddr::new(address, port)));
-                }
-                None => {
-                    let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
-                    let name = slice.metadata.name.as_deref().unwrap_or_default();
-                    ignored.insert(format!(
-                        "EndpointSlice {namespace}/{name} has {address:?}, which is no {family} address, and is left \
-                         out."
-                    ));
-                }
-            }
-        }
-    }
-    // A pod of a dual-stack Service has an address of each family; it is taken once, by the Service's first.
-    let families = service.spec.as_ref().and_then(|spec| spec.ip_families.as_deref());
-    if let Some([first, _, ..]) = families {
-        let of_first = |address: &SocketAddr| address.is_ipv6() == (first == "IPv6");
-        if found.iter().any(of_first) {
-            found.retain(of_first);
-        }
-    }
-    let endpoints = found.into_iter().map(|address| Endpoint { address }).collect();
-    (endpoints, ignored.into_iter().collect())
-}
-
-/// The port numbers of a slice that stand for the Service's port. They carry its name, which is how a targetPort can
-/// be another number in every pod.
-fn ports<'s>(slice: &'s EndpointSlice, port: &'s ServicePort) -> impl Iterator<Item = u16> + 's {
-    let wanted = port.name.as_deref().unwrap_or_default();
-    slice
-        .ports
-        .iter()
-        .flatten()
-        .filter(move |port| {
-            port.name.as_deref().unwrap_or_default() == wanted
-                && transport(port.protocol.as_deref()) == "TCP"
-        })
-        .filter_map(|port| u16::try_from(port.port?).ok().filter(|port| *port != 0))
 }

@@ -10,8 +10,10 @@
 mod backends;
 mod certificates;
 mod conflicts;
+mod endpoints;
 mod grants;
 mod inputs;
+mod load_balancing;
 mod output;
 mod policy;
 mod routes;
@@ -37,6 +39,7 @@ use status::Findings;
 /// TLS session tickets from table to table.
 #[derive(Debug, Default)]
 pub struct Translator {
+    zone: Option<String>,
     certificates: CertificateCache,
     trust: TrustCache,
 }
@@ -63,12 +66,17 @@ struct Work<'a> {
 }
 
 impl Translator {
+    /// One of a gateway that runs in this zone, as the hints of EndpointSlices call it.
+    pub fn in_zone(zone: Option<String>) -> Self {
+        Self { zone, ..Self::default() }
+    }
+
     /// Builds the table and the statuses for the routes of `class`. Equal inputs give equal outputs,
     /// whatever was translated before.
     pub fn translate(&mut self, inputs: &Inputs, class: &str) -> Output {
         let mut work = Work {
             certificates: Certificates::new(inputs, &mut self.certificates),
-            backends: Backends::new(inputs, &mut self.trust),
+            backends: Backends::new(inputs, &mut self.trust, self.zone.as_deref()),
             grants: Grants::new(inputs.reference_grants.as_deref()),
             hosts: Hosts::default(),
             findings: BTreeMap::new(),
@@ -184,6 +192,8 @@ impl<'a> Work<'a> {
             keepalive: policy::resolve_keepalive(spec),
             frames: policy::resolve_frames(spec.frames),
             limits: policy::resolve_limits(&spec.limits),
+            load_balancing: load_balancing::resolve(&spec.load_balancing),
+            connect_attempts: spec.retry.connect_attempts,
             drain: policy::resolve_drain(&spec.drain),
             backends: self.backends.of_rule(&route.object.namespace, checked, findings),
         }

@@ -8,7 +8,7 @@ use std::{cmp::Ordering, collections::HashSet};
 use http::{HeaderName, HeaderValue};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Fault, RouteInput, policy, status, status::Findings};
+use super::{Fault, RouteInput, load_balancing, policy, status, status::Findings};
 use crate::{
     api::{
         PathMatch, PathMatchType, Reason, RouteMatch, RouteRule, RouteTls, TlsVersion,
@@ -209,6 +209,7 @@ fn check_rule<'a>(
         }
     }
     policy::check(rule)?;
+    load_balancing::check(rule)?;
     backend_refs(rule)?;
     let name = rule.name.clone().unwrap_or_else(|| index.to_string());
     Ok(CheckedRule { index, name, spec: rule, keys })

@@ -1,8 +1,8 @@
 //! What becomes of open connections when the table changes under them: nothing, unless their rule asks for a goodbye.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
-use tidegate::table::{OnChange, RoutingTable, Rule, VirtualHost};
+use tidegate::table::{Endpoint, EndpointState, OnChange, RoutingTable, Rule, VirtualHost};
 
 use crate::support::{
     Backend, EchoProcess, Frame, Harness, Peer, eventually, host, raise_file_limit, rule,
@@ -242,4 +242,65 @@ fn changes_follow_each_other_without_disturbing_an_untouched_route() {
         assert_alive(&mut pair);
     }
     assert!(gateway.metric(CLOSED, &[]).total_cmp(&0.0).is_eq());
+}
+
+/// A rule whose connections end with their endpoint; these are its endpoints.
+fn leaving(endpoints: &[(SocketAddr, EndpointState)], policy: OnChange) -> Rule {
+    let mut rule = rule(&[]);
+    rule.drain.on_endpoint_terminating = policy;
+    rule.drain.spread = Duration::from_millis(200);
+    let endpoint = |&(address, state)| Endpoint { state, ..Endpoint::ready(address) };
+    rule.backends[0].endpoints = endpoints.iter().map(endpoint).collect();
+    rule
+}
+
+const SERVING: EndpointState = EndpointState::Terminating { serving: true };
+
+#[test]
+fn the_connections_of_a_terminating_endpoint_stay_by_default() {
+    let (first, second) = (Backend::bind(), Backend::bind());
+    let ready = |backend: &Backend| (backend.address(), EndpointState::Ready);
+    let keeps = leaving(&[ready(&first)], OnChange::Keep);
+    let closes = leaving(&[ready(&first)], OnChange::Close);
+    let gateway = Harness::start(vec![host("a.test", keeps), host("b.test", closes)]);
+    let mut stays = open(&gateway, "a.test", &first);
+    let (mut goes, _server) = open(&gateway, "b.test", &first);
+    let rolled = [(first.address(), SERVING), ready(&second)];
+    publish(
+        &gateway,
+        [("a.test", OnChange::Keep), ("b.test", OnChange::Close)]
+            .map(|(name, policy)| host(name, leaving(&rolled, policy))),
+    );
+    assert_eq!(goes.close().0, 1012);
+    assert_alive(&mut stays);
+    // New ones go elsewhere.
+    open(&gateway, "a.test", &second);
+}
+
+#[test]
+fn a_terminating_endpoint_has_its_connections_told_goodbye_and_no_others() {
+    let (first, second) = (Backend::bind(), Backend::bind());
+    let with = |state| {
+        let endpoints = [(first.address(), state), (second.address(), EndpointState::Ready)];
+        vec![host("a.test", leaving(&endpoints, OnChange::Close))]
+    };
+    let gateway = Harness::with(with(EndpointState::NotReady), |settings| settings.workers = 2);
+    let mut staying: Vec<_> = (0..4).map(|_| open(&gateway, "a.test", &second)).collect();
+    publish(&gateway, with(EndpointState::Ready));
+    let going: Vec<_> = (0..4).map(|_| open(&gateway, "a.test", &first)).collect();
+    // That it is not ready for a while costs nothing.
+    publish(&gateway, with(EndpointState::NotReady));
+    publish(&gateway, with(SERVING));
+    for (mut client, mut server) in going {
+        let words = "the backend is shutting down: connect again";
+        assert_eq!(client.close(), (1012, words.into()));
+        assert_eq!(server.close(), (1001, "the endpoint is terminating".into()));
+        client.send(Frame::client_close(1012, ""));
+        server.send(Frame::server_close(1001, ""));
+        server.finish();
+        assert!(client.rest().is_empty() && server.rest().is_empty());
+    }
+    gateway.await_metric(CLOSED, &[("cause", "endpoint_terminating")], 4.0);
+    staying.iter_mut().for_each(assert_alive);
+    assert!(gateway.metric(CLOSED, &[]).total_cmp(&4.0).is_eq());
 }

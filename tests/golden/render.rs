@@ -151,6 +151,10 @@ fn with(rule: &Rule) -> Vec<String> {
         ("frames", format!("{:?}", rule.frames), "Strict"),
         ("maxMessageBytes", or_any(max_message_bytes), "any"),
         ("messagesPerSecond", or_any(messages_per_second), "any"),
+        ("policy", policy(&rule.load_balancing.policy), "LeastConnections"),
+        ("slowStart", or_never(rule.load_balancing.slow_start), "30s"),
+        ("rebalance", format!("{} %/min", rule.load_balancing.rebalance_percent), "0 %/min"),
+        ("connectAttempts", rule.connect_attempts.to_string(), "3"),
         ("closeCode", close_code.to_string(), "1012"),
         ("onRouteRemoved", format!("{on_route_removed:?}"), "Keep"),
         ("onEndpointTerminating", format!("{on_endpoint_terminating:?}"), "Keep"),
@@ -158,6 +162,14 @@ fn with(rule: &Rule) -> Vec<String> {
     ];
     let different = all.into_iter().filter(|(_, value, default)| value != default);
     different.map(|(name, value, _)| format!("{name} {value}")).collect()
+}
+
+fn policy(policy: &table::Policy) -> String {
+    match policy {
+        table::Policy::LeastConnections => "LeastConnections".into(),
+        table::Policy::RoundRobin => "RoundRobin".into(),
+        table::Policy::ConsistentHash(hash_on) => format!("ConsistentHash on {hash_on:?}"),
+    }
 }
 
 fn or_never(limit: Option<Duration>) -> String {
@@ -182,12 +194,16 @@ impl Backend {
                     Verification::Skip => format!("{name}, not verified"),
                 }
             }),
-            endpoints: backend
-                .endpoints
-                .iter()
-                .map(|endpoint| endpoint.address.to_string())
-                .collect(),
+            endpoints: backend.endpoints.iter().map(endpoint).collect(),
         }
+    }
+}
+
+fn endpoint(endpoint: &table::Endpoint) -> String {
+    let zone = if endpoint.local { "" } else { ", for another zone" };
+    match endpoint.state {
+        table::EndpointState::Ready => format!("{}{zone}", endpoint.address),
+        state => format!("{}, {state:?}{zone}", endpoint.address),
     }
 }
 

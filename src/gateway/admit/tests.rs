@@ -2,8 +2,8 @@ use http::HeaderMap;
 
 use super::*;
 use crate::table::{
-    Drain, FrameChecks, HttpMode, Keepalive, Limits, MatchKey, ObjectRef, PathKind, RouteEntry,
-    Timeouts, TlsIdentity, VirtualHost,
+    Drain, FrameChecks, HttpMode, Keepalive, Limits, LoadBalancing, MatchKey, ObjectRef, PathKind,
+    RouteEntry, Timeouts, TlsIdentity, VirtualHost,
 };
 
 fn rule(plaintext: Plaintext) -> Rule {
@@ -21,6 +21,8 @@ fn rule(plaintext: Plaintext) -> Rule {
         keepalive: Keepalive::default(),
         frames: FrameChecks::Strict,
         limits: Limits::default(),
+        load_balancing: LoadBalancing::default(),
+        connect_attempts: 3,
         drain: Drain::default(),
         backends: Vec::new(),
     }

@@ -11,7 +11,7 @@ fn backend(weight: u32, ports: &[u16]) -> Backend {
         tls: None,
         endpoints: ports
             .iter()
-            .map(|port| Endpoint { address: ([127, 0, 0, 1], *port).into() })
+            .map(|port| Endpoint::ready(([127, 0, 0, 1], *port).into()))
             .collect(),
     }
 }

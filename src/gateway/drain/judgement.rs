@@ -1,10 +1,10 @@
 //! What a table says about connections that were opened by an earlier one. Pure.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::SocketAddr};
 
 use crate::{
     gateway::{goodbye::CloseCause, sessions::Origin},
-    table::{ObjectRef, OnChange, RoutingTable, Rule, VirtualHost},
+    table::{EndpointState, ObjectRef, OnChange, RoutingTable, Rule, VirtualHost},
 };
 
 /// The rules that a table serves, by hostname, route and name. A host is gone through when it is first asked for.
@@ -40,14 +40,30 @@ impl<'t> Served<'t> {
         let drain = origin.rule.drain;
         // An endpoint that was terminating does not come back by being listed no longer.
         let terminating = before.filter(|cause| *cause == CloseCause::EndpointTerminating);
-        let Some(_rule) = self.rule(origin) else {
+        let Some(rule) = self.rule(origin) else {
             return match drain.on_route_removed {
                 OnChange::Close => before.or(Some(CloseCause::RouteRemoved)),
                 OnChange::Keep => terminating,
             };
         };
-        None
+        let close = drain.on_endpoint_terminating == OnChange::Close && has_room(rule);
+        match state(rule, origin.endpoint) {
+            Some(state) if state.is_terminating() && close => Some(CloseCause::EndpointTerminating),
+            None if close => terminating,
+            _ => None,
+        }
     }
+}
+
+/// Whether clients that are told to go would find another endpoint.
+fn has_room(rule: &Rule) -> bool {
+    rule.backends.iter().any(|backend| backend.weight > 0 && backend.endpoints.any_ready())
+}
+
+/// What the rule's backends say about an endpoint, if they list it. Where two list it, being ready goes first.
+fn state(rule: &Rule, endpoint: SocketAddr) -> Option<EndpointState> {
+    let listed = rule.backends.iter().filter_map(|backend| backend.endpoints.at(endpoint));
+    listed.min_by_key(|endpoint| endpoint.rank()).map(|endpoint| endpoint.state)
 }
 
 #[cfg(test)]

@@ -375,6 +375,8 @@ mod tests {
             keepalive: crate::table::Keepalive::default(),
             frames: crate::table::FrameChecks::Strict,
             limits: crate::table::Limits::default(),
+            load_balancing: crate::table::LoadBalancing::default(),
+            connect_attempts: 3,
             drain: crate::table::Drain::default(),
             backends: Vec::new(),
         };

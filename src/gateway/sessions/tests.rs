@@ -1,6 +1,6 @@
 use super::*;
 use crate::table::{
-    Drain, FrameChecks, HttpMode, Keepalive, Limits, ObjectRef, Plaintext, Timeouts,
+    Drain, FrameChecks, HttpMode, Keepalive, Limits, LoadBalancing, ObjectRef, Plaintext, Timeouts,
 };
 
 fn rule(name: &str, on_route_removed: OnChange) -> Arc<Rule> {
@@ -13,6 +13,8 @@ fn rule(name: &str, on_route_removed: OnChange) -> Arc<Rule> {
         keepalive: Keepalive::default(),
         frames: FrameChecks::Strict,
         limits: Limits::default(),
+        load_balancing: LoadBalancing::default(),
+        connect_attempts: 3,
         drain: Drain { on_route_removed, ..Drain::default() },
         backends: Vec::new(),
     })

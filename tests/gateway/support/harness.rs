@@ -15,8 +15,8 @@ use tidegate::{
     },
     table::{
         Backend as TableBackend, Drain, Endpoint, FrameChecks, HttpMode, Keepalive, Limits,
-        MatchKey, ObjectRef, PathKind, Plaintext, RouteEntry, RoutingTable, Rule, TableCell,
-        Timeouts, TlsIdentity, VirtualHost,
+        LoadBalancing, MatchKey, ObjectRef, PathKind, Plaintext, RouteEntry, RoutingTable, Rule,
+        TableCell, Timeouts, TlsIdentity, VirtualHost,
     },
     telemetry::{self, GatewayMetrics},
 };
@@ -198,13 +198,15 @@ pub fn rule(endpoints: &[SocketAddr]) -> Rule {
         keepalive: Keepalive::default(),
         frames: FrameChecks::Strict,
         limits: Limits::default(),
+        load_balancing: LoadBalancing::default(),
+        connect_attempts: 3,
         drain: Drain::default(),
         backends: vec![TableBackend {
             service: object("backend"),
             port: 8080,
             weight: 1,
             tls: None,
-            endpoints: endpoints.iter().map(|&address| Endpoint { address }).collect(),
+            endpoints: endpoints.iter().copied().map(Endpoint::ready).collect(),
         }],
     }
 }

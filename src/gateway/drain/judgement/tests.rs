@@ -2,10 +2,11 @@ use std::{sync::Arc, time::Duration};
 
 use super::*;
 use crate::table::{
-    Drain, FrameChecks, HttpMode, Keepalive, Limits, MatchKey, PathKind, Plaintext, RouteEntry,
-    Timeouts,
+    Backend, Drain, Endpoint, FrameChecks, HttpMode, Keepalive, Limits, LoadBalancing, MatchKey,
+    PathKind, Plaintext, RouteEntry, Timeouts,
 };
 
+const TERMINATING: Option<CloseCause> = Some(CloseCause::EndpointTerminating);
 const REMOVED: Option<CloseCause> = Some(CloseCause::RouteRemoved);
 
 /// A rule of a route, with a policy.
@@ -19,6 +20,8 @@ fn rule(route: &str, name: &str, on_route_removed: OnChange) -> Rule {
         keepalive: Keepalive::default(),
         frames: FrameChecks::Strict,
         limits: Limits::default(),
+        load_balancing: LoadBalancing::default(),
+        connect_attempts: 3,
         drain: Drain { on_route_removed, ..Drain::default() },
         backends: Vec::new(),
     }
@@ -105,4 +108,85 @@ fn what_comes_back_is_reprieved() {
     let origin = origin("a.test", chat());
     assert_eq!(judge([], &origin, REMOVED), REMOVED);
     assert_eq!(judge([host("a.test", [chat()])], &origin, REMOVED), None);
+}
+
+const LEAVING: EndpointState = EndpointState::Terminating { serving: true };
+const LEFT: EndpointState = EndpointState::Terminating { serving: false };
+
+fn address(number: u8) -> SocketAddr {
+    ([10, 0, 0, number], 80).into()
+}
+
+/// The rule `chat`/`ws` with one backend: its endpoints, by the last number of their addresses. [`origin`] is of the first.
+fn with(policy: OnChange, endpoints: &[(u8, EndpointState)]) -> Rule {
+    let mut rule = rule("chat", "ws", OnChange::Keep);
+    rule.drain.on_endpoint_terminating = policy;
+    rule.backends.push(Backend {
+        service: ObjectRef { namespace: "n".into(), name: "s".into() },
+        port: 80,
+        weight: 1,
+        tls: None,
+        endpoints: endpoints
+            .iter()
+            .map(|&(number, state)| Endpoint { state, ..Endpoint::ready(address(number)) })
+            .collect(),
+    });
+    rule
+}
+
+#[test]
+fn an_endpoint_ends_its_connections_when_it_terminates_and_not_when_it_is_away_or_not_ready() {
+    let ready = (2, EndpointState::Ready);
+    let judge_by = |first: Option<EndpointState>, policy, before| {
+        let endpoints: Vec<_> = first.map(|state| (1, state)).into_iter().chain([ready]).collect();
+        let origin = origin("a.test", with(policy, &[]));
+        judge([host("a.test", [with(OnChange::Keep, &endpoints)])], &origin, before)
+    };
+    for (state, close) in [
+        (Some(EndpointState::Ready), None),
+        (Some(EndpointState::NotReady), None),
+        (Some(LEAVING), TERMINATING),
+        (Some(LEFT), TERMINATING),
+        (None, None),
+    ] {
+        assert_eq!(judge_by(state, OnChange::Close, None), close, "{state:?}");
+        assert_eq!(judge_by(state, OnChange::Keep, None), None, "{state:?}");
+    }
+    // Once it terminates, being listed no longer is no return; being ready again is.
+    assert_eq!(judge_by(None, OnChange::Close, TERMINATING), TERMINATING);
+    assert_eq!(judge_by(Some(EndpointState::Ready), OnChange::Close, TERMINATING), None);
+}
+
+#[test]
+fn nobody_is_told_to_go_where_no_endpoint_is_ready() {
+    let origin = origin("a.test", with(OnChange::Close, &[]));
+    let judge_by = |rule: Rule| judge([host("a.test", [rule])], &origin, TERMINATING);
+    let close = |endpoints: &[_]| with(OnChange::Close, endpoints);
+    assert_eq!(judge_by(close(&[(1, LEAVING), (2, LEAVING)])), None);
+    assert_eq!(judge_by(close(&[(1, LEAVING), (2, EndpointState::NotReady)])), None);
+    assert_eq!(judge_by(close(&[(1, LEAVING), (2, EndpointState::Ready)])), TERMINATING);
+    // A backend of weight 0 takes none.
+    let mut weightless = close(&[(1, LEAVING)]);
+    weightless.backends.extend(close(&[(2, EndpointState::Ready)]).backends);
+    assert_eq!(judge_by(weightless.clone()), TERMINATING);
+    weightless.backends[1].weight = 0;
+    assert_eq!(judge_by(weightless), None);
+}
+
+#[test]
+fn an_endpoint_of_two_backends_is_ready_if_one_says_so() {
+    let origin = origin("a.test", with(OnChange::Close, &[]));
+    let mut rule = with(OnChange::Close, &[(1, LEAVING), (2, EndpointState::Ready)]);
+    rule.backends.extend(with(OnChange::Close, &[(1, EndpointState::Ready)]).backends);
+    assert_eq!(judge([host("a.test", [rule])], &origin, None), None);
+}
+
+#[test]
+fn who_is_being_told_stays_so_when_the_route_goes_as_well() {
+    let mut close = with(OnChange::Close, &[]);
+    for policy in [OnChange::Keep, OnChange::Close] {
+        close.drain.on_route_removed = policy;
+        let origin = origin("a.test", close.clone());
+        assert_eq!(judge([], &origin, TERMINATING), TERMINATING);
+    }
 }
