@@ -72,7 +72,7 @@ fn every_example_of_the_resource_is_one_that_can_be_applied() {
         // A field that the resource does not have is lost on the way.
         assert_holds(&serde_json::to_value(&route).unwrap(), &example, block);
     }
-    let blocks = ["drain", "frames", "keepalive", "limits", "timeouts"];
+    let blocks = ["drain", "frames", "keepalive", "limits", "loadBalancing", "timeouts"];
     assert_eq!(seen, BTreeSet::from(blocks.map(str::to_owned)));
 }
 

@@ -36,6 +36,8 @@ pub enum CloseCause {
     RouteRemoved,
     /// The endpoint is terminating, and the rule asks for that.
     EndpointTerminating,
+    /// The endpoint has more than its share, and the rule asks for moving some.
+    Rebalance,
     /// A peer reset its TCP connection, or the network did.
     Reset,
     /// TLS broke: a bad record, or an alert.
@@ -44,7 +46,7 @@ pub enum CloseCause {
 
 impl CloseCause {
     /// Every cause, for tests and docs.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ClientClosed,
         Self::BackendClosed,
         Self::Idle,
@@ -57,6 +59,7 @@ impl CloseCause {
         Self::Drain,
         Self::RouteRemoved,
         Self::EndpointTerminating,
+        Self::Rebalance,
         Self::Reset,
         Self::TlsError,
     ];
@@ -76,6 +79,7 @@ impl CloseCause {
             Self::Drain => "drain",
             Self::RouteRemoved => "route_removed",
             Self::EndpointTerminating => "endpoint_terminating",
+            Self::Rebalance => "rebalance",
             Self::Reset => "reset",
             Self::TlsError => "tls_error",
         }
@@ -195,6 +199,8 @@ pub const fn farewell(
         (CloseCause::EndpointTerminating, Side::Backend) => {
             words(1001, "the endpoint is terminating")
         }
+        (CloseCause::Rebalance, Side::Client) => words(drain_code, "rebalancing: connect again"),
+        (CloseCause::Rebalance, Side::Backend) => words(1001, "the client goes elsewhere"),
         (CloseCause::MaxDuration, Side::Client) => words(drain_code, "maximum duration reached"),
         (CloseCause::MaxDuration, Side::Backend) => words(1001, "maximum duration reached"),
         (CloseCause::ProtocolError, _) if guilty => words(1002, detail),

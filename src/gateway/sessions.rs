@@ -6,7 +6,6 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    hash::{Hash, Hasher},
     net::SocketAddr,
     rc::Rc,
     sync::{
@@ -18,7 +17,10 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::goodbye::CloseCause;
+use super::{
+    goodbye::CloseCause,
+    rebalance::{Ledger, Place, PlaceKey},
+};
 use crate::table::{OnChange, Rule};
 
 /// What a connection is asked.
@@ -36,6 +38,8 @@ pub struct Session {
     request: Cell<Option<Request>>,
     /// Where it stands in its group.
     slot: Cell<u32>,
+    /// It counts as leaving in its place.
+    moving: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -76,7 +80,7 @@ pub struct Origin {
 
 impl Origin {
     /// What makes a group: rules that differ in nothing else are one rule at different times.
-    fn identity(&self) -> impl Hash + Eq + '_ {
+    fn identity(&self) -> impl Eq + '_ {
         let Rule { route, name, drain, .. } = &*self.rule;
         (self.endpoint, name, route, &self.hostname, drain)
     }
@@ -94,14 +98,6 @@ impl PartialEq for Origin {
     }
 }
 
-impl Eq for Origin {}
-
-impl Hash for Origin {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.identity().hash(state);
-    }
-}
-
 /// Why the connections of a group are being ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sentence {
@@ -115,6 +111,7 @@ pub struct Sentence {
 #[derive(Debug)]
 pub struct Group {
     origin: Origin,
+    home: Rc<Home>,
     live: RefCell<Vec<Rc<Session>>>,
     sentence: Cell<Option<Sentence>>,
 }
@@ -123,8 +120,8 @@ pub struct Group {
 pub type Member = (Rc<Group>, Rc<Session>);
 
 impl Group {
-    fn new(origin: Origin) -> Self {
-        Self { origin, live: RefCell::default(), sentence: Cell::default() }
+    fn new(origin: Origin, home: Rc<Home>) -> Self {
+        Self { origin, home, live: RefCell::default(), sentence: Cell::default() }
     }
 
     /// What its connections were opened by.
@@ -172,10 +169,37 @@ impl Group {
     }
 }
 
+/// What a worker has of one place: one group or, by hostname and policy, some.
+#[derive(Debug)]
+struct Home {
+    place: Arc<Place>,
+    live: Cell<usize>,
+    groups: RefCell<Vec<Rc<Group>>>,
+}
+
+impl Home {
+    fn group(&self, origin: &Origin) -> Option<Rc<Group>> {
+        self.groups.borrow().iter().find(|group| group.origin == *origin).cloned()
+    }
+}
+
+/// The session `index` of all in some groups.
+fn nth(groups: &[Rc<Group>], mut index: usize) -> Option<Rc<Session>> {
+    groups.iter().find_map(|group| {
+        let live = group.live.borrow();
+        let found = live.get(index).cloned();
+        index = index.saturating_sub(live.len());
+        found
+    })
+}
+
 /// All connections of one worker, and the number of its requests that are not answered yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sessions {
-    groups: RefCell<HashMap<Origin, Rc<Group>>>,
+    /// Of which worker.
+    worker: usize,
+    ledger: Ledger,
+    homes: RefCell<HashMap<PlaceKey, Rc<Home>>>,
     count: Cell<usize>,
     /// Groups that some change may end.
     endable: Cell<usize>,
@@ -219,18 +243,32 @@ pub struct Entry {
 pub struct RequestEntry(Arc<Requests>);
 
 impl Sessions {
-    /// None yet; `open` counts those of all workers.
-    pub fn new(open: Arc<AtomicUsize>) -> Self {
-        Self { open, ..Self::default() }
+    /// None yet of this worker; `ledger` and `open` count those of all.
+    pub fn new(worker: usize, ledger: Ledger, open: Arc<AtomicUsize>) -> Self {
+        Self {
+            worker,
+            ledger,
+            homes: RefCell::default(),
+            count: Cell::default(),
+            endable: Cell::default(),
+            late: Cell::default(),
+            unjudged: RefCell::default(),
+            news: Notify::new(),
+            requests: Arc::default(),
+            open,
+        }
     }
 
     /// Enters a connection.
     pub fn enter(self: &Rc<Self>, origin: Origin) -> Entry {
         let session = Rc::new(Session::default());
         session.request.set(self.late.get());
-        let known = self.groups.borrow().get(&origin).cloned();
-        let group = known.unwrap_or_else(|| self.open_group(origin));
+        let home = self.home(&origin);
+        let known = home.group(&origin);
+        let group = known.unwrap_or_else(|| self.open_group(origin, &home));
         group.insert(&session);
+        home.live.set(home.live.get() + 1);
+        home.place.set(self.worker, home.live.get());
         if group.sentence().is_some() {
             self.unjudged.borrow_mut().members.push((Rc::clone(&group), Rc::clone(&session)));
             self.news.notify_one();
@@ -240,26 +278,57 @@ impl Sessions {
         Entry { sessions: Rc::clone(self), group, session }
     }
 
-    fn open_group(&self, origin: Origin) -> Rc<Group> {
-        let group = Rc::new(Group::new(origin.clone()));
-        if origin.may_be_ended() {
+    fn home(&self, origin: &Origin) -> Rc<Home> {
+        let key = PlaceKey { rule: Arc::clone(&origin.rule), endpoint: origin.endpoint };
+        if let Some(home) = self.homes.borrow().get(&key) {
+            return Rc::clone(home);
+        }
+        let place = self.ledger.place(key.clone());
+        let home = Rc::new(Home { place, live: Cell::default(), groups: RefCell::default() });
+        self.homes.borrow_mut().insert(key, Rc::clone(&home));
+        home
+    }
+
+    fn open_group(&self, origin: Origin, home: &Rc<Home>) -> Rc<Group> {
+        let may_be_ended = origin.may_be_ended();
+        let group = Rc::new(Group::new(origin, Rc::clone(home)));
+        if may_be_ended {
             self.endable.set(self.endable.get() + 1);
             self.unjudged.borrow_mut().groups.push(Rc::clone(&group));
             self.news.notify_one();
         }
-        self.groups.borrow_mut().insert(origin, Rc::clone(&group));
+        home.groups.borrow_mut().push(Rc::clone(&group));
         group
     }
 
-    fn close_group(&self, group: &Group) {
-        let mut groups = self.groups.borrow_mut();
-        groups.remove(&group.origin);
-        if groups.len() < groups.capacity() / 8 {
-            groups.shrink_to_fit();
-        }
+    fn close_group(&self, group: &Rc<Group>) {
+        let home = &group.home;
+        home.groups.borrow_mut().retain(|other| !Rc::ptr_eq(other, group));
         if group.origin.may_be_ended() {
             self.endable.set(self.endable.get() - 1);
         }
+        if home.groups.borrow().is_empty() {
+            let mut homes = self.homes.borrow_mut();
+            homes.remove(home.place.key());
+            if homes.len() < homes.capacity() / 8 {
+                homes.shrink_to_fit();
+            }
+        }
+    }
+
+    /// Tells one connection of a place, at random, to go elsewhere. Whether there was one that had not been asked anything.
+    pub fn move_one(&self, place: &Place, random: &mut fastrand::Rng) -> bool {
+        let homes = self.homes.borrow();
+        let Some(home) = homes.get(place.key()) else { return false };
+        let groups = home.groups.borrow();
+        let count = home.live.get();
+        let start = random.usize(..count.max(1));
+        let free = |session: &Rc<Session>| session.request().is_none();
+        let mut candidates = (0..count).filter_map(|step| nth(&groups, (start + step) % count));
+        let Some(session) = candidates.find(free) else { return false };
+        session.moving.set(true);
+        session.ask(Request::Close(CloseCause::Rebalance));
+        true
     }
 
     /// Enters a request.
@@ -288,8 +357,10 @@ impl Sessions {
     /// All connections there are now.
     pub fn live(&self) -> Vec<Rc<Session>> {
         let mut all = Vec::with_capacity(self.count());
-        for group in self.groups.borrow().values() {
-            all.extend(group.live.borrow().iter().cloned());
+        for home in self.homes.borrow().values() {
+            for group in home.groups.borrow().iter() {
+                all.extend(group.live.borrow().iter().cloned());
+            }
         }
         all
     }
@@ -299,8 +370,12 @@ impl Sessions {
         if self.endable.get() == 0 {
             return Vec::new();
         }
-        let groups = self.groups.borrow();
-        groups.values().filter(|group| group.origin.may_be_ended()).cloned().collect()
+        let mut endable = Vec::with_capacity(self.endable.get());
+        for home in self.homes.borrow().values() {
+            let groups = home.groups.borrow();
+            endable.extend(groups.iter().filter(|group| group.origin.may_be_ended()).cloned());
+        }
+        endable
     }
 
     /// Waits for something unjudged.
@@ -329,6 +404,12 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let sessions = &self.sessions;
+        let home = &self.group.home;
+        home.live.set(home.live.get() - 1);
+        home.place.set(sessions.worker, home.live.get());
+        if self.session.moving.get() {
+            home.place.end_leaving();
+        }
         if self.group.remove(&self.session) {
             sessions.close_group(&self.group);
         }

@@ -185,6 +185,27 @@ impl Default for Drain {
     }
 }
 
+#[cfg(test)]
+impl Rule {
+    /// One with all defaults, of a route in the namespace `n`.
+    pub(crate) fn for_tests(route: &str, name: &str) -> Self {
+        Self {
+            route: ObjectRef { namespace: "n".into(), name: route.into() },
+            name: name.into(),
+            plaintext: Plaintext::Refuse,
+            http: HttpMode::Refuse,
+            timeouts: Timeouts::default(),
+            keepalive: Keepalive::default(),
+            frames: FrameChecks::Strict,
+            limits: Limits::default(),
+            load_balancing: LoadBalancing::default(),
+            connect_attempts: 3,
+            drain: Drain::default(),
+            backends: Vec::new(),
+        }
+    }
+}
+
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)

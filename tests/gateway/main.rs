@@ -21,6 +21,7 @@ mod forward;
 mod forwarded_for;
 mod idle;
 mod keepalive;
+mod rebalance;
 mod refusals;
 mod relay;
 mod resumption;

@@ -1,30 +1,15 @@
 use std::{sync::Arc, time::Duration};
 
 use super::*;
-use crate::table::{
-    Backend, Drain, Endpoint, FrameChecks, HttpMode, Keepalive, Limits, LoadBalancing, MatchKey,
-    PathKind, Plaintext, RouteEntry, Timeouts,
-};
+use crate::table::{Backend, Drain, Endpoint, HttpMode, MatchKey, PathKind, RouteEntry};
 
 const TERMINATING: Option<CloseCause> = Some(CloseCause::EndpointTerminating);
 const REMOVED: Option<CloseCause> = Some(CloseCause::RouteRemoved);
 
 /// A rule of a route, with a policy.
 fn rule(route: &str, name: &str, on_route_removed: OnChange) -> Rule {
-    Rule {
-        route: ObjectRef { namespace: "n".into(), name: route.into() },
-        name: name.into(),
-        plaintext: Plaintext::Refuse,
-        http: HttpMode::Refuse,
-        timeouts: Timeouts::default(),
-        keepalive: Keepalive::default(),
-        frames: FrameChecks::Strict,
-        limits: Limits::default(),
-        load_balancing: LoadBalancing::default(),
-        connect_attempts: 3,
-        drain: Drain { on_route_removed, ..Drain::default() },
-        backends: Vec::new(),
-    }
+    let drain = Drain { on_route_removed, ..Drain::default() };
+    Rule { drain, ..Rule::for_tests(route, name) }
 }
 
 fn host(pattern: &str, rules: impl IntoIterator<Item = Rule>) -> VirtualHost {
