@@ -66,7 +66,12 @@ fn entry(entry: &RouteEntry) -> Value {
             "rebalancePercentPerMinute": rule.load_balancing.rebalance_percent,
         },
         "connectAttempts": rule.connect_attempts,
-        "drain": { "closeCode": rule.drain.close_code },
+        "drain": {
+            "closeCode": rule.drain.close_code,
+            "onRouteRemoved": format!("{:?}", rule.drain.on_route_removed),
+            "onEndpointTerminating": format!("{:?}", rule.drain.on_endpoint_terminating),
+            "spread": rule.drain.spread.as_secs_f64(),
+        },
         "backends": rule.backends.iter().map(backend).collect::<Vec<_>>(),
     })
 }

@@ -19,8 +19,8 @@ pub use reference_grant::{
 pub use route::{
     BackendRef, BackendTls, CaCertificateKind, CaCertificateRef, Drain, FrameChecks, HashOn,
     HashSource, HeaderMatch, HttpMode, Keepalive, Limits, LoadBalancing, LoadBalancingPolicy,
-    PathMatch, PathMatchType, Plaintext, QueryParamMatch, Rebalance, Retry, RouteMatch, RouteRule,
-    RouteTls, SecretRef, Timeouts, TlsVersion, WebSocketRoute, WebSocketRouteSpec,
+    OnChange, PathMatch, PathMatchType, Plaintext, QueryParamMatch, Rebalance, Retry, RouteMatch,
+    RouteRule, RouteTls, SecretRef, Timeouts, TlsVersion, WebSocketRoute, WebSocketRouteSpec,
 };
 pub use status::{
     AddressType, Condition, ConditionType, Reason, RouteAddress, WebSocketRouteStatus,

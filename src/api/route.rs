@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     load_balancing::{HashOn, HashSource, LoadBalancing, LoadBalancingPolicy, Rebalance, Retry},
-    policy::{Drain, FrameChecks, Keepalive, Limits, Timeouts},
+    policy::{Drain, FrameChecks, Keepalive, Limits, OnChange, Timeouts},
 };
 use super::{DEFAULT_CLASS, WebSocketRouteStatus};
 

@@ -143,7 +143,10 @@ fn a_minimal_route_gets_all_defaults() {
     assert_eq!((policy, hash_on), (LoadBalancingPolicy::LeastConnections, None));
     assert_eq!((seconds(slow_start), rebalance.max_percent_per_minute), (30, 0));
     assert_eq!(rule.retry.connect_attempts, 3);
-    assert_eq!(rule.drain.close_code, 1012);
+    let Drain { close_code, on_route_removed, on_endpoint_terminating, spread } =
+        rule.drain.clone();
+    assert_eq!((close_code, seconds(spread)), (1012, 20));
+    assert_eq!((on_route_removed, on_endpoint_terminating), (OnChange::Keep, OnChange::Keep));
 }
 
 #[test]
@@ -173,7 +176,13 @@ fn the_crd_tells_the_same_defaults() {
         })
     );
     assert_eq!(rule["retry"]["default"], json!({"connectAttempts": 3}));
-    assert_eq!(rule["drain"]["default"], json!({"closeCode": 1012}));
+    assert_eq!(
+        rule["drain"]["default"],
+        json!({
+            "closeCode": 1012,
+            "onRouteRemoved": "Keep", "onEndpointTerminating": "Keep", "spread": "20s",
+        })
+    );
     assert_eq!(rule["matches"]["default"], json!([{"path": {"type": "Prefix", "value": "/"}}]));
     assert_eq!(rule["backendRefs"]["items"]["properties"]["weight"]["default"], json!(1));
 }
@@ -217,6 +226,10 @@ fn the_rules_of_the_crd_accept_what_makes_sense() {
         ("/rules/0/drain", json!({"closeCode": 1013})),
         ("/rules/0/drain", json!({"closeCode": 3000})),
         ("/rules/0/drain", json!({"closeCode": 4999})),
+        (
+            "/rules/0/drain",
+            json!({"onRouteRemoved": "Close", "onEndpointTerminating": "Keep", "spread": "0s"}),
+        ),
         ("/rules/0/backendRefs", json!([backend(0), backend(1)])),
         (
             "/rules",
@@ -327,6 +340,9 @@ fn numbers_have_their_bounds_in_the_schema() {
     let attempts = &rule["retry"]["properties"]["connectAttempts"];
     assert_eq!((&attempts["minimum"], &attempts["maximum"]), (&json!(1.0), &json!(10.0)));
     assert_eq!(rule["frames"]["enum"], json!(["Strict", "PassThrough"]));
+    for name in ["onRouteRemoved", "onEndpointTerminating"] {
+        assert_eq!(rule["drain"]["properties"][name]["enum"], json!(["Keep", "Close"]), "{name}");
+    }
     let longest = "99999ms".repeat(4);
     assert!(parse(&longest).is_ok());
     assert_eq!(rule["timeouts"]["properties"]["close"]["maxLength"], json!(longest.len()));

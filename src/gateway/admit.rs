@@ -21,6 +21,15 @@ pub enum Arrival {
     Plain,
 }
 
+/// Who takes a request.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The hostname of the table, or its wildcard.
+    pub hostname: Arc<str>,
+    /// The rule.
+    pub rule: Arc<Rule>,
+}
+
 /// The rule that takes the request. Over TLS the host is the one that the connection was opened for, or one that is served
 /// with the very certificate and settings that the client was shown (RFC 9110 §7.4).
 pub fn find_rule(
@@ -28,7 +37,7 @@ pub fn find_rule(
     arrival: &Arrival,
     host: &str,
     request: &RequestFacts<'_>,
-) -> Result<Arc<Rule>, Refusal> {
+) -> Result<Found, Refusal> {
     if let Arrival::Tls { server_name, identity } = arrival
         && server_name.as_deref() != Some(host)
         && !(identity.is_some() && identity.as_ref() == table.identity(host))
@@ -46,12 +55,13 @@ pub fn find_rule(
     let virtual_host = table.host(host).ok_or_else(|| {
         Refusal::new(RefusalReason::NoRoute, format!("No WebSocketRoute has the hostname {host}."))
     })?;
-    virtual_host.find(request).cloned().ok_or_else(|| {
+    let rule = virtual_host.find(request).ok_or_else(|| {
         Refusal::new(
             RefusalReason::NoRoute,
             format!("{host} is served, but no rule of its WebSocketRoutes matches this request."),
         )
-    })
+    })?;
+    Ok(Found { hostname: Arc::clone(&virtual_host.pattern), rule: Arc::clone(rule) })
 }
 
 /// What the rule says to a request in clear text.

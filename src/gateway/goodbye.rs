@@ -32,6 +32,12 @@ pub enum CloseCause {
     RateLimited,
     /// The gateway is shutting down.
     Drain,
+    /// The rule is served no longer, and asks for that.
+    RouteRemoved,
+    /// The endpoint is terminating, and the rule asks for that.
+    EndpointTerminating,
+    /// The endpoint has more than its share, and the rule asks for moving some.
+    Rebalance,
     /// A peer reset its TCP connection, or the network did.
     Reset,
     /// TLS broke: a bad record, or an alert.
@@ -40,7 +46,7 @@ pub enum CloseCause {
 
 impl CloseCause {
     /// Every cause, for tests and docs.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::ClientClosed,
         Self::BackendClosed,
         Self::Idle,
@@ -51,6 +57,9 @@ impl CloseCause {
         Self::MessageTooBig,
         Self::RateLimited,
         Self::Drain,
+        Self::RouteRemoved,
+        Self::EndpointTerminating,
+        Self::Rebalance,
         Self::Reset,
         Self::TlsError,
     ];
@@ -68,6 +77,9 @@ impl CloseCause {
             Self::MessageTooBig => "message_too_big",
             Self::RateLimited => "rate_limited",
             Self::Drain => "drain",
+            Self::RouteRemoved => "route_removed",
+            Self::EndpointTerminating => "endpoint_terminating",
+            Self::Rebalance => "rebalance",
             Self::Reset => "reset",
             Self::TlsError => "tls_error",
         }
@@ -179,6 +191,16 @@ pub const fn farewell(
         (CloseCause::Idle, _) => words(1001, "idle timeout"),
         (CloseCause::Drain, Side::Client) => words(drain_code, "gateway is shutting down"),
         (CloseCause::Drain, Side::Backend) => words(1001, "gateway is shutting down"),
+        (CloseCause::RouteRemoved, Side::Client) => words(drain_code, "the route was removed"),
+        (CloseCause::RouteRemoved, Side::Backend) => words(1001, "the route was removed"),
+        (CloseCause::EndpointTerminating, Side::Client) => {
+            words(drain_code, "the backend is shutting down: connect again")
+        }
+        (CloseCause::EndpointTerminating, Side::Backend) => {
+            words(1001, "the endpoint is terminating")
+        }
+        (CloseCause::Rebalance, Side::Client) => words(drain_code, "rebalancing: connect again"),
+        (CloseCause::Rebalance, Side::Backend) => words(1001, "the client goes elsewhere"),
         (CloseCause::MaxDuration, Side::Client) => words(drain_code, "maximum duration reached"),
         (CloseCause::MaxDuration, Side::Backend) => words(1001, "maximum duration reached"),
         (CloseCause::ProtocolError, _) if guilty => words(1002, detail),

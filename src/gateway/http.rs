@@ -19,7 +19,7 @@ use tokio::task::spawn_local;
 
 use super::{
     ListenerKind,
-    admit::{Arrival, check_plaintext, find_rule},
+    admit::{Arrival, Found, check_plaintext, find_rule},
     balance::{Seat, Wanted, key},
     files::FileToken,
     frames::Extensions,
@@ -27,6 +27,7 @@ use super::{
     handshake,
     headers::{self, HopByHop, Sender, X_REQUEST_ID},
     refuse::{Refusal, RefusalReason},
+    sessions::Origin,
     transport::Transport,
     upstream::{self, Answer},
     worker::{LiveToken, Worker},
@@ -161,7 +162,7 @@ impl ClientConnection {
             query: parts.uri.query(),
             headers: &parts.headers,
         };
-        let rule = find_rule(&published.table, &self.arrival, &host, &request)?;
+        let Found { hostname, rule } = find_rule(&published.table, &self.arrival, &host, &request)?;
         let rule = Arc::clone(rule_found.get_or_init(|| rule));
         drop(published);
         let trusted = self.trusts(self.peer.ip());
@@ -199,6 +200,8 @@ impl ClientConnection {
                     handshake::switching(&parts.headers, &upgrade).map(|()| full(Bytes::new()));
                 metrics.connections_total.inc();
                 metrics.upgrade_duration.observe(facts.started.elapsed().as_secs_f64());
+                let endpoint = seat.address();
+                let origin = Origin { hostname, rule: Arc::clone(&rule), endpoint };
                 let held = Held {
                     worker: Rc::clone(&self.worker),
                     listener: self.listener,
@@ -207,7 +210,7 @@ impl ClientConnection {
                     seat,
                     _open: OpenGauge::new(&metrics.connections_open),
                     _backend_open: backend_open,
-                    entry: self.worker.sessions.enter(),
+                    entry: self.worker.sessions.enter(origin),
                     started: Instant::now(),
                 };
                 let granted = Granted { held, rule, metrics };

@@ -16,6 +16,7 @@ pub mod handshake;
 pub mod headers;
 mod http;
 mod listen;
+mod rebalance;
 mod refuse;
 mod relay;
 mod sessions;
@@ -39,9 +40,9 @@ use std::{
 };
 
 use ipnet::IpNet;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use self::{balance::EndpointLoad, files::FileBudget, worker::WorkerParts};
+use self::{balance::EndpointLoad, files::FileBudget, rebalance::Ledger, worker::WorkerParts};
 pub use self::{
     drain::DrainSettings, goodbye::CloseCause, goodbye::CloseCode, listen::bind,
     refuse::RefusalReason, tls::FallbackCertificate,
@@ -142,9 +143,11 @@ impl Gateway {
         let (end, ended) = watch::channel(false);
         let open = OpenConnections::default();
         let load = EndpointLoad::default();
+        let count = settings.workers.max(1);
         let parts = WorkerParts {
             table: Arc::clone(&table),
             load: load.clone(),
+            ledger: Ledger::new(count),
             files: Arc::clone(&files),
             metrics: Arc::clone(&metrics),
             settings: Arc::new(settings),
@@ -152,8 +155,12 @@ impl Gateway {
             shutdown,
         };
         let (mut handles, mut workers) = (Vec::new(), Vec::new());
-        for index in 0..parts.settings.workers.max(1) {
-            let (handle, thread) = worker::spawn(index, parts.clone())?;
+        let (orders, receivers): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+        for (index, receiver) in receivers.into_iter().enumerate() {
+            // The first one also says for all of them what is to be moved.
+            let orders = if index == 0 { orders.clone() } else { Vec::new() };
+            let (handle, thread) = worker::spawn(index, parts.clone(), receiver, orders)?;
             handles.push(handle);
             workers.push(thread);
         }

@@ -17,7 +17,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::TcpStream,
     runtime::LocalOptions,
-    sync::{mpsc, watch},
+    sync::{
+        mpsc::{self, UnboundedReceiver, UnboundedSender},
+        watch,
+    },
     task::spawn_local,
     time::sleep,
 };
@@ -26,9 +29,10 @@ use super::{
     GatewaySettings, ListenerKind,
     admit::Arrival,
     balance::EndpointLoad,
-    drain::drain,
+    drain::{drain, follow},
     files::{FileBudget, FileToken},
     http,
+    rebalance::{Ledger, Order, carry_out, plan},
     refuse::RefusalReason,
     sessions::Sessions,
     tls,
@@ -44,6 +48,7 @@ const HAND_OVER: usize = 256;
 pub(super) struct WorkerParts {
     pub(super) table: Arc<TableCell>,
     pub(super) load: EndpointLoad,
+    pub(super) ledger: Ledger,
     pub(super) files: Arc<FileBudget>,
     pub(super) metrics: Arc<GatewayMetrics>,
     pub(super) settings: Arc<GatewaySettings>,
@@ -123,10 +128,12 @@ impl WorkerHandle {
     }
 }
 
-/// Starts a worker thread.
+/// Starts a worker thread. It carries out the orders it receives; if there is any worker to give orders to, it gives them.
 pub(super) fn spawn(
     index: usize,
     parts: WorkerParts,
+    received: UnboundedReceiver<Order>,
+    given: Vec<UnboundedSender<Order>>,
 ) -> io::Result<(WorkerHandle, JoinHandle<()>)> {
     let (sender, receiver) = mpsc::channel(HAND_OVER);
     let (started, result) = std::sync::mpsc::sync_channel(1);
@@ -139,7 +146,7 @@ pub(super) fn spawn(
         let _ = match runtime {
             Ok(runtime) => {
                 let _ = started.send(Ok(()));
-                runtime.block_on(run(index, parts, receiver));
+                runtime.block_on(run(index, parts, receiver, received, given));
                 Ok(())
             }
             Err(error) => started.send(Err(error)),
@@ -149,9 +156,16 @@ pub(super) fn spawn(
     Ok((WorkerHandle { sender, live: Arc::default() }, thread))
 }
 
-async fn run(index: usize, parts: WorkerParts, mut accepted: mpsc::Receiver<Accepted>) {
+async fn run(
+    index: usize,
+    parts: WorkerParts,
+    mut accepted: mpsc::Receiver<Accepted>,
+    mut received: UnboundedReceiver<Order>,
+    given: Vec<UnboundedSender<Order>>,
+) {
     let mut shutdown = parts.shutdown;
     let settings = parts.settings.drain;
+    let ledger = parts.ledger.clone();
     let worker = Rc::new(Worker {
         index,
         table: parts.table,
@@ -159,7 +173,7 @@ async fn run(index: usize, parts: WorkerParts, mut accepted: mpsc::Receiver<Acce
         files: parts.files,
         metrics: parts.metrics,
         settings: parts.settings,
-        sessions: Rc::new(Sessions::new(parts.open)),
+        sessions: Rc::new(Sessions::new(index, parts.ledger, parts.open)),
         draining: Cell::new(false),
     });
     // Connections are taken to the very end: who comes late is told why there is no upgrade any more.
@@ -169,8 +183,17 @@ async fn run(index: usize, parts: WorkerParts, mut accepted: mpsc::Receiver<Acce
         }
     };
     let draining = async {
-        stopped(&mut shutdown).await;
-        sleep(settings.delay).await;
+        let ordered = async {
+            stopped(&mut shutdown).await;
+            sleep(settings.delay).await;
+        };
+        tokio::select! {
+            () = ordered => {}
+            // These end with the wait: what they had begun is the drain's to go on with.
+            never = follow(&worker.table, &worker.sessions) => match never {},
+            never = carry_out(&worker.sessions, &mut received) => match never {},
+            never = plan(&worker.table, &ledger, &given), if !given.is_empty() => match never {},
+        }
         worker.draining.set(true);
         drain(&worker.sessions, settings).await;
     };

@@ -98,6 +98,16 @@ impl Endpoints {
         &self.0[start..end]
     }
 
+    /// The one with this address.
+    pub fn at(&self, address: SocketAddr) -> Option<&Endpoint> {
+        let ranks = [Rank::Local, Rank::Remote, Rank::Leaving, Rank::Out];
+        ranks.into_iter().find_map(|rank| {
+            let of = self.of_rank(rank);
+            let found = of.binary_search_by_key(&address, |endpoint| endpoint.address).ok()?;
+            Some(&of[found])
+        })
+    }
+
     /// Those that new connections go to while all can be reached: the ready ones of our zone, else the other ready ones, else
     /// those that terminate but still serve.
     pub fn in_service(&self) -> &[Endpoint] {

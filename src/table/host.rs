@@ -11,7 +11,7 @@ use super::{Rule, TlsIdentity};
 #[derive(Clone, Debug, PartialEq)]
 pub struct VirtualHost {
     /// `chat.example.com` or `*.example.com`, lower case.
-    pub pattern: Box<str>,
+    pub pattern: Arc<str>,
     /// Its certificate; `None` serves the self-made one.
     pub tls: Option<Arc<TlsIdentity>>,
     /// By the whole path.

@@ -18,7 +18,7 @@ pub use backend::{
 pub use cell::{Published, TableCell};
 pub use host::{MatchKey, PathKind, RequestFacts, RouteEntry, VirtualHost};
 pub use rule::{
-    Drain, FrameChecks, HttpMode, Keepalive, Limits, ObjectRef, Plaintext, Rule, Timeouts,
+    Drain, FrameChecks, HttpMode, Keepalive, Limits, ObjectRef, OnChange, Plaintext, Rule, Timeouts,
 };
 pub use tls::{BackendTls, IdentityError, TlsIdentity, Verification};
 

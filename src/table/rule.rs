@@ -119,10 +119,25 @@ pub struct Limits {
 }
 
 /// How connections are ended on purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Drain {
     /// The status code of the Close frames (RFC 6455 §7.4).
     pub close_code: u16,
+    /// What becomes of connections whose rule is served no longer.
+    pub on_route_removed: OnChange,
+    /// What becomes of connections whose endpoint is terminating.
+    pub on_endpoint_terminating: OnChange,
+    /// The time over which those are told goodbye; zero: at once. Ending all of a gateway's connections has a time of its own.
+    pub spread: Duration,
+}
+
+/// What becomes of open connections when what they were opened by goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OnChange {
+    /// They live on.
+    Keep,
+    /// They are told goodbye, paced.
+    Close,
 }
 
 impl Default for Timeouts {
@@ -159,9 +174,35 @@ impl Default for Limits {
 }
 
 impl Default for Drain {
-    /// "Service restart".
+    /// "Service restart", and a change ends nothing.
     fn default() -> Self {
-        Self { close_code: 1012 }
+        Self {
+            close_code: 1012,
+            on_route_removed: OnChange::Keep,
+            on_endpoint_terminating: OnChange::Keep,
+            spread: Duration::from_secs(20),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Rule {
+    /// One with all defaults, of a route in the namespace `n`.
+    pub(crate) fn for_tests(route: &str, name: &str) -> Self {
+        Self {
+            route: ObjectRef { namespace: "n".into(), name: route.into() },
+            name: name.into(),
+            plaintext: Plaintext::Refuse,
+            http: HttpMode::Refuse,
+            timeouts: Timeouts::default(),
+            keepalive: Keepalive::default(),
+            frames: FrameChecks::Strict,
+            limits: Limits::default(),
+            load_balancing: LoadBalancing::default(),
+            connect_attempts: 3,
+            drain: Drain::default(),
+            backends: Vec::new(),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     api::{self, RouteRule},
-    table::{Drain, FrameChecks, Keepalive, Limits, Timeouts},
+    table::{Drain, FrameChecks, Keepalive, Limits, OnChange, Timeouts},
 };
 
 /// How long a client is silent before it is sent a ping, where the rule does not say. Below the 60 s after which many
@@ -134,5 +134,17 @@ pub(super) fn resolve_limits(spec: &api::Limits) -> Limits {
 
 /// The way connections are ended on purpose.
 pub(super) const fn resolve_drain(spec: &api::Drain) -> Drain {
-    Drain { close_code: spec.close_code }
+    Drain {
+        close_code: spec.close_code,
+        on_route_removed: on_change(spec.on_route_removed),
+        on_endpoint_terminating: on_change(spec.on_endpoint_terminating),
+        spread: spec.spread.get(),
+    }
+}
+
+const fn on_change(spec: api::OnChange) -> OnChange {
+    match spec {
+        api::OnChange::Keep => OnChange::Keep,
+        api::OnChange::Close => OnChange::Close,
+    }
 }

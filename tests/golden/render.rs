@@ -142,6 +142,7 @@ fn with(rule: &Rule) -> Vec<String> {
     let table::Timeouts { max_duration, max_duration_jitter, write_stall, close, .. } =
         rule.timeouts;
     let table::Keepalive { client_ping, backend_ping, pong_timeout } = rule.keepalive;
+    let table::Drain { close_code, on_route_removed, on_endpoint_terminating, spread } = rule.drain;
     // The patience is the same for all.
     let table::Limits { max_message_bytes, messages_per_second, patience: _ } = rule.limits;
     let all = [
@@ -159,7 +160,10 @@ fn with(rule: &Rule) -> Vec<String> {
         ("slowStart", or_never(rule.load_balancing.slow_start), "30s"),
         ("rebalance", format!("{} %/min", rule.load_balancing.rebalance_percent), "0 %/min"),
         ("connectAttempts", rule.connect_attempts.to_string(), "3"),
-        ("closeCode", rule.drain.close_code.to_string(), "1012"),
+        ("closeCode", close_code.to_string(), "1012"),
+        ("onRouteRemoved", format!("{on_route_removed:?}"), "Keep"),
+        ("onEndpointTerminating", format!("{on_endpoint_terminating:?}"), "Keep"),
+        ("spread", format!("{spread:?}"), "20s"),
     ];
     let different = all.into_iter().filter(|(_, value, default)| value != default);
     different.map(|(name, value, _)| format!("{name} {value}")).collect()

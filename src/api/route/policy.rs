@@ -101,6 +101,30 @@ pub struct Drain {
     #[serde(default = "default_close_code")]
     #[schemars(with = "i32")]
     pub close_code: u16,
+    /// What becomes of open connections when this rule is served no longer: its route was deleted, went to another
+    /// class or is refused, the rule was taken out or renamed, or the hostname was. Keep lets them live on; Close ends
+    /// them, over `spread`. A rule that is only changed is not removed. Connections go by what the rule said when they
+    /// began.
+    #[serde(default)]
+    pub on_route_removed: OnChange,
+    /// What becomes of open connections when their pod is being shut down: its endpoint is terminating. Keep leaves the
+    /// goodbye to the pod; Close ends them, over `spread`, so that their clients come back to other pods.
+    #[serde(default)]
+    pub on_endpoint_terminating: OnChange,
+    /// The time over which the goodbyes are spread that onRouteRemoved and onEndpointTerminating ask for, evenly and with
+    /// jitter. 0s: all at once. The default leaves pods with the usual 30s to terminate time for the last goodbye.
+    #[serde(default = "default_spread")]
+    pub spread: Duration,
+}
+
+/// What becomes of open connections when what they were opened by goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum OnChange {
+    /// They live on.
+    #[default]
+    Keep,
+    /// They are told goodbye, paced.
+    Close,
 }
 
 impl Default for Timeouts {
@@ -125,7 +149,12 @@ impl Default for Keepalive {
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { close_code: default_close_code() }
+        Self {
+            close_code: default_close_code(),
+            on_route_removed: OnChange::Keep,
+            on_endpoint_terminating: OnChange::Keep,
+            spread: default_spread(),
+        }
     }
 }
 
@@ -163,4 +192,8 @@ const fn default_pong_timeout() -> Duration {
 
 const fn default_close_code() -> u16 {
     1012
+}
+
+const fn default_spread() -> Duration {
+    Duration::from_secs(20)
 }
