@@ -95,6 +95,14 @@ pub struct ServeArgs {
     #[arg(long, env = "TIDEGATE_WATCH_NAMESPACE", value_delimiter = ',', value_name = "NAMESPACE", value_parser = parse_namespace)]
     pub watch_namespace: Vec<String>,
 
+    /// Keep what was read last in this folder, and serve it after a start while the API server is away
+    #[arg(long, env = "TIDEGATE_SNAPSHOT", value_name = "DIR")]
+    pub snapshot: Option<PathBuf>,
+
+    /// Keep private keys there too, in clear text; without them certificates cannot be served from it
+    #[arg(long, env = "TIDEGATE_SNAPSHOT_SECRETS", requires = "snapshot")]
+    pub snapshot_secrets: bool,
+
     /// The Service by which clients reach the gateway: routes name its addresses in their status
     #[arg(long, env = "TIDEGATE_PUBLISH_SERVICE", value_name = "NAMESPACE/NAME", value_parser = parse_object)]
     pub publish_service: Option<ObjectRef>,

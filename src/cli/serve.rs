@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     admin::{self, AdminState},
-    control::{self, ControlSettings, Published, Scope, SourceSettings},
+    control::{self, ControlSettings, Published, Scope, SnapshotFolder, SourceSettings},
     gateway::{
         DrainSettings, FallbackCertificate, Gateway, GatewaySettings, ListenerKind,
         OpenConnections, RequestLimits,
@@ -72,6 +72,9 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
                     lease_name: args
                         .lease_name
                         .unwrap_or_else(|| format!("tidegate-{}", args.class)),
+                    snapshot: args
+                        .snapshot
+                        .map(|folder| SnapshotFolder { folder, secrets: args.snapshot_secrets }),
                     scope: Scope {
                         namespaces: args.watch_namespace.into_iter().collect(),
                         published: match args.publish_service {

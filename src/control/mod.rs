@@ -6,6 +6,7 @@
 
 mod events;
 mod hold_off;
+mod keeper;
 mod lease;
 mod run;
 mod status;
@@ -19,12 +20,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Runtime, sync::watch};
+use tokio::{runtime::Runtime, sync::watch, time::Instant};
 
 pub use hold_off::HoldOff;
 pub use lease::{LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD};
 
-pub use crate::source::kubernetes::{Published, Scope};
+pub use crate::source::{
+    kubernetes::{Published, Scope},
+    snapshot::SnapshotFolder,
+};
 
 use crate::{
     source::{
@@ -35,6 +39,7 @@ use crate::{
     telemetry::ControlMetrics,
     translate::{Inputs, Translator},
 };
+use keeper::Keeper;
 use lease::{Candidate, LeaseName};
 use run::{ControlLoop, Statuses};
 use status::StatusWriter;
@@ -64,6 +69,8 @@ pub enum SourceSettings {
         lease_name: String,
         /// What is read.
         scope: Scope,
+        /// Where the last good inputs are kept, for a start while the API server is away.
+        snapshot: Option<SnapshotFolder>,
         /// Who this process is among them: must differ from process to process.
         identity: String,
     },
@@ -179,7 +186,14 @@ async fn run(
             }
             Err(error) => Err(error.into()),
         },
-        SourceSettings::Kubernetes { kubeconfig, lease_namespace, lease_name, scope, identity } => {
+        SourceSettings::Kubernetes {
+            kubeconfig,
+            lease_namespace,
+            lease_name,
+            scope,
+            snapshot,
+            identity,
+        } => {
             match kubernetes::connect(kubeconfig).await {
                 Ok((client, namespace)) => {
                     let _ = started.send(Ok(()));
@@ -191,8 +205,10 @@ async fn run(
                     let (leader, leads) = watch::channel(false);
                     let (statuses, wanted) = watch::channel(Statuses::default());
                     let source = KubernetesSource::new(&client, scope);
+                    let keeper = snapshot.map(|folder| Keeper::new(folder, Instant::now()));
                     let control =
-                        ControlLoop::new(source, translate, cell, metrics.clone(), Some(statuses));
+                        ControlLoop::new(source, translate, cell, metrics.clone(), Some(statuses))
+                            .with_keeper(keeper);
                     let (herald, recorder) =
                         events::channel(client.clone(), lease.identity.clone());
                     let writer = StatusWriter::new(

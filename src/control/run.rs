@@ -9,9 +9,9 @@ use std::{
 use jiff::Timestamp;
 use tokio::{sync::watch, time::Instant};
 
-use super::{HoldOff, stopped};
+use super::{HoldOff, keeper::Keeper, stopped};
 use crate::{
-    source::{Change, Observed, Source},
+    source::{Change, Observed, Snapshot, Source},
     table::{ObjectRef, RoutingTable, TableCell},
     telemetry::ControlMetrics,
     translate::{Inputs, Output, RouteStatus},
@@ -40,6 +40,10 @@ pub(super) struct ControlLoop<S, T> {
     stored: HoldOff,
     /// Where statuses go, for sources that have some.
     statuses: Option<watch::Sender<Statuses>>,
+    /// For sources that may be away at a start.
+    keeper: Option<Keeper>,
+    /// What is said while a snapshot serves.
+    from_snapshot: Option<String>,
     /// Problems that have been told.
     told: BTreeSet<String>,
     /// Certificates that have been told.
@@ -67,9 +71,16 @@ where
             reconsider: None,
             stored: HoldOff::default(),
             statuses,
+            keeper: None,
+            from_snapshot: None,
             told: BTreeSet::new(),
             certificates: BTreeSet::new(),
         }
+    }
+
+    /// Keeps the inputs by this, and serves what it has kept when the source does not come in time.
+    pub(super) fn with_keeper(self, keeper: Option<Keeper>) -> Self {
+        Self { keeper, ..self }
     }
 
     /// Runs until `shutdown` is true.
@@ -78,8 +89,13 @@ where
         // A folder has been read by now.
         self.hold_off.changed(Instant::now());
         loop {
+            let keeper = self.keeper.as_ref();
+            let (grace, keep) =
+                keeper.map_or((None, None), |keeper| (keeper.grace, keeper.pause.due()));
             tokio::select! {
                 () = stopped(&mut shutdown) => return,
+                () = until(grace) => self.serve_kept(),
+                () = until(keep) => self.keep().await,
                 () = until(self.hold_off.due()) => {
                     self.hold_off.built();
                     self.build();
@@ -102,15 +118,49 @@ where
         for (kind, synced) in self.source.synced() {
             self.metrics.source_synced.with_label_values(&[kind]).set(i64::from(synced));
         }
-        self.metrics.source_faults.set(self.source.faults());
+        let faults = self.source.faults().into_iter().chain(self.from_snapshot.clone());
+        self.metrics.source_faults.set(faults.collect());
     }
 
     /// From what the source has now to a published table.
     fn build(&mut self) {
         self.reconsider = None;
-        let Some(mut snapshot) = self.source.snapshot() else {
+        let Some(snapshot) = self.source.snapshot() else {
             return;
         };
+        if let Some(keeper) = &mut self.keeper {
+            keeper.source_has_come(Instant::now());
+        }
+        if self.from_snapshot.take().is_some() {
+            tracing::info!("the source has been read: no snapshot serves any more");
+            self.metrics.snapshot_serving.set(0);
+            self.show_synced();
+        }
+        let statuses = self.serve(snapshot);
+        self.hand_over(Some(statuses));
+    }
+
+    /// The source has not come in time: what was kept of it serves. Nothing of that is told in statuses.
+    fn serve_kept(&mut self) {
+        let Some(keeper) = &mut self.keeper else { return };
+        let Some((inputs, kept)) = keeper.load() else { return };
+        let sentence = format!("a snapshot of {kept:.0} serves until the source has been read");
+        tracing::warn!("{sentence}");
+        self.metrics.snapshot_serving.set(1);
+        self.from_snapshot = Some(sentence);
+        self.show_synced();
+        self.serve(Snapshot { inputs, problems: Vec::new() });
+    }
+
+    async fn keep(&mut self) {
+        let inputs = self.source.snapshot().map(|snapshot| snapshot.inputs);
+        if let (Some(keeper), Some(inputs)) = (&mut self.keeper, inputs) {
+            keeper.keep(inputs, Instant::now()).await;
+        }
+    }
+
+    /// Publishes what the inputs say; what routes are to say.
+    fn serve(&mut self, mut snapshot: Snapshot) -> BTreeMap<ObjectRef, RouteStatus> {
         let now = Timestamp::now().as_second();
         snapshot.inputs.now = Some(now);
         let timer = self.metrics.table_build_duration_seconds.start_timer();
@@ -128,7 +178,7 @@ where
         }
         let problems = snapshot.problems.iter().map(ToString::to_string);
         self.tell(problems.chain(faults.iter().map(ToString::to_string)).collect());
-        self.hand_over(Some(statuses));
+        statuses
     }
 
     /// Says what is newly wrong, and what no longer is. How many there were of each.

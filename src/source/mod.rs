@@ -7,6 +7,7 @@
 mod backoff;
 pub mod files;
 pub mod kubernetes;
+pub mod snapshot;
 mod strip;
 
 use std::{collections::BTreeMap, error::Error, fmt, fmt::Write as _, future::Future, sync::Arc};

@@ -19,6 +19,8 @@ pub struct ControlMetrics {
     pub source_synced: IntGaugeVec,
     /// Why not, in words.
     pub source_faults: SourceFaults,
+    /// Whether a snapshot serves.
+    pub snapshot_serving: IntGauge,
     /// Whether this process writes statuses.
     pub leader: IntGauge,
     /// By namespace and name of the Secret, seconds since 1970.
@@ -60,6 +62,13 @@ impl ControlMetrics {
                 )?,
             )?,
             source_faults: SourceFaults::default(),
+            snapshot_serving: known(
+                registry,
+                IntGauge::new(
+                    names::SNAPSHOT_SERVING,
+                    "1 while a snapshot serves, because the source has not been read since the start.",
+                )?,
+            )?,
             leader: known(
                 registry,
                 IntGauge::new(

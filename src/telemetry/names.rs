@@ -44,6 +44,8 @@ pub const TABLE_GENERATION: &str = "tidegate_table_generation";
 pub const TABLE_BUILD_DURATION_SECONDS: &str = "tidegate_table_build_duration_seconds";
 /// 1 while what is known of a kind of object is up to date. Labels: kind.
 pub const SOURCE_SYNCED: &str = "tidegate_source_synced";
+/// 1 while a snapshot serves, because the source has not been read since the start.
+pub const SNAPSHOT_SERVING: &str = "tidegate_snapshot_serving";
 /// 1 while this process holds the Lease and writes statuses.
 pub const LEADER: &str = "tidegate_leader";
 /// Statuses written. Labels: result.

@@ -243,8 +243,11 @@ class Pods(unittest.TestCase):
                 self.assertIs(context["allowPrivilegeEscalation"], False)
                 self.assertEqual(context["capabilities"], {"drop": ["ALL"]})
                 self.assertEqual(context["seccompProfile"], {"type": "RuntimeDefault"})
-                for key in ("hostNetwork", "hostPID", "hostIPC", "volumes", "initContainers"):
+                for key in ("hostNetwork", "hostPID", "hostIPC", "initContainers"):
                     self.assertNotIn(key, spec)
+                for volume in spec.get("volumes", []):
+                    self.assertEqual(set(volume) - {"name"}, {"emptyDir"})
+                self.assertEqual("volumes" in spec, values == "full")
 
     def test_service_variables_cannot_become_flags(self):
         self.assertIs(pod_of(rendered())["spec"]["enableServiceLinks"], False)
@@ -294,7 +297,7 @@ class Pods(unittest.TestCase):
         # In a pod these are known: the cluster's API, the ServiceAccount, the pod's name.
         flags = serve_flags() - {"--source", "--kubeconfig", "--identity"}
         values = yaml.safe_load((CHART / "values.yaml").read_text())
-        groups = {f"{name}-{sub}" for name in ("drain",) for sub in values[name]}
+        groups = {f"{name}-{sub}" for name in ("drain", "snapshot") for sub in values[name]}
         names = {re.sub("-(.)", lambda m: m[1].upper(), flag[2:]) for flag in flags if flag[2:] not in groups}
         # A flag that is repeated has a list, in the plural.
         plural = {"watchNamespace": "watchNamespaces", "publishAddress": "publishAddresses"}

@@ -29,6 +29,34 @@ fn an_address_that_is_none_is_explained() {
 }
 
 #[test]
+fn a_name_that_is_none_is_explained() {
+    for (flag, values, told) in [
+        ("--publish-service", &["tidegate", "a/b/c", "A/b", "a.b/c", "/c"][..], "NAMESPACE/NAME"),
+        (
+            "--publish-address",
+            &["gate.example.com:443", "https://gate", "203.0.113", "203.0.113.777", ""],
+            "expected an IP address or a hostname",
+        ),
+        (
+            "--watch-namespace",
+            &["chat.example.com", "Chat", "", "chat,,games"],
+            "expected the name of a namespace",
+        ),
+    ] {
+        for value in values {
+            let (code, _, err) = run(tidegate().args(["serve", flag, value]));
+            assert_eq!(code, Some(2), "{flag} {value:?} is taken");
+            assert!(err.contains(told), "{flag} {value:?}: {err}");
+        }
+    }
+    let both = ["serve", "--publish-service", "a/b", "--publish-address", "203.0.113.7"];
+    let (code, _, err) = run(tidegate().args(both));
+    assert!(code == Some(2) && err.contains("cannot be used with"), "{err}");
+    let (code, _, err) = run(tidegate().args(["serve", "--snapshot-secrets"]));
+    assert!(code == Some(2) && err.contains("--snapshot <DIR>"), "{err}");
+}
+
+#[test]
 fn a_duration_that_is_none_is_explained() {
     for flag in ["--drain-delay", "--drain-spread", "--drain-timeout"] {
         let (code, _, err) = run(tidegate().args(["serve", flag, "5"]));

@@ -9,4 +9,5 @@ mod objects;
 #[allow(dead_code, reason = "the tests of the command line need more of it")]
 mod program;
 mod scope;
+mod snapshot;
 mod statuses;

@@ -5,7 +5,7 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::{
-    source::{ObservedRoute, Snapshot, SourceProblem},
+    source::{ObservedRoute, SourceProblem},
     table::VirtualHost,
 };
 
