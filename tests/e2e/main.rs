@@ -17,6 +17,7 @@ mod grants;
 mod idle;
 mod monitoring;
 mod permissions;
+mod rebalance;
 mod replicas;
 mod routes;
 mod samples;
