@@ -32,7 +32,7 @@ fn the_table_tells_what_a_rule_says_of_its_connections() {
     keepalive: {clientPing: 20s, pongTimeout: 7s}
     frames: PassThrough
     limits: {maxMessageBytes: 65536}
-    drain: {closeCode: 1013}
+    drain: {closeCode: 1013, onRouteRemoved: Close, spread: 1m30s}
     backendRefs";
     let text = route("echo", "/", 1).replace("backendRefs", policy);
     fs::write(inside(&folder, "route.yaml"), text).unwrap();
@@ -54,7 +54,13 @@ fn the_table_tells_what_a_rule_says_of_its_connections() {
     );
     assert_eq!(entry["frames"], "PassThrough");
     assert_eq!(entry["limits"], json!({"maxMessageBytes": 65536, "messagesPerSecond": null}));
-    assert_eq!(entry["drain"], json!({"closeCode": 1013}));
+    assert_eq!(
+        entry["drain"],
+        json!({
+            "closeCode": 1013,
+            "onRouteRemoved": "Close", "onEndpointTerminating": "Keep", "spread": 90.0,
+        })
+    );
 }
 
 #[test]
