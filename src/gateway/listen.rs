@@ -10,7 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use rustix::net::SocketFlags;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{io::Interest, sync::watch, task::JoinSet};
 
 use super::{
@@ -108,12 +109,13 @@ impl Listening {
 
     /// The next connection, its socket non-blocking and registered nowhere.
     async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let accept = || SockRef::from(&self.0).accept();
+        let accept = || {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            rustix::net::acceptfrom_with(&self.0, flags).map_err(io::Error::from)
+        };
         let (socket, peer) = self.0.async_io(Interest::READABLE, accept).await?;
-        let stream = TcpStream::from(socket);
-        stream.set_nonblocking(true)?;
-        let peer = peer.as_socket().expect("the socket is bound to an IP address");
-        Ok((stream, peer))
+        let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+        Ok((socket.into(), peer.expect("the socket is bound to an IP address")))
     }
 }
 

@@ -24,8 +24,8 @@ const KEEPALIVE_PROBES: u32 = 3;
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 /// So many bytes may wait in the kernel to be sent for the first time: see tcp(7), `TCP_NOTSENT_LOWAT`. What is under way
 /// to a distant peer is not among them, so this bounds what a slow reader holds, and not what a distant one gets. A
-/// worker is asked for more at the half of it: at 1 Gbit/s it then has 2 ms to come.
-const UNSENT: u32 = 512 * 1024;
+/// worker is asked for more at the half of it: at 1 Gbit/s it then has half a millisecond to come.
+const UNSENT: u32 = 128 * 1024;
 /// The receive buffer towards an endpoint, in bytes; the kernel takes as much again for its bookkeeping. No more
 /// than the least `net.core.rmem_max` that one meets, so that it is the same everywhere. Endpoints are near.
 const FROM_ENDPOINT: usize = 208 * 1024;

@@ -33,7 +33,7 @@ const WIRE_RECORD: usize = 5 + RECORD + 2048;
 const OVERHEAD: usize = 5 + 1 + 16;
 
 /// Records that one write makes at most: what a slow receiver can pin.
-const RECORDS_PER_WRITE: usize = 2;
+const RECORDS_PER_WRITE: usize = 4;
 
 /// Records that wait for the first write are sent together with it up to this size.
 const CORK: usize = 4 * 1024;
@@ -57,7 +57,7 @@ thread_local! {
 
 /// TLS over a TCP socket, its handshake done.
 ///
-/// A write encrypts at most two records and takes their plaintext whole; what the socket does not take of them is
+/// A write encrypts at most four records and takes their plaintext whole; what the socket does not take of them is
 /// written by the next write, flush or shutdown, before anything else. The end of the peer without its close_notify reads as
 /// [`io::ErrorKind::UnexpectedEof`]; a failure of TLS is an error with the [`rustls::Error`] inside, and its alert is sent
 /// as far as the socket takes it at once.
