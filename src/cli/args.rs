@@ -84,6 +84,10 @@ pub struct ServeArgs {
     #[arg(long, env = "TIDEGATE_CLASS", default_value = DEFAULT_CLASS, value_name = "NAME")]
     pub class: String,
 
+    /// The zone that this process runs in: endpoints whose hints (EndpointSlice) are for it are preferred
+    #[arg(long, env = "TIDEGATE_ZONE", value_name = "NAME")]
+    pub zone: Option<String>,
+
     /// Worker threads [default: one for each CPU]
     #[arg(long, env = "TIDEGATE_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,

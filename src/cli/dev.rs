@@ -76,6 +76,7 @@ pub(super) fn run(args: &DevArgs) -> Result<()> {
         control: ControlSettings {
             source: SourceSettings::Files(folder),
             class: DEFAULT_CLASS.to_owned(),
+            zone: None,
         },
         data: vec![(ListenerKind::Https, tls.listener), (ListenerKind::Http, http.listener)],
         admin: vec![admin.listener],

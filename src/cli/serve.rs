@@ -80,6 +80,8 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
                 folder => SourceSettings::Files(PathBuf::from(folder)),
             },
             class: args.class,
+            // The chart takes it from a label that the pod may not have.
+            zone: args.zone.filter(|zone| !zone.is_empty()),
         },
         data,
         admin,

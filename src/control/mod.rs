@@ -43,6 +43,8 @@ pub struct ControlSettings {
     pub source: SourceSettings,
     /// The class of routes that is served.
     pub class: String,
+    /// The zone that this process runs in, as the hints of EndpointSlices call it.
+    pub zone: Option<String>,
 }
 
 /// Where objects come from.
@@ -158,8 +160,8 @@ async fn run(
     shutdown: watch::Receiver<bool>,
     started: Started,
 ) -> bool {
-    let ControlSettings { source, class } = settings;
-    let mut translator = Translator::default();
+    let ControlSettings { source, class, zone } = settings;
+    let mut translator = Translator::in_zone(zone);
     let translate = move |inputs: &Inputs| translator.translate(inputs, &class);
     let result = match source {
         SourceSettings::Files(folder) => match FilesSource::open(&folder) {

@@ -1,19 +1,26 @@
-//! Which endpoint takes a new connection: weight decides between backends, live connections between endpoints.
+//! Which endpoint takes a new connection. Pure: time and randomness are passed in, and nothing here opens a socket.
+//!
+//! Weight decides between backends, the rule's policy between the endpoints of one. What is remembered for that is kept by
+//! address, not by table, so that it stays right across changes: how many connections an endpoint has, since when it has
+//! been ready, and whether it could be reached.
+
+mod draw;
+mod ejection;
+pub mod key;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use crate::table::{Backend, Endpoint};
+use self::{draw::Draw, ejection::Ejections};
+use crate::table::{Backend, LoadBalancing, Policy};
 
-/// How long an endpoint that could not be reached is passed over.
-const EJECTION: Duration = Duration::from_secs(10);
+pub use self::ejection::Fault;
 
-/// How many connections each endpoint has now, and which ones could not be reached lately. Outlives every table, so that both
-/// stay right across changes.
+/// What is known of all endpoints. Outlives every table; shared by all workers.
 #[derive(Clone, Debug, Default)]
 pub struct EndpointLoad {
     state: Arc<Mutex<State>>,
@@ -21,10 +28,48 @@ pub struct EndpointLoad {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Connections by endpoint; none of them is zero.
-    live: HashMap<SocketAddr, usize>,
-    /// Endpoints that could not be reached, and until when they are passed over. The first connection after that tries.
-    ejected: HashMap<SocketAddr, Instant>,
+    /// Endpoints that have connections, or are ready in the last table that was surveyed.
+    known: HashMap<SocketAddr, Known>,
+    ejections: Ejections,
+    /// Where RoundRobin is, by [`key::of_backend`]: the endpoint that had the last turn.
+    turns: HashMap<u64, SocketAddr>,
+    /// The number of the last survey that was finished; 0 before the first.
+    survey: u64,
+}
+
+/// What is known of one endpoint.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// Its connections.
+    live: usize,
+    ready: Readiness,
+    /// The last survey that found it ready.
+    survey: u64,
+}
+
+/// Since when an endpoint has been ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Readiness {
+    /// It was not, in the last table that was surveyed.
+    #[default]
+    Not,
+    /// Since before the first survey: there is nothing that it would be new beside.
+    FromTheBeginning,
+    /// Since then.
+    Since(Instant),
+}
+
+/// What a connection needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a, 'w> {
+    /// Where it may go.
+    pub backends: &'a [Backend],
+    /// How the endpoint is chosen.
+    pub how: &'w LoadBalancing,
+    /// The key for [`Policy::ConsistentHash`], if the request has one; see [`key::of_request`].
+    pub key: Option<u64>,
+    /// Endpoints that were tried already.
+    pub tried: &'w [SocketAddr],
 }
 
 /// One connection's place at an endpoint; given back when dropped.
@@ -35,32 +80,58 @@ pub struct Seat {
 }
 
 impl EndpointLoad {
-    /// Chooses an endpoint and takes a seat at it, in one step. Those in `tried` are left out, and those that could not be
-    /// reached lately, unless there are no others. `None` where no backend has an endpoint left.
+    /// Chooses an endpoint and takes a seat at it, in one step. Ready endpoints come first, of our zone before others; then
+    /// those that terminate but still serve; then, where all are ejected, the ejected ones: to try is better than to
+    /// refuse. `None` where no endpoint is left that was not tried.
     pub fn choose<'a>(
         &self,
-        backends: &'a [Backend],
-        tried: &[SocketAddr],
+        wanted: &Wanted<'a, '_>,
         random: u64,
         now: Instant,
     ) -> Option<(&'a Backend, Seat)> {
         let mut state = self.state();
-        let untried = |endpoint: &Endpoint| !tried.contains(&endpoint.address);
-        let State { live, ejected } = &*state;
-        let in_service = |endpoint: &Endpoint| {
-            untried(endpoint) && ejected.get(&endpoint.address).is_none_or(|until| *until <= now)
-        };
-        let count = |endpoint: &Endpoint| live.get(&endpoint.address).copied().unwrap_or(0);
-        let (backend, endpoint) = pick(backends, in_service, count, random)
-            .or_else(|| pick(backends, untried, count, random))?;
+        let (backend, endpoint) = Draw::new(&state, wanted, random, now).run()?;
         let address = endpoint.address;
-        *state.live.entry(address).or_default() += 1;
-        if let Some(until) = state.ejected.get_mut(&address) {
-            // The others wait for what becomes of this one.
-            *until = now + EJECTION;
+        state.known.entry(address).or_default().live += 1;
+        state.ejections.chosen(address, backend.tls.as_deref(), now);
+        if wanted.how.policy == Policy::RoundRobin {
+            state.turns.insert(key::of_backend(backend), address);
         }
         drop(state);
         Some((backend, Seat { load: self.clone(), address }))
+    }
+
+    /// Notes that the table with the number `survey` has these as ready endpoints. A table's come in any number of parts, so
+    /// that nobody waits long for the lock, and [`Self::finish_survey`] after the last.
+    pub fn note_ready(&self, ready: &[SocketAddr], survey: u64, now: Instant) {
+        let mut state = self.state();
+        let state = &mut *state;
+        for address in ready {
+            let known = state.known.entry(*address).or_default();
+            known.survey = survey;
+            if known.ready == Readiness::Not {
+                known.ready = match state.survey {
+                    0 => Readiness::FromTheBeginning,
+                    _ => Readiness::Since(now),
+                };
+                // It is another pod, or Kubernetes says that this one is well again.
+                state.ejections.forget(*address);
+            }
+        }
+    }
+
+    /// Forgets what the survey did not find. `rotating` are the backends that RoundRobin is used for, by
+    /// [`key::of_backend`].
+    pub fn finish_survey(&self, survey: u64, rotating: &HashSet<u64>) {
+        let mut state = self.state();
+        state.survey = survey;
+        state.known.retain(|_, known| {
+            if known.survey != survey {
+                known.ready = Readiness::Not;
+            }
+            known.live > 0 || known.ready != Readiness::Not
+        });
+        state.turns.retain(|backend, _| rotating.contains(backend));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -74,81 +145,27 @@ impl Seat {
         self.address
     }
 
-    /// Notes that the endpoint was reached.
-    pub fn reached(&self) {
-        self.load.state().ejected.remove(&self.address);
+    /// Notes that the endpoint was reached, as this backend wants it.
+    pub fn reached(&self, backend: &Backend, now: Instant) {
+        self.load.state().ejections.reached(self.address, backend.tls.as_deref(), now);
     }
 
-    /// Notes that the endpoint could not be reached: it is passed over for a while.
-    pub fn missed(&self, now: Instant) {
-        let ejected = &mut self.load.state().ejected;
-        // Pods come and go: addresses that nobody has asked for since are forgotten.
-        ejected.retain(|_, until| *until + EJECTION > now);
-        ejected.insert(self.address, now + EJECTION);
+    /// Notes that the endpoint could not be reached: where that happens again and again it is passed over for a while.
+    pub fn missed(&self, backend: &Backend, fault: Fault, now: Instant) {
+        self.load.state().ejections.missed(self.address, backend.tls.as_deref(), fault, now);
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let live = &mut self.load.state().live;
-        if let Some(count) = live.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                live.remove(&self.address);
+        let known = &mut self.load.state().known;
+        if let Some(endpoint) = known.get_mut(&self.address) {
+            endpoint.live -= 1;
+            if endpoint.live == 0 && endpoint.ready == Readiness::Not {
+                known.remove(&self.address);
             }
         }
     }
-}
-
-/// Among the endpoints that are `eligible`: weight decides between backends, `live` connections within one.
-fn pick(
-    backends: &[Backend],
-    eligible: impl Fn(&Endpoint) -> bool,
-    live: impl Fn(&Endpoint) -> usize,
-    random: u64,
-) -> Option<(&Backend, &Endpoint)> {
-    let backend = pick_backend(backends, &eligible, random)?;
-    let endpoint = least_connections(backend.endpoints.in_service(), eligible, live, random >> 32)?;
-    Some((backend, endpoint))
-}
-
-/// Shares connections out by weight, among the backends that have an eligible endpoint.
-fn pick_backend(
-    backends: &[Backend],
-    eligible: impl Fn(&Endpoint) -> bool,
-    random: u64,
-) -> Option<&Backend> {
-    let weight = |backend: &Backend| {
-        if backend.endpoints.in_service().iter().any(&eligible) {
-            u64::from(backend.weight)
-        } else {
-            0
-        }
-    };
-    let total: u64 = backends.iter().map(weight).sum();
-    let mut ticket = random.checked_rem(total)?;
-    backends.iter().find(|backend| match ticket.checked_sub(weight(backend)) {
-        Some(rest) => {
-            ticket = rest;
-            false
-        }
-        None => true,
-    })
-}
-
-/// The eligible endpoint with the fewest live connections; `random` decides among equals.
-fn least_connections(
-    endpoints: &[Endpoint],
-    eligible: impl Fn(&Endpoint) -> bool,
-    live: impl Fn(&Endpoint) -> usize,
-    random: u64,
-) -> Option<&Endpoint> {
-    let fewest = endpoints.iter().filter(|endpoint| eligible(endpoint)).map(&live).min()?;
-    let equals =
-        || endpoints.iter().filter(|endpoint| eligible(endpoint) && live(endpoint) == fewest);
-    // `fewest` comes from one of them, so there is at least one.
-    let count = equals().count() as u64;
-    equals().nth(usize::try_from(random % count).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use super::{
     balance::Seat,
     headers::{self, HopByHop, Sender},
-    http::{AnswerBody, BackendOpen, ClientConnection, Facts, outgoing},
+    http::{AnswerBody, BackendOpen, ClientConnection, Facts, hash_key, outgoing},
     refuse::{Refusal, RefusalReason},
     sessions::RequestEntry,
     upstream,
@@ -52,7 +52,8 @@ impl ClientConnection {
             ));
         }
         let metrics = self.metrics(rule);
-        let (seat, transport, open) = self.reach(rule, &metrics).await?;
+        let key = hash_key(rule, facts, &parts);
+        let (seat, transport, open) = self.reach(rule, key, &metrics).await?;
         headers::tell_sender(&mut parts.headers, sender);
         let answer = upstream::send(transport, outgoing(facts, parts, body)?);
         // Long polling answers late on purpose: it may take as long as a silent WebSocket.

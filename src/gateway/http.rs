@@ -20,7 +20,7 @@ use tokio::task::spawn_local;
 use super::{
     ListenerKind,
     admit::{Arrival, Found, check_plaintext, find_rule},
-    balance::Seat,
+    balance::{Seat, Wanted, key},
     files::FileToken,
     frames::Extensions,
     granted::{Granted, Held},
@@ -33,7 +33,7 @@ use super::{
     worker::{LiveToken, Worker},
 };
 use crate::{
-    table::{RequestFacts, Rule},
+    table::{Policy, RequestFacts, Rule},
     telemetry::{OpenGauge, RouteMetrics},
 };
 
@@ -186,7 +186,8 @@ impl ClientConnection {
             ));
         }
         let metrics = self.metrics(&rule);
-        let (seat, transport, backend_open) = self.reach(&rule, &metrics).await?;
+        let key = hash_key(&rule, facts, &parts);
+        let (seat, transport, backend_open) = self.reach(&rule, key, &metrics).await?;
         headers::tell_sender(&mut parts.headers, sender);
         headers::set_upgrade(&mut parts.headers);
         parts.headers.remove(header::CONTENT_LENGTH);
@@ -225,6 +226,7 @@ impl ClientConnection {
     pub(super) async fn reach(
         &self,
         rule: &Rule,
+        key: Option<u64>,
         metrics: &RouteMetrics,
     ) -> Result<(Seat, Transport, BackendOpen), Refusal> {
         let file = self.worker.files.backend().ok_or_else(Refusal::out_of_files)?;
@@ -241,28 +243,31 @@ impl ClientConnection {
         let mut tried = Vec::new();
         for left in (1..=attempts).rev() {
             let started = Instant::now();
-            let load = &self.worker.load;
-            let Some((backend, seat)) =
-                load.choose(&rule.backends, &tried, fastrand::u64(..), started)
-            else {
-                break;
-            };
+            let (backends, how) = (&rule.backends, &rule.load_balancing);
+            let wanted = Wanted { backends, how, key, tried: &tried };
+            let chosen = self.worker.load.choose(&wanted, fastrand::u64(..), started);
+            let Some((backend, seat)) = chosen else { break };
             let limit = deadline.saturating_duration_since(started) / left as u32;
             let connected =
                 upstream::connect(seat.address(), backend.tls.as_deref(), limit, metrics).await;
             metrics.backend_connect_duration.observe(started.elapsed().as_secs_f64());
-            match connected {
+            let fault = match connected {
                 Ok(transport) => {
-                    seat.reached();
+                    seat.reached(backend, Instant::now());
                     let gauge = OpenGauge::new(&metrics.backend_connections_open);
                     return Ok((seat, transport, BackendOpen { _gauge: gauge, _file: file }));
                 }
                 // Not the endpoint's fault, and no other endpoint would be better off.
-                Err(failed) if failed.reason == RefusalReason::LimitFiles => return Err(failed),
-                Err(failed) => refusal = failed,
-            }
+                Err(failed) if failed.refusal.reason == RefusalReason::LimitFiles => {
+                    return Err(failed.refusal);
+                }
+                Err(failed) => {
+                    refusal = failed.refusal;
+                    failed.fault
+                }
+            };
             metrics.backend_connect_failures.inc();
-            seat.missed(Instant::now());
+            seat.missed(backend, fault, Instant::now());
             let endpoint = format!("{} of {}:{}", seat.address(), backend.service, backend.port);
             refusal.source = Some(match refusal.source {
                 Some(source) => format!("{endpoint}: {source}"),
@@ -347,6 +352,12 @@ impl ClientConnection {
             refusal.detail,
         );
     }
+}
+
+/// The request's key, where the rule asks for one.
+pub(super) fn hash_key(rule: &Rule, facts: &Facts, parts: &request::Parts) -> Option<u64> {
+    let Policy::ConsistentHash(hash_on) = &rule.load_balancing.policy else { return None };
+    key::of_request(hash_on, facts.client, parts.uri.query(), &parts.headers)
 }
 
 /// The request for the backend: origin form, our id, the client's own `Host`.

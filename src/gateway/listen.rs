@@ -61,12 +61,14 @@ fn bind_as(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Starts the accepting thread. It ends, and closes the listeners, when `end` turns true.
+/// Starts the accepting thread, which does what is to be done `beside` as well. It ends, and closes the listeners, when
+/// `end` turns true.
 pub(super) fn spawn(
     listeners: Vec<(ListenerKind, TcpListener)>,
     workers: Vec<WorkerHandle>,
     files: Arc<FileBudget>,
     metrics: Arc<GatewayMetrics>,
+    beside: impl Future<Output = ()> + Send + 'static,
     mut end: watch::Receiver<bool>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -81,6 +83,7 @@ pub(super) fn spawn(
         runtime.block_on(async {
             let workers: Arc<[WorkerHandle]> = workers.into();
             let mut loops = JoinSet::new();
+            loops.spawn(beside);
             for (kind, listener) in listeners {
                 let acceptor = Acceptor {
                     kind,

@@ -23,6 +23,7 @@ mod scrape;
 mod sessions;
 pub mod sieve;
 mod socket;
+mod survey;
 mod tls;
 mod transport;
 mod upstream;
@@ -143,9 +144,10 @@ impl Gateway {
         let (end, ended) = watch::channel(false);
         let open = OpenConnections::default();
         let count = settings.workers.max(1);
+        let load = EndpointLoad::default();
         let parts = WorkerParts {
-            table,
-            load: EndpointLoad::default(),
+            table: Arc::clone(&table),
+            load: load.clone(),
             ledger: Ledger::new(count),
             files: Arc::clone(&files),
             metrics: Arc::clone(&metrics),
@@ -163,7 +165,8 @@ impl Gateway {
             handles.push(handle);
             workers.push(thread);
         }
-        let acceptor = listen::spawn(listeners, handles, files, metrics, ended)?;
+        let survey = survey::follow(table, load);
+        let acceptor = listen::spawn(listeners, handles, files, metrics, survey, ended)?;
         Ok(Self { shutdown: sender, workers, end, acceptor, open })
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use prometheus::Registry;
 
 use crate::{
-    table::TableCell,
+    table::{Rule, TableCell},
     telemetry::{self, GatewayMetrics},
 };
 
@@ -14,12 +14,9 @@ use crate::{
 pub fn scrape(registry: &Registry, table: &TableCell, metrics: &GatewayMetrics) -> String {
     let mut gone = metrics.idle_routes();
     if let Some(published) = table.load().filter(|_| !gone.is_empty()) {
-        let hosts = published.table.hosts();
-        let entries = hosts.iter().flat_map(|host| host.entries());
-        let served: BTreeSet<_> = entries
-            .map(|entry| (entry.rule.route.namespace.as_str(), entry.rule.route.name.as_str()))
-            .collect();
-        gone.retain(|(namespace, route)| !served.contains(&(namespace.as_str(), route.as_str())));
+        let name = |rule: &'_ Rule| (rule.route.namespace.clone(), rule.route.name.clone());
+        let served: BTreeSet<_> = published.table.rules().map(|rule| name(rule)).collect();
+        gone.retain(|route| !served.contains(route));
     }
     let text = telemetry::render(registry);
     metrics.forget(&gone);

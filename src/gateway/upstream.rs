@@ -11,9 +11,13 @@ use hyper::{
     client::conn::http1,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{task::spawn_local, time::timeout};
+use tokio::{
+    task::spawn_local,
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::{
+    balance::Fault,
     files::out_of_files,
     handshake::check_response,
     headers::HopByHop,
@@ -48,41 +52,57 @@ pub enum Answer {
     Refused(Response<Bytes>),
 }
 
+/// An endpoint that could not be reached.
+#[derive(Debug)]
+pub struct Unreached {
+    /// What its client is told if no other endpoint can be either.
+    pub refusal: Refusal,
+    /// How far it came.
+    pub fault: Fault,
+}
+
 /// Opens a connection to an endpoint, with TLS where the backend wants it, within `limit`.
 pub async fn connect(
     address: SocketAddr,
     backend_tls: Option<&BackendTls>,
     limit: Duration,
     metrics: &RouteMetrics,
-) -> Result<Transport, Refusal> {
-    let attempt = async {
-        let stream = socket::connect(address).await?;
-        let Some(backend_tls) = backend_tls else { return Ok(Transport::Plain(stream)) };
-        let stream = tls::connect(stream, backend_tls).await?;
-        io::Result::Ok(Transport::Client(Box::new(stream)))
-    };
-    match timeout(limit, attempt).await {
-        Ok(Ok(transport)) => Ok(transport),
-        Ok(Err(error)) if out_of_files(&error) => Err(Refusal::out_of_files().because(error)),
-        Ok(Err(error)) if out_of_ports(&error) => {
-            metrics.backend_ports_exhausted.inc();
-            let detail = "The gateway has run out of local ports towards the backend's endpoint.";
-            Err(Refusal::new(RefusalReason::BackendConnect, detail).because(error))
-        }
-        Ok(Err(error)) => {
-            let tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-            let detail = if tls {
-                "TLS with the backend's endpoint failed: its certificate may not be the one that the route expects."
-            } else {
-                "The backend's endpoint could not be reached."
-            };
-            Err(Refusal::new(RefusalReason::BackendConnect, detail).because(error))
-        }
-        Err(_) => Err(Refusal::new(
-            RefusalReason::BackendTimeout,
-            "The backend's endpoint could not be reached within the route's timeouts.connect.",
-        )),
+) -> Result<Transport, Unreached> {
+    let deadline = Instant::now() + limit;
+    let failed = |fault| move |refusal| Unreached { refusal, fault };
+    let stream = timeout_at(deadline, socket::connect(address)).await;
+    let stream = stream
+        .map_err(|_| late())
+        .and_then(|result| result.map_err(|error| unreachable(&error, metrics)));
+    let stream = stream.map_err(failed(Fault::Tcp))?;
+    let Some(backend_tls) = backend_tls else { return Ok(Transport::Plain(stream)) };
+    let stream = timeout_at(deadline, tls::connect(stream, backend_tls)).await;
+    let stream = stream
+        .map_err(|_| late())
+        .and_then(|result| result.map_err(|error| unreachable(&error, metrics)));
+    Ok(Transport::Client(Box::new(stream.map_err(failed(Fault::Tls))?)))
+}
+
+fn late() -> Refusal {
+    Refusal::new(
+        RefusalReason::BackendTimeout,
+        "The backend's endpoint could not be reached within the route's timeouts.connect.",
+    )
+}
+
+fn unreachable(error: &io::Error, metrics: &RouteMetrics) -> Refusal {
+    if out_of_files(error) {
+        return Refusal::out_of_files().because(error);
     }
+    let detail = if out_of_ports(error) {
+        metrics.backend_ports_exhausted.inc();
+        "The gateway has run out of local ports towards the backend's endpoint."
+    } else if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+        "TLS with the backend's endpoint failed: its certificate may not be the one that the route expects."
+    } else {
+        "The backend's endpoint could not be reached."
+    };
+    Refusal::new(RefusalReason::BackendConnect, detail).because(error)
 }
 
 /// Whether every local port is in use towards one address and port: EADDRNOTAVAIL, see connect(2).

@@ -120,9 +120,19 @@ impl Endpoints {
         &self.0[..self.0.partition_point(|endpoint| endpoint.rank() < Rank::Out)]
     }
 
+    /// Those that are ready, of all zones.
+    pub fn ready(&self) -> &[Endpoint] {
+        &self.0[..self.0.partition_point(|endpoint| endpoint.rank() <= Rank::Remote)]
+    }
+
+    /// A number that clones share while any of them lives, and others do not.
+    pub fn id(&self) -> usize {
+        self.0.as_ptr().addr()
+    }
+
     /// Whether any is ready.
     pub fn any_ready(&self) -> bool {
-        self.0.first().is_some_and(|first| first.rank() <= Rank::Remote)
+        !self.ready().is_empty()
     }
 
     /// Whether any terminates, but still serves.

@@ -71,6 +71,18 @@ impl RoutingTable {
         hosts
     }
 
+    /// The rules, in no particular order; one with several matches, or under several hostnames, as often.
+    pub fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        let hosts = self.exact.values().chain(self.wildcard.values());
+        hosts.flat_map(|host| host.entries()).map(|entry| &entry.rule)
+    }
+
+    /// The rules of all hosts, once for each match that leads to them, in no particular order.
+    pub fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        let hosts = self.exact.values().chain(self.wildcard.values());
+        hosts.flat_map(|host| host.entries()).map(|entry| &entry.rule)
+    }
+
     /// Whether no hostname is served.
     pub fn is_empty(&self) -> bool {
         self.exact.is_empty() && self.wildcard.is_empty()

@@ -177,6 +177,8 @@ pub struct BackendTls {
     pub verification: Verification,
     /// What handshakes are done with.
     pub config: Arc<ClientConfig>,
+    /// The same where name and trust are, and else another: a name for them that is quick to compare.
+    pub fingerprint: u64,
 }
 
 /// Whose certificates a backend may show.
@@ -223,9 +225,17 @@ impl BackendTls {
         mut config: ClientConfig,
     ) -> Result<Self, String> {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let mut hash = Sha256::new().chain_update(server_name).chain_update([0]);
+        if let Verification::Authorities(authorities) = &verification {
+            for authority in authorities {
+                hash.update(Sha256::digest(authority));
+            }
+        }
+        let digest: [u8; 32] = hash.finalize().into();
+        let fingerprint = u64::from_be_bytes(std::array::from_fn(|index| digest[index]));
         let server_name = ServerName::try_from(server_name.to_owned())
             .map_err(|_| format!("{server_name:?} is neither a DNS name nor an IP address"))?;
-        Ok(Self { server_name, verification, config: Arc::new(config) })
+        Ok(Self { server_name, verification, config: Arc::new(config), fingerprint })
     }
 }
 

@@ -32,15 +32,15 @@ fn the_table_tells_what_a_rule_says_of_its_connections() {
     keepalive: {clientPing: 20s, pongTimeout: 7s}
     frames: PassThrough
     limits: {maxMessageBytes: 65536}
+    loadBalancing: {policy: RoundRobin, slowStart: 0s, rebalance: {maxPercentPerMinute: 7}}
+    retry: {connectAttempts: 4}
     drain: {closeCode: 1013, onRouteRemoved: Close, spread: 1m30s}
     backendRefs";
     let text = route("echo", "/", 1).replace("backendRefs", policy);
     fs::write(inside(&folder, "route.yaml"), text).unwrap();
     let program = Program::start(&mut serve(folder.path()));
     let answer = get_until(program.address("admin"), "/debug/table", "\"generation\": 1");
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    let table: Value = serde_json::from_str(body).unwrap();
-    let entry = &table["hosts"][0]["matches"][0];
+    let entry = &first_match(&answer);
     assert_eq!(
         entry["timeouts"],
         json!({
@@ -55,12 +55,51 @@ fn the_table_tells_what_a_rule_says_of_its_connections() {
     assert_eq!(entry["frames"], "PassThrough");
     assert_eq!(entry["limits"], json!({"maxMessageBytes": 65536, "messagesPerSecond": null}));
     assert_eq!(
+        entry["loadBalancing"],
+        json!({"policy": "RoundRobin", "slowStart": null, "rebalancePercentPerMinute": 7})
+    );
+    assert_eq!(entry["connectAttempts"], 4);
+    assert_eq!(
         entry["drain"],
         json!({
             "closeCode": 1013,
             "onRouteRemoved": "Close", "onEndpointTerminating": "Keep", "spread": 90.0,
         })
     );
+}
+
+/// The first match of the first host of an answer to /debug/table.
+fn first_match(answer: &str) -> Value {
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let mut table: Value = serde_json::from_str(body).unwrap();
+    table["hosts"][0]["matches"][0].take()
+}
+
+#[test]
+fn endpoints_of_other_zones_are_told_from_those_of_the_own_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoints = "endpoints:
+- {addresses: [127.0.0.1], hints: {forZones: [{name: a}]}}
+- {addresses: [127.0.0.2], hints: {forZones: [{name: b}]}}";
+    let text = route("echo", "/", 1).replace("endpoints: [{addresses: [127.0.0.1]}]", endpoints);
+    fs::write(inside(&folder, "route.yaml"), text).unwrap();
+    let endpoint =
+        |address: &str, local| json!({"address": address, "state": "Ready", "local": local});
+    for (zone, local) in [("b", [true, false]), ("", [true, true]), ("c", [true, true])] {
+        let program = Program::start(serve(folder.path()).env("TIDEGATE_ZONE", zone));
+        let answer = get_until(program.address("admin"), "/debug/table", "\"generation\": 1");
+        let mut addresses = ["127.0.0.1:1", "127.0.0.2:1"];
+        if zone == "b" {
+            // Those that come first stand first.
+            addresses.reverse();
+        }
+        let [first, second] = addresses;
+        assert_eq!(
+            first_match(&answer)["backends"][0]["endpoints"],
+            json!([endpoint(first, local[0]), endpoint(second, local[1])]),
+            "{zone:?}"
+        );
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! TLS to backends: whom the gateway trusts, and the name that it asks for.
 
-use tidegate::table::{BackendTls, Rule};
+use std::sync::Arc;
+
+use tidegate::table::{BackendTls, LoadBalancing, Policy, Rule};
 
 use crate::support::{
     Authority, Backend, Frame, Harness, OpCode, host, rule, server_config, switching,
@@ -103,4 +105,37 @@ fn the_backend_is_asked_for_by_its_name_and_for_http_1_1() {
     let asked = backend.try_tls(&server_config(&authority.certify("backend.test"))).unwrap();
     assert_eq!(asked.server_name(), Some("backend.test"));
     assert_eq!(asked.alpn_protocol(), Some(&b"http/1.1"[..]));
+}
+
+#[test]
+fn an_authority_that_one_rule_has_wrong_ejects_no_endpoint_for_the_others() {
+    let (authority, wrong) = (Authority::new(), Authority::new());
+    let mut backends = [Backend::bind(), Backend::bind()];
+    backends.sort_by_key(Backend::address);
+    let [first, second] = &backends;
+    let verified = |authority: &Authority| {
+        Arc::new(BackendTls::verified("backend.test", authority.pem.as_bytes()).unwrap())
+    };
+    let mut mistaken: Rule = rule(&[first.address()]);
+    mistaken.backends[0].tls = Some(verified(&wrong));
+    let mut sound = rule(&[first.address(), second.address()]);
+    sound.backends[0].tls = Some(verified(&authority));
+    // So it is known whose turn it is.
+    sound.load_balancing = LoadBalancing { policy: Policy::RoundRobin, ..LoadBalancing::default() };
+    let gateway = Harness::start(vec![host("wrong.test", mistaken), host("a.test", sound)]);
+    let config = server_config(&authority.certify("backend.test"));
+    for _ in 0..3 {
+        let mut client = gateway.client();
+        client.send(upgrade_request("wrong.test"));
+        assert!(first.try_tls(&config).is_none());
+        assert_eq!(client.answer().0.status(), 502);
+    }
+    for backend in [first, second, first, second] {
+        let mut client = gateway.client();
+        client.send(upgrade_request("a.test"));
+        let mut server = backend.accept_tls(&config);
+        server.head();
+        server.send(switching(""));
+        assert_eq!(client.head().status(), 101);
+    }
 }

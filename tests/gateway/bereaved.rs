@@ -6,7 +6,7 @@ use std::{
 };
 
 use socket2::{Domain, Socket, Type};
-use tidegate::table::{HttpMode, Rule};
+use tidegate::table::{Endpoint, EndpointState, HttpMode, Rule};
 
 use crate::support::{
     Backend, EchoProcess, Frame, Harness, Peer, host, open_over, raise_file_limit, rule,
@@ -91,15 +91,15 @@ fn every_client_of_a_killed_backend_is_told_to_come_again_and_no_other_notices()
         assert_echoes(&mut client);
     }
     assert!(gateway.metric("tidegate_upgrade_failures_total", &[]).total_cmp(&0.0).is_eq());
-    // Each of the two was tried once, and was passed over from then on.
-    assert!(gateway.metric(FAILURES, &[("route", "route")]).total_cmp(&2.0).is_eq());
+    // Each of the two was tried twice, and was passed over from then on.
+    assert!(gateway.metric(FAILURES, &[("route", "route")]).total_cmp(&4.0).is_eq());
 }
 
 #[test]
 fn an_endpoint_that_vanished_does_not_use_up_the_time_of_the_next() {
     let (hole, backend) = (Hole::dig(), Backend::bind());
     let mut rule = rule(&[hole.address(), backend.address()]);
-    let connect = Duration::from_secs(3);
+    let connect = Duration::from_secs(2);
     rule.timeouts.connect = connect;
     let gateway = Harness::start(vec![host("a.test", rule)]);
     let begun = Instant::now();
@@ -109,23 +109,30 @@ fn an_endpoint_that_vanished_does_not_use_up_the_time_of_the_next() {
             (open_over(&mut client, &backend), client)
         })
         .collect();
-    assert!(begun.elapsed() >= connect / 2, "the first that was sent there had to wait");
-    assert!(begun.elapsed() < connect, "the time was used up");
-    assert!(gateway.metric(FAILURES, &[]).total_cmp(&1.0).is_eq());
+    assert!(begun.elapsed() >= connect, "the first two that were sent there had to wait");
+    assert!(begun.elapsed() < connect * 2, "the time was used up");
+    assert!(gateway.metric(FAILURES, &[]).total_cmp(&2.0).is_eq());
     drop(held);
 }
 
 #[test]
-fn at_most_three_endpoints_are_tried_and_the_last_failure_is_told() {
+fn as_many_endpoints_are_tried_as_the_rule_says_and_the_last_failure_is_told() {
     let dead: Vec<_> = (0..5).map(|_| dead()).collect();
-    let gateway = Harness::start(vec![host("a.test", rule(&dead))]);
-    for round in 1..=2 {
-        let (head, _) = gateway.ask(upgrade_request("a.test"));
-        assert_eq!((head.status(), head.get("tidegate-reason")), (502, Some("backend_connect")));
-        assert!(gateway.metric(FAILURES, &[]).total_cmp(&(3.0 * f64::from(round))).is_eq());
+    for attempts in [1, 3, 10] {
+        let rule = Rule { connect_attempts: attempts, ..rule(&dead) };
+        let gateway = Harness::start(vec![host("a.test", rule)]);
+        for round in 1..=2 {
+            let (head, _) = gateway.ask(upgrade_request("a.test"));
+            assert_eq!(
+                (head.status(), head.get("tidegate-reason")),
+                (502, Some("backend_connect"))
+            );
+            let tried = f64::from(attempts.min(5) * round);
+            assert!(gateway.metric(FAILURES, &[]).total_cmp(&tried).is_eq());
+        }
+        let labels = [("reason", "backend_connect")];
+        assert!(gateway.metric("tidegate_upgrade_failures_total", &labels).total_cmp(&2.0).is_eq());
     }
-    let labels = [("reason", "backend_connect")];
-    assert!(gateway.metric("tidegate_upgrade_failures_total", &labels).total_cmp(&2.0).is_eq());
 }
 
 #[test]
@@ -153,5 +160,21 @@ fn plain_requests_that_are_forwarded_find_another_endpoint_as_well() {
         assert_eq!(server.bytes(4), b"body");
         assert_eq!(client.answer().0.status(), 200);
     }
-    assert!(gateway.metric(FAILURES, &[]) <= 2.0, "each dead one was tried once at most");
+    assert!(gateway.metric(FAILURES, &[]) <= 4.0, "each dead one was tried twice at most");
+}
+
+#[test]
+fn endpoints_that_cannot_be_used_take_no_part_of_the_time() {
+    let hole = Hole::dig();
+    let mut rule = rule(&[hole.address()]);
+    let unusable = |state| Endpoint { state, ..Endpoint::ready(dead()) };
+    let states = [EndpointState::NotReady, EndpointState::Terminating { serving: false }];
+    let all = states.map(unusable).into_iter().chain([Endpoint::ready(hole.address())]);
+    rule.backends[0].endpoints = all.collect();
+    rule.timeouts.connect = Duration::from_millis(400);
+    let gateway = Harness::start(vec![host("a.test", rule)]);
+    let begun = Instant::now();
+    assert_eq!(gateway.ask(upgrade_request("a.test")).0.status(), 504);
+    assert!(begun.elapsed() >= Duration::from_millis(400));
+    assert!(gateway.metric(FAILURES, &[]).total_cmp(&1.0).is_eq());
 }
