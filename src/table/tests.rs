@@ -280,9 +280,63 @@ fn trust_in_a_backend_is_equal_by_name_and_authorities() {
     assert_eq!(verified("a.example"), verified("a.example"));
     assert_ne!(verified("a.example"), verified("b.example"));
     assert_ne!(verified("a.example"), BackendTls::unverified("a.example"));
+    let fingerprint = |tls: Result<BackendTls, String>| tls.map(|tls| tls.fingerprint);
+    assert_eq!(fingerprint(verified("a.example")), fingerprint(verified("a.example")));
+    assert_ne!(fingerprint(verified("a.example")), fingerprint(verified("b.example")));
+    let unverified = BackendTls::unverified("a.example");
+    assert_ne!(fingerprint(verified("a.example")), fingerprint(unverified));
     assert!(verified("not a name").is_err());
     assert!(BackendTls::verified("a.example", b"hello").is_err());
     assert!(BackendTls::verified("a.example", b"").is_err());
+}
+
+#[test]
+fn endpoints_stand_in_the_order_in_which_they_are_considered() {
+    let leaving = |serving| EndpointState::Terminating { serving };
+    let all = [
+        endpoint(1, EndpointState::NotReady, true),
+        endpoint(2, leaving(false), true),
+        endpoint(3, leaving(true), false),
+        endpoint(4, EndpointState::Ready, false),
+        endpoint(6, EndpointState::Ready, true),
+        endpoint(5, EndpointState::Ready, true),
+        // Of one address the best counts, wherever it stands.
+        endpoint(6, leaving(true), true),
+        endpoint(3, EndpointState::NotReady, true),
+    ];
+    let ports = |endpoints: &[Endpoint]| -> Vec<u16> {
+        endpoints.iter().map(|endpoint| endpoint.address.port()).collect()
+    };
+    let endpoints: Endpoints = all.into_iter().collect();
+    assert_eq!(ports(&endpoints), [5, 6, 4, 3, 1, 2]);
+    assert_eq!(endpoints, all.into_iter().rev().collect());
+    assert_eq!(ports(endpoints.ready()), [5, 6, 4]);
+    assert_eq!(ports(endpoints.usable()), [5, 6, 4, 3]);
+    let without = |worst: Rank| endpoints.iter().copied().filter(move |it| it.rank() > worst);
+    let in_service = |endpoints: Endpoints| ports(endpoints.in_service());
+    assert_eq!(in_service(endpoints.clone()), [5, 6]);
+    assert_eq!(in_service(without(Rank::Local).collect()), [4]);
+    assert_eq!(in_service(without(Rank::Remote).collect()), [3]);
+    assert_eq!(in_service(without(Rank::Leaving).collect()), [0; 0]);
+    assert!(endpoints.any_ready() && endpoints.any_leaving());
+    assert!(!without(Rank::Remote).collect::<Endpoints>().any_ready());
+    assert_eq!(endpoints.id(), endpoints.clone().id());
+    assert_ne!(endpoints.id(), all.into_iter().collect::<Endpoints>().id());
+}
+
+#[test]
+fn tables_that_differ_in_the_state_of_an_endpoint_are_not_equal() {
+    let of = |state, local| -> Endpoints { [endpoint(1, state, local)].into_iter().collect() };
+    let ready = of(EndpointState::Ready, true);
+    assert_eq!(ready, of(EndpointState::Ready, true));
+    assert_ne!(ready, of(EndpointState::Ready, false));
+    assert_ne!(ready, of(EndpointState::NotReady, true));
+    let leaving = |serving| of(EndpointState::Terminating { serving }, true);
+    assert_ne!(leaving(true), leaving(false));
+}
+
+fn endpoint(port: u16, state: EndpointState, local: bool) -> Endpoint {
+    Endpoint { address: ([127, 0, 0, 1], port).into(), state, local }
 }
 
 fn identity(names: &[&str]) -> TlsIdentity {

@@ -66,11 +66,16 @@ impl<'s, 'a> Draw<'s, 'a> {
     /// A choice among endpoints of these ranks. A backend that has one of any of them keeps its share.
     fn among(&mut self, ranks: &[Rank]) -> Option<(&'a Backend, &'a Endpoint)> {
         let backend = self.backend(ranks)?;
-        let endpoint = ranks.iter().find_map(|rank| {
-            let endpoints = backend.endpoints.of_rank(*rank);
-            self.endpoint(backend, endpoints)
-        })?;
-        Some((backend, endpoint))
+        let mut groups = ranks.iter().map(|rank| backend.endpoints.of_rank(*rank));
+        let endpoint = match self.view.key() {
+            // Its place is the same in every zone.
+            Some(key) => groups
+                .flatten()
+                .filter(|endpoint| self.view.is_eligible(backend, endpoint))
+                .max_by_key(|endpoint| key::score(key, endpoint.address)),
+            None => groups.find_map(|endpoints| self.endpoint(backend, endpoints)),
+        };
+        Some((backend, endpoint?))
     }
 
     /// By weight, among the backends that have an eligible endpoint.
@@ -99,16 +104,12 @@ impl<'s, 'a> Draw<'s, 'a> {
         })
     }
 
-    /// By policy, among these, which are sorted by address.
+    /// Without a key, by policy, among these, which are sorted by address.
     fn endpoint(&mut self, backend: &Backend, endpoints: &'a [Endpoint]) -> Option<&'a Endpoint> {
-        match (&self.view.wanted.how.policy, self.view.key()) {
-            (Policy::RoundRobin, _) => self.next_in_turn(backend, endpoints),
-            (Policy::ConsistentHash(_), Some(key)) => {
-                let eligible = endpoints.iter().filter(|it| self.view.is_eligible(backend, it));
-                eligible.max_by_key(|endpoint| key::score(key, endpoint.address))
-            }
+        match self.view.wanted.how.policy {
+            Policy::RoundRobin => self.next_in_turn(backend, endpoints),
             // A request without a key has no place of its own.
-            (Policy::ConsistentHash(_) | Policy::LeastConnections, _) => self
+            Policy::ConsistentHash(_) | Policy::LeastConnections => self
                 .better_of_two(backend, endpoints)
                 .or_else(|| self.least_connections(backend, endpoints)),
         }

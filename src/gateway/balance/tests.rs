@@ -384,6 +384,19 @@ fn keys_are_shared_out_by_weight_and_evenly_within_each_backend() {
 }
 
 #[test]
+fn a_key_has_the_same_place_in_every_zone() {
+    let mut scene = Scene::new(by_address());
+    let zone = |near: u16| backend_of(1, [1, 2, 3].map(|port| endpoint(port, READY, port == near)));
+    for key in 0..20 {
+        scene.key = Some(key);
+        let place = scene.port(&[backend(1, &[1, 2, 3])]);
+        assert!((1..=3).all(|near| scene.port(&[zone(near)]) == place));
+    }
+    scene.key = None;
+    assert_eq!(scene.tally(&[zone(2)], 9), HashMap::from([(2, 9)]));
+}
+
+#[test]
 fn a_key_whose_endpoint_is_ejected_has_one_other_until_it_is_back() {
     let backends = [backend(1, &[1, 2, 3, 4, 5])];
     let mut scene = Scene { key: Some(77), ..Scene::new(by_address()) };
