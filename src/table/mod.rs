@@ -77,12 +77,6 @@ impl RoutingTable {
         hosts.flat_map(|host| host.entries()).map(|entry| &entry.rule)
     }
 
-    /// The rules of all hosts, once for each match that leads to them, in no particular order.
-    pub fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
-        let hosts = self.exact.values().chain(self.wildcard.values());
-        hosts.flat_map(|host| host.entries()).map(|entry| &entry.rule)
-    }
-
     /// Whether no hostname is served.
     pub fn is_empty(&self) -> bool {
         self.exact.is_empty() && self.wildcard.is_empty()
