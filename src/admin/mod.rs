@@ -12,10 +12,9 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use prometheus::Registry;
 use tokio::{net::TcpListener, sync::watch};
 
-use crate::{table::TableCell, telemetry};
+use crate::table::TableCell;
 
 /// Prometheus' text exposition format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -28,8 +27,8 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 pub struct AdminState {
     /// Ready once it holds a table.
     pub table: Arc<TableCell>,
-    /// All metrics.
-    pub registry: Registry,
+    /// All metrics in Prometheus' text format.
+    pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// How far the end has come, in a sentence, once it has begun: not ready any more.
     pub draining: Box<dyn Fn() -> Option<String> + Send + Sync>,
     /// Why there is no table yet, in a sentence.
@@ -96,7 +95,7 @@ fn answer<B>(state: &AdminState, request: &Request<B>) -> Response<Full<Bytes>> 
         "/livez" => text(StatusCode::OK, "alive\n"),
         "/readyz" => ready(state),
         "/metrics" => {
-            let mut response = text(StatusCode::OK, telemetry::render(&state.registry));
+            let mut response = text(StatusCode::OK, (state.metrics)());
             let kind = HeaderValue::from_static(METRICS_TYPE);
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
             response

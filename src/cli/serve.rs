@@ -23,7 +23,7 @@ use crate::{
     control::{self, ControlSettings, Published, Scope, SnapshotFolder, SourceSettings},
     gateway::{
         DrainSettings, FallbackCertificate, Gateway, GatewaySettings, ListenerKind,
-        OpenConnections, RequestLimits,
+        OpenConnections, RequestLimits, scrape,
     },
     table::TableCell,
     telemetry::{self, ControlMetrics, GatewayMetrics, Log, LogSettings},
@@ -186,9 +186,10 @@ impl Setup {
         let control = control::spawn(self.control, Arc::clone(&table), control_metrics, shut_down)?;
         let progress = Arc::new(DrainProgress::default());
         let draining = Arc::clone(&progress);
+        let (served, counted) = (Arc::clone(&table), Arc::clone(&metrics));
         let admin_state = Arc::new(AdminState {
             table: Arc::clone(&table),
-            registry,
+            metrics: Box::new(move || scrape(&registry, &served, &counted)),
             draining: Box::new(move || draining.describe()),
             waiting_for: Box::new(move || waiting_for(&sync)),
             faults: Box::new(move || faults.list()),

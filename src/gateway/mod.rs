@@ -19,6 +19,7 @@ mod listen;
 mod rebalance;
 mod refuse;
 mod relay;
+mod scrape;
 mod sessions;
 pub mod sieve;
 mod socket;
@@ -45,7 +46,7 @@ use tokio::sync::{mpsc, watch};
 use self::{balance::EndpointLoad, files::FileBudget, rebalance::Ledger, worker::WorkerParts};
 pub use self::{
     drain::DrainSettings, goodbye::CloseCause, goodbye::CloseCode, listen::bind,
-    refuse::RefusalReason, tls::FallbackCertificate,
+    refuse::RefusalReason, scrape::scrape, tls::FallbackCertificate,
 };
 use crate::{table::TableCell, telemetry::GatewayMetrics};
 

@@ -108,17 +108,17 @@ pub(super) async fn plan(
     let mut planner = Planner { random: Rng::new(), movers: HashMap::new() };
     let begin = Instant::now();
     let mut tick = 0;
+    let current = || table.load().map(|table| rules(&table.table)).unwrap_or_default();
+    let mut wanted = current();
     loop {
-        let wanted = table.load().map(|table| rules(&table.table)).unwrap_or_default();
-        published.mark_unchanged();
-        if wanted.is_empty() {
-            planner.movers.clear();
-            changed(&mut published).await;
-            continue;
-        }
         tokio::select! {
-            () = changed(&mut published) => {}
-            () = sleep_until(begin + TICK * (tick + 1)) => {
+            () = changed(&mut published) => {
+                wanted = current();
+                if wanted.is_empty() {
+                    planner.movers.clear();
+                }
+            }
+            () = sleep_until(begin + TICK * (tick + 1)), if !wanted.is_empty() => {
                 let now = Instant::now();
                 // Ticks that were missed are left out.
                 tick = u32::try_from((now - begin).as_secs()).unwrap_or(u32::MAX - 1);
@@ -141,12 +141,9 @@ async fn changed(published: &mut watch::Receiver<u64>) {
 fn rules(table: &RoutingTable) -> Vec<Arc<Rule>> {
     let mut seen = HashSet::new();
     let mut rules = Vec::new();
-    for host in table.hosts() {
-        for entry in host.entries() {
-            let rule = &entry.rule;
-            if rule.load_balancing.rebalance_percent > 0 && seen.insert((&rule.route, &rule.name)) {
-                rules.push(Arc::clone(rule));
-            }
+    for rule in table.rules() {
+        if rule.load_balancing.rebalance_percent > 0 && seen.insert((&rule.route, &rule.name)) {
+            rules.push(Arc::clone(rule));
         }
     }
     rules

@@ -23,7 +23,7 @@ use tokio::time::{Instant, Sleep};
 
 use self::{
     deadlines::{Throttle, Vigil},
-    direction::{Direction, Event},
+    direction::{Direction, Event, Receiver},
 };
 use super::{
     frames::{Extensions, FrameScanner, Role},
@@ -198,7 +198,11 @@ impl Relay {
             Side::Client => (&mut self.up, &self.down, &mut self.client, &mut self.backend),
             Side::Backend => (&mut self.down, &self.up, &mut self.backend, &mut self.client),
         };
-        direction.pump(cx, from, to, back.closing() || back.is_deaf())
+        let receiver = Receiver {
+            answered: back.closing() || back.is_deaf(),
+            ended: back.ended || back.is_deaf(),
+        };
+        direction.pump(cx, from, to, receiver)
     }
 
     /// The direction in which a side sends.

@@ -1,5 +1,7 @@
 //! Metrics of the data plane.
 
+mod gone;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},

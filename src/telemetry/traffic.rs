@@ -1,7 +1,7 @@
 //! Bytes and messages: counted per worker without contention, added up when scraped.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -67,6 +67,12 @@ impl Traffic {
         let key = (namespace.to_owned(), route.to_owned());
         shards.entry(key).or_default().push(Arc::clone(&shard));
         shard
+    }
+
+    /// Removes the counters of routes that nobody adds to.
+    pub(super) fn forget(&self, gone: &BTreeSet<(String, String)>) {
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        shards.retain(|route, _| !gone.contains(route));
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{
     io::Write,
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -115,4 +115,22 @@ fn the_delay_serves_on_and_a_second_signal_ends_it_at_once() {
     let _ = std::io::Read::read_to_end(&mut old, &mut left);
     assert!(left.is_empty(), "{left:?}");
     let _ = new.write(b"");
+}
+
+#[test]
+fn requests_that_are_left_at_the_end_are_not_called_connections() {
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let port = backend.local_addr().unwrap().port();
+    let text = route("slow", "/", port).replace("backendRefs", "http: Forward\n    backendRefs");
+    std::fs::write(inside(&folder, "route.yaml"), text).unwrap();
+    let mut program = Program::start(&mut serve_with_drain(folder.path(), ["0s", "0s", "1s"]));
+    let mut client = TcpStream::connect(program.address("http")).unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let _asked = backend.accept().unwrap();
+    program.signal("TERM");
+    assert_eq!(program.ends().code(), Some(0));
+    let log = program.logs("shut down");
+    assert!(log.contains("requests were not answered in time"), "{log}");
+    assert!(!log.contains("they are cut"), "{log}");
 }

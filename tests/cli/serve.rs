@@ -34,7 +34,7 @@ fn the_table_tells_what_a_rule_says_of_its_connections() {
     limits: {maxMessageBytes: 65536}
     loadBalancing: {policy: RoundRobin, slowStart: 0s, rebalance: {maxPercentPerMinute: 7}}
     retry: {connectAttempts: 4}
-    drain: {closeCode: 1013}
+    drain: {closeCode: 1013, onRouteRemoved: Close, spread: 1m30s}
     backendRefs";
     let text = route("echo", "/", 1).replace("backendRefs", policy);
     fs::write(inside(&folder, "route.yaml"), text).unwrap();
@@ -59,7 +59,13 @@ fn the_table_tells_what_a_rule_says_of_its_connections() {
         json!({"policy": "RoundRobin", "slowStart": null, "rebalancePercentPerMinute": 7})
     );
     assert_eq!(entry["connectAttempts"], 4);
-    assert_eq!(entry["drain"], json!({"closeCode": 1013}));
+    assert_eq!(
+        entry["drain"],
+        json!({
+            "closeCode": 1013,
+            "onRouteRemoved": "Close", "onEndpointTerminating": "Keep", "spread": 90.0,
+        })
+    );
 }
 
 /// The first match of the first host of an answer to /debug/table.

@@ -1,6 +1,9 @@
 //! How connections end: each end of it is passed on, and counted under its cause.
 
-use std::net::TcpStream;
+use std::{
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
 
 use crate::support::{
     Authority, Backend, Frame, Harness, OpCode, Peer, client_config, eventually, host, open_over,
@@ -18,7 +21,6 @@ fn a_client_that_has_finished_sending_still_gets_what_the_backend_sends() {
     client.finish();
     assert_eq!(server.text(), "last words");
     assert_eq!(server.close(), (1001, "the client has gone".into()));
-    assert!(server.rest().is_empty());
     server.send(Frame::from_server("an answer")).send(Frame::server_close(1001, ""));
     assert_eq!(client.text(), "an answer");
     assert_eq!(client.close().0, 1001);
@@ -57,7 +59,6 @@ fn a_tls_client_that_ends_without_close_notify_has_ended_all_the_same() {
     client.finish();
     assert_eq!(server.text(), "last words");
     assert_eq!(server.close(), (1001, "the client has gone".into()));
-    assert!(server.rest().is_empty());
     server.send(Frame::from_server("an answer")).send(Frame::server_close(1001, ""));
     assert_eq!(client.text(), "an answer");
     assert_eq!(client.close().0, 1001);
@@ -78,7 +79,7 @@ fn a_bad_tls_record_ends_the_connection_as_tls_error() {
     let forged = [&[23, 3, 3, 0, 32][..], &[0; 32]].concat();
     Peer::over(&client.socket).send(forged);
     assert_eq!(server.close(), (1001, "the client has gone".into()));
-    assert!(server.rest().is_empty());
+    assert!(server.ended().is_empty());
     drop(server);
     gateway.await_cause("tls_error");
 }
@@ -90,7 +91,7 @@ fn a_reset_by_the_client_ends_the_backends_side_as_reset() {
     let (client, mut server) = gateway.open(&backend);
     client.reset();
     assert_eq!(server.close(), (1001, "the client has gone".into()));
-    assert!(server.rest().is_empty());
+    assert!(server.ended().is_empty());
     drop(server);
     gateway.await_cause("reset");
 }
@@ -173,7 +174,7 @@ fn a_reset_after_both_have_said_close_counts_as_the_close_that_it_was() {
     client.send(Frame::client_close(1000, ""));
     server.frame();
     client.reset();
-    assert!(server.rest().is_empty());
+    assert!(server.ended().is_empty());
     gateway.await_cause("backend_closed");
 }
 
@@ -189,7 +190,7 @@ fn shutting_down_says_goodbye_to_both_sides_and_waits_for_them() {
     assert_eq!(to_server.close(), (1001, "gateway is shutting down".into()));
     assert!(!to_client.masked && to_server.masked);
     server.send(Frame::server_close(1001, ""));
-    assert!(server.rest().is_empty());
+    assert!(server.ended().is_empty());
     assert!(!down.is_finished(), "the client has not said goodbye yet");
     client.send(Frame::client_close(1001, ""));
     assert!(client.rest().is_empty());
@@ -215,6 +216,7 @@ fn shutting_down_puts_no_close_frame_into_a_frame_that_is_under_way() {
     assert_eq!(server.bytes(whole.len() - 10), whole[10..], "nothing is put into the frame");
     assert_eq!(server.close(), (1012, String::new()), "the client's own, no second one");
     server.send(Frame::server_close(1001, ""));
+    server.finish();
     assert!(client.rest().is_empty());
     down.join().unwrap();
     gateway.await_cause("drain");
@@ -246,7 +248,68 @@ fn an_upgrade_that_is_under_way_when_the_gateway_shuts_down_is_still_answered() 
     assert_eq!(client.close().0, 1012);
     assert_eq!(server.close().0, 1001);
     server.send(Frame::server_close(1001, ""));
+    server.finish();
     client.send(Frame::client_close(1001, ""));
     down.join().unwrap();
     gateway.await_cause("drain");
+}
+
+/// Whose end of the one connection to an endpoint is kept in TIME_WAIT, so that its pair of ports is not free yet.
+fn waiting_end(endpoint: SocketAddr) -> Option<&'static str> {
+    // proc(5): local address, remote address, state, in hexadecimal.
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{:04X}", endpoint.port());
+    table.lines().find_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        match (fields[1].ends_with(&port), fields[2].ends_with(&port), fields[3]) {
+            (true, _, "06") => Some("backend"),
+            (_, true, "06") => Some("gateway"),
+            _ => None,
+        }
+    })
+}
+
+#[test]
+fn the_backend_ends_its_connection_first_whoever_said_goodbye() {
+    for client_first in [true, false] {
+        let backend = Backend::bind();
+        let mut rule = rule(&[backend.address()]);
+        rule.timeouts.close = Duration::from_secs(60);
+        rule.timeouts.idle = (!client_first).then_some(Duration::from_millis(50));
+        let gateway = Harness::start(vec![host("a.test", rule)]);
+        let (mut client, mut server) = gateway.open(&backend);
+        if client_first {
+            // It is gone with its last word.
+            client.send(Frame::client_close(1001, ""));
+            client.finish();
+            assert_eq!(server.close().0, 1001);
+            server.send(Frame::server_close(1001, ""));
+        } else {
+            assert_eq!((client.close().0, server.close().0), (1001, 1001));
+            server.send(Frame::server_close(1001, ""));
+            client.send(Frame::client_close(1001, ""));
+        }
+        client.rest();
+        drop(client);
+        assert!(!server.has_input(), "the gateway has ended it");
+        drop(server);
+        eventually("one end is kept", || waiting_end(backend.address()).is_some());
+        assert_eq!(waiting_end(backend.address()), Some("backend"));
+        gateway.await_metric("tidegate_connections_open", &[], 0.0);
+    }
+}
+
+#[test]
+fn a_backend_that_does_not_end_its_connection_is_waited_for_no_longer_than_the_time_to_close() {
+    let backend = Backend::bind();
+    let mut rule = rule(&[backend.address()]);
+    rule.timeouts.close = Duration::from_millis(100);
+    let gateway = Harness::start(vec![host("a.test", rule)]);
+    let (mut client, mut server) = gateway.open(&backend);
+    client.send(Frame::client_close(1001, ""));
+    assert_eq!(server.close().0, 1001);
+    server.send(Frame::server_close(1001, ""));
+    assert_eq!(client.close().0, 1001);
+    assert!(client.rest().is_empty() && server.rest().is_empty());
+    gateway.await_cause("client_closed");
 }

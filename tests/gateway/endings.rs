@@ -92,7 +92,7 @@ fn assert_farewell(
     Who::Backend.hears(&mut server, to_backend.0, to_backend.1);
     client.send(Who::Client.says_close(to_client.0));
     server.send(Who::Backend.says_close(to_backend.0));
-    assert!(client.rest().is_empty() && server.rest().is_empty());
+    assert!(client.ended().is_empty() && server.ended().is_empty());
 }
 
 #[test]
@@ -107,11 +107,11 @@ fn who_closes_first_is_the_cause_and_both_close_frames_pass_unchanged() {
             let answer = who.other().frame(true, OpCode::Close, b"\x03\xe8");
             second.send(&answer);
             assert_eq!(first.bytes(answer.len()), answer);
-            // The gateway ends the client's connection as a server does, and the backend's when the client has ended.
+            // The gateway ends the client's connection as a server does, and waits for the backend to do so.
             let (mut client, mut server) = who.first((first, second));
-            assert!(client.rest().is_empty());
+            assert!(client.ended().is_empty());
             drop(client);
-            assert!(server.rest().is_empty());
+            assert!(server.ended().is_empty());
             drop(server);
             let cause = if who == Who::Client { "client_closed" } else { "backend_closed" };
             let codes = [(who.sends(), "4xxx"), (who.other().sends(), "1000")];
@@ -134,8 +134,8 @@ fn who_ends_without_a_close_frame_is_the_cause_and_the_other_side_is_told() {
                 Who::Backend => ("backend_closed", 1012, "the backend has gone: connect again"),
             };
             who.other().hears(&mut second, code, reason);
-            assert!(second.rest().is_empty());
             second.send(who.other().says_close(code));
+            assert!(second.ended().is_empty());
             drop(second);
             let code = code.to_string();
             stage.assert_ended(
@@ -156,7 +156,7 @@ fn a_close_frame_that_was_not_answered_is_answered_by_the_gateway() {
         assert_eq!(second.frame().close().0, 4001);
         drop(second);
         who.hears(&mut first, 4001, "");
-        assert!(first.rest().is_empty());
+        assert!(first.ended().is_empty());
         drop(first);
         let cause = if who == Who::Client { "client_closed" } else { "backend_closed" };
         stage.assert_ended(cause, 1, &[(who.sends(), "4xxx"), (who.is_told(), "4xxx")]);
@@ -171,7 +171,7 @@ fn a_code_that_may_not_be_sent_passes_unchecked_but_is_not_sent_back() {
         first.send(who.says_close(1006));
         assert_eq!(second.frame().close().0, 1006);
         drop(second);
-        assert_eq!((first.frame().payload, first.rest()), (Vec::new(), Vec::new()));
+        assert_eq!((first.frame().payload, first.ended()), (Vec::new(), Vec::new()));
         drop(first);
         let cause = if who == Who::Client { "client_closed" } else { "backend_closed" };
         stage.assert_ended(cause, 1, &[(who.sends(), "invalid"), (who.is_told(), "none")]);
@@ -215,7 +215,7 @@ fn a_connection_ends_at_its_maximum_duration_however_busy_it_is() {
         Who::Backend.hears(&mut server, 1001, "maximum duration reached");
         client.send(Who::Client.says_close(1000));
         server.send(Who::Backend.says_close(1000));
-        assert!(client.rest().is_empty() && server.rest().is_empty());
+        assert!(client.ended().is_empty() && server.ended().is_empty());
         let codes = [(TO_CLIENT, "4xxx"), (TO_BACKEND, "1001"), (UP, "1000"), (DOWN, "1000")];
         stage.assert_ended("max_duration", 1, &codes);
     }
@@ -273,14 +273,14 @@ fn a_peer_that_answers_no_ping_is_given_up_and_the_other_is_told() {
             assert!(begun.elapsed() >= ping + pong);
             // What it says now is too late.
             mute.send(who.frame(true, OpCode::Text, b"late"));
-            assert!(mute.rest().is_empty());
+            assert!(mute.ended().is_empty());
             let (code, reason) = match who {
                 Who::Client => (1001, "the client does not answer"),
                 Who::Backend => (1012, "the backend does not answer: connect again"),
             };
             who.other().hears(&mut other, code, reason);
             other.send(who.other().says_close(code));
-            assert!(other.rest().is_empty());
+            assert!(other.ended().is_empty());
             drop(mute);
             let code = code.to_string();
             let codes = [
@@ -320,7 +320,7 @@ fn a_peer_that_never_reads_is_reset_and_the_other_is_told() {
                 };
                 who.other().hears(&mut talker, code, reason);
                 talker.send(who.other().says_close(code));
-                assert!(talker.rest().is_empty());
+                assert!(talker.ended().is_empty());
             });
             let closed = "tidegate_connections_closed_total";
             eventually("it has ended", || stage.gateway.metric(closed, &[]) > 0.0);
@@ -447,9 +447,9 @@ fn who_breaks_the_protocol_gets_1002_and_the_other_only_what_came_before() {
                     who.other().hears(&mut victim, code, reason);
                     victim.send(who.other().says_close(code));
                     who.hears(&mut offender, 1002, violation.as_str());
-                    assert!(offender.rest().is_empty(), "{violation:?}");
+                    assert!(offender.ended().is_empty(), "{violation:?}");
                     drop(offender);
-                    assert!(victim.rest().is_empty(), "{violation:?} {bad:?}");
+                    assert!(victim.ended().is_empty(), "{violation:?} {bad:?}");
                 }
             }
             let code = if who == Who::Client { "1011" } else { "1014" };
@@ -475,7 +475,7 @@ fn who_broke_a_rule_gets_the_answers_to_what_it_said_before_and_is_told_then() {
         other.send([answer, who.other().says_close(1000)].concat());
         assert_eq!(offender.text(), "answer");
         assert_eq!(offender.close().0, 1002);
-        assert!(offender.rest().is_empty());
+        assert!(offender.ended().is_empty());
         // One that never answers does not keep the offender for long.
         let (mut offender, mut mute) = who.first(stage.open());
         offender.send([0xff; 14]);
@@ -558,9 +558,9 @@ fn who_sends_too_long_a_message_gets_1009_in_one_frame_or_in_several() {
                 who.other().hears(&mut victim, code, reason);
                 victim.send(who.other().says_close(code));
                 who.hears(&mut offender, 1009, "message too big");
-                assert!(offender.rest().is_empty());
+                assert!(offender.ended().is_empty());
                 drop(offender);
-                assert!(victim.rest().is_empty());
+                assert!(victim.ended().is_empty());
             }
             let code = if who == Who::Client { "1011" } else { "1014" };
             let codes = [
@@ -647,9 +647,9 @@ fn a_client_that_keeps_sending_above_the_rate_gets_1008() {
             ((1001, "the client sent too many messages".into()), true)
         );
         Who::Client.hears(&mut client, 1008, "too many messages");
-        assert!(client.rest().is_empty());
+        assert!(client.ended().is_empty());
         server.send(Who::Backend.says_close(1001));
-        assert!(server.rest().is_empty());
+        assert!(server.ended().is_empty());
         drop(client);
         let codes = [(TO_CLIENT, "1008"), (TO_BACKEND, "1001"), (DOWN, "1001")];
         stage.assert_ended("rate_limited", 1, &codes);
@@ -690,7 +690,7 @@ fn the_close_frame_of_a_client_whose_messages_wait_is_heard_at_the_end() {
     client.send(Who::Client.says_close(1012));
     Who::Backend.hears(&mut server, 1001, "maximum duration reached");
     server.send(Who::Backend.says_close(1001));
-    assert!(client.rest().is_empty() && server.rest().is_empty());
+    assert!(client.ended().is_empty() && server.ended().is_empty());
     let codes = [(TO_CLIENT, "1012"), (TO_BACKEND, "1001"), (UP, "1012"), (DOWN, "1001")];
     stage.assert_ended("max_duration", 1, &codes);
 }
@@ -707,7 +707,7 @@ fn a_reset_of_either_side_is_told_to_the_other() {
                 Who::Backend => (1012, "the backend has gone: connect again"),
             };
             who.other().hears(&mut other, code, reason);
-            assert!(other.rest().is_empty());
+            assert!(other.ended().is_empty());
             drop(other);
             stage.assert_ended("reset", 1, &[(who.other().is_told(), &code.to_string())]);
         }
@@ -727,7 +727,7 @@ fn broken_tls_of_either_side_is_told_to_the_other() {
             Who::Backend => (1012, "the backend has gone: connect again"),
         };
         who.other().hears(&mut other, code, reason);
-        assert!(other.rest().is_empty());
+        assert!(other.ended().is_empty());
         drop((broken, other));
         stage.assert_ended("tls_error", 1, &[(who.other().is_told(), &code.to_string())]);
     }

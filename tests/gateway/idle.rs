@@ -28,7 +28,7 @@ fn a_silent_connection_ends_with_1001_on_both_sides_and_is_counted_as_idle() {
     assert!(!to_client.masked && to_server.masked);
     client.send(Frame::client_close(1001, ""));
     server.send(Frame::server_close(1001, ""));
-    assert!(client.rest().is_empty() && server.rest().is_empty());
+    assert!(client.rest().is_empty() && server.ended().is_empty());
     gateway.await_cause("idle");
 }
 
@@ -133,7 +133,7 @@ fn a_close_frame_that_the_backend_never_answers_is_answered_after_the_time_to_cl
     assert_eq!(client.close(), (4000, String::new()));
     assert!(client.rest().is_empty());
     drop(client);
-    assert!(server.rest().is_empty(), "it was told before");
+    assert!(server.ended().is_empty(), "it was told before");
     gateway.await_cause("client_closed");
 }
 

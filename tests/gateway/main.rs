@@ -25,6 +25,7 @@ mod rebalance;
 mod refusals;
 mod relay;
 mod resumption;
+mod scrape;
 mod smuggling;
 mod tls;
 mod upgrade_safety;

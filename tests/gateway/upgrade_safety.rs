@@ -302,7 +302,7 @@ fn a_backend_connection_whose_upgrade_was_refused_is_never_reused() {
             "HTTP/1.1 401 Unauthorized\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n",
         );
         assert_eq!(client.answer().0.status(), 401);
-        assert!(server.rest().is_empty(), "it ends without another request");
+        assert!(server.ended().is_empty(), "it ends without another request");
     }
 }
 
@@ -321,7 +321,7 @@ fn a_backend_connection_whose_upgrade_was_granted_is_never_reused() {
     next.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
     let (_again, _) = backend.answer("HTTP/1.1 204 No Content\r\n\r\n");
     assert_eq!(next.answer().0.status(), 204);
-    assert!(server.rest().is_empty());
+    assert!(server.ended().is_empty());
 }
 
 #[test]
@@ -388,7 +388,7 @@ fn more_early_bytes_than_the_budget_wait_with_the_client_and_arrive_whole_after_
         assert!(server.bytes(frame.len()) == frame);
     }
     assert_eq!(server.close().0, 1001);
-    assert!(server.rest().is_empty());
+    assert!(server.ended().is_empty());
 }
 
 #[test]

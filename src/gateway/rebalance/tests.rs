@@ -42,13 +42,15 @@ fn ledger(counts: &[(&Arc<Rule>, u8, usize)]) -> (Ledger, Vec<Arc<Place>>) {
     (ledger, places)
 }
 
-/// How many are told to go in so many ticks, by endpoint; nobody leaves or comes.
-fn moved(rules: &[Arc<Rule>], ledger: &Ledger, ticks: u64) -> HashMap<SocketAddr, usize> {
+/// How many are told to go in five minutes, by endpoint. Those come back at once, to `other`; their old connections stay to
+/// the end.
+fn moved(rules: &[Arc<Rule>], ledger: &Ledger, other: &Place) -> HashMap<SocketAddr, usize> {
     let mut planner = Planner { random: Rng::with_seed(1), movers: HashMap::new() };
     let mut moved = HashMap::new();
-    for tick in 1..=ticks {
+    for tick in 1..=300 {
         for (place, delay) in planner.tick(tick, rules, &ledger.all()) {
             assert!(delay <= TICK);
+            other.set(0, other.of_worker(0) + 1);
             *moved.entry(place.key().endpoint).or_default() += 1;
         }
     }
@@ -58,8 +60,8 @@ fn moved(rules: &[Arc<Rule>], ledger: &Ledger, ticks: u64) -> HashMap<SocketAddr
 #[test]
 fn those_that_have_been_told_to_go_are_told_once() {
     let rule = rule("0", &[(1, READY), (2, READY)]);
-    let (ledger, places) = ledger(&[(&rule, 1, 400)]);
-    let moved = moved(&[rule], &ledger, 60);
+    let (ledger, places) = ledger(&[(&rule, 1, 400), (&rule, 2, 0)]);
+    let moved = moved(&[rule], &ledger, &places[1]);
     assert_eq!(moved.len(), 1);
     let count = moved[&address(1)];
     assert!((190..=200).contains(&count), "{count}");
@@ -71,11 +73,11 @@ fn rules_that_share_endpoints_look_at_all_of_their_connections() {
     // Uneven each by itself, even together: new connections are balanced by all.
     let endpoints = [(1, READY), (2, READY)];
     let (first, second) = (rule("a", &endpoints), rule("b", &endpoints));
-    let (even, _places) = ledger(&[(&first, 1, 300), (&second, 2, 300)]);
-    assert!(moved(&[first.clone(), second.clone()], &even, 300).is_empty());
+    let (even, places) = ledger(&[(&first, 1, 300), (&second, 2, 300)]);
+    assert!(moved(&[first.clone(), second.clone()], &even, &places[1]).is_empty());
     // What one rule moves the other does not move again.
-    let (uneven, _places) = ledger(&[(&first, 1, 300), (&second, 1, 300)]);
-    let count = moved(&[first, second], &uneven, 60)[&address(1)];
+    let (uneven, places) = ledger(&[(&first, 1, 300), (&second, 1, 300), (&first, 2, 0)]);
+    let count = moved(&[first, second], &uneven, &places[2])[&address(1)];
     assert!((285..=300).contains(&count), "{count}");
 }
 
@@ -85,15 +87,15 @@ fn only_endpoints_that_take_new_connections_count() {
     for other in [EndpointState::NotReady, leaving] {
         // There is nowhere to go.
         let rule = rule("0", &[(1, READY), (2, other)]);
-        let (ledger, _places) = ledger(&[(&rule, 1, 400)]);
-        assert!(moved(&[rule], &ledger, 60).is_empty(), "{other:?}");
+        let (ledger, places) = ledger(&[(&rule, 1, 400)]);
+        assert!(moved(&[rule], &ledger, &places[0]).is_empty(), "{other:?}");
     }
     let rule = rule("0", &[(1, leaving), (2, leaving)]);
-    let (leaving, _places) = ledger(&[(&rule, 1, 400)]);
-    assert!(moved(&[rule.clone()], &leaving, 300).is_empty());
+    let (leaving, places) = ledger(&[(&rule, 1, 400)]);
+    assert!(moved(&[rule.clone()], &leaving, &places[0]).is_empty());
     let mut weightless = Rule::clone(&rule);
     weightless.backends[0].weight = 0;
-    assert!(moved(&[Arc::new(weightless)], &leaving, 300).is_empty());
+    assert!(moved(&[Arc::new(weightless)], &leaving, &places[0]).is_empty());
 }
 
 #[test]

@@ -82,6 +82,15 @@ impl Rest {
     }
 }
 
+/// What is known of the receiver by the other direction. One that is not listened to any more is not waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Receiver {
+    /// It has said Close too.
+    pub(super) answered: bool,
+    /// It has ended its connection.
+    pub(super) ended: bool,
+}
+
 /// One direction of a relay.
 pub(super) struct Direction {
     /// What frames of ours look like that go to the receiver.
@@ -301,18 +310,17 @@ impl Direction {
         }
     }
 
-    /// Moves bytes until one side is not ready. `answered` tells that the receiver has said Close too, or need
-    /// not be waited for, so that after our words it is shut.
+    /// Moves bytes until one side is not ready.
     pub(super) fn pump(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut Transport,
         to: &mut Transport,
-        answered: bool,
+        receiver: Receiver,
     ) -> Poll<Event> {
         self.busy = false;
         for _ in 0..READS {
-            let blocked = match self.poll_write_out(cx, to, answered) {
+            let blocked = match self.poll_write_out(cx, to, receiver) {
                 Poll::Ready(Ok(())) => false,
                 Poll::Ready(Err(error)) => return Poll::Ready(Event::WriteFault(error)),
                 Poll::Pending => true,
@@ -337,7 +345,7 @@ impl Direction {
         &mut self,
         cx: &mut Context<'_>,
         to: &mut Transport,
-        answered: bool,
+        receiver: Receiver,
     ) -> Poll<io::Result<()>> {
         if self.dead || self.shut {
             return Poll::Ready(Ok(()));
@@ -354,14 +362,19 @@ impl Direction {
         }
         self.stalled = None;
         ready!(result)?;
-        // Once both peers have said Close, a server ends the connection (RFC 6455 §7.1.1), which we are to the client. The
-        // backend is waited for: whose end comes first keeps the port pair occupied for a while.
+        // A server ends the connection once both have said Close (RFC 6455 §7.1.1), which we are to the client. The backend is
+        // one to us: told by a Close frame, it is waited for, since whose end comes first keeps the port pair occupied for
+        // a while, and the ports towards it are ours.
         let done = match self.passing {
             Passing::Nothing => true,
-            Passing::All => self.role == Role::Server && self.close.is_some(),
+            Passing::All => self.close.is_some(),
             Passing::ToEnd(_) | Passing::ToBoundary(_) => false,
         };
-        if self.ended || (done && answered) {
+        let shut = match self.role {
+            Role::Client if self.told() => receiver.ended,
+            _ => self.ended || (done && receiver.answered),
+        };
+        if shut {
             ready!(Pin::new(to).poll_shutdown(cx))?;
             self.shut = true;
         }

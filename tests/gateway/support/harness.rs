@@ -11,7 +11,7 @@ use rustls::ClientConfig;
 use tidegate::{
     gateway::{
         DrainSettings, FallbackCertificate, Gateway, GatewaySettings, ListenerKind, RequestLimits,
-        bind,
+        bind, scrape,
     },
     table::{
         Backend as TableBackend, Drain, Endpoint, FrameChecks, HttpMode, Keepalive, Limits,
@@ -37,6 +37,7 @@ pub struct Harness {
     pub https: SocketAddr,
     pub table: Arc<TableCell>,
     registry: Registry,
+    metrics: Arc<GatewayMetrics>,
 }
 
 impl Harness {
@@ -74,18 +75,20 @@ impl Harness {
         adjust(&mut settings);
         let registry = telemetry::registry();
         let metrics = GatewayMetrics::register(&registry).expect("the registry is new");
+        let metrics = Arc::new(metrics);
         let listen = || bind((Ipv4Addr::LOCALHOST, 0).into()).expect("loopback has free ports");
         let address = |listener: &TcpListener| listener.local_addr().expect("it is bound");
         let (http, https) = (listen(), listen());
         let (http_address, https_address) = (address(&http), address(&https));
         let listeners = vec![(ListenerKind::Http, http), (ListenerKind::Https, https)];
-        let gateway = Gateway::start(settings, listeners, Arc::clone(&table), Arc::new(metrics));
+        let gateway = Gateway::start(settings, listeners, Arc::clone(&table), Arc::clone(&metrics));
         Self {
             gateway: Some(gateway.expect("threads can be started")),
             http: http_address,
             https: https_address,
             table,
             registry,
+            metrics,
         }
     }
 
@@ -130,6 +133,11 @@ impl Harness {
             .map(|(_, value)| value.parse::<f64>().expect("values are numbers"))
             // The sum of nothing would be -0.0.
             .fold(0.0, |sum, value| sum + value)
+    }
+
+    /// What a scrape of the admin port gets.
+    pub fn scrape(&self) -> String {
+        scrape(&self.registry, &self.table, &self.metrics)
     }
 
     /// All series of a metric with their values, sorted.

@@ -85,6 +85,8 @@ pub struct Peer {
     stream: Box<dyn Stream>,
     /// The socket under `stream`.
     pub socket: TcpStream,
+    /// Whether it is a backend's end.
+    server: bool,
     unread: Vec<u8>,
 }
 
@@ -94,7 +96,7 @@ impl Peer {
         socket.set_write_timeout(Some(DEADLINE)).expect("a timeout above zero is valid");
         socket.set_nodelay(true).expect("a TCP socket has the option");
         let stream = wrap(socket.try_clone().expect("descriptors are not exhausted"));
-        Self { stream, socket, unread: Vec::new() }
+        Self { stream, socket, server: false, unread: Vec::new() }
     }
 
     /// A client in clear text.
@@ -220,6 +222,17 @@ impl Peer {
         }
     }
 
+    /// The same of a connection that both sides have said Close on, or one of them has ended: a backend's end is ended first, as
+    /// servers do (RFC 6455 §7.1.1), since the gateway waits for that.
+    #[track_caller]
+    pub fn ended(&mut self) -> Vec<u8> {
+        if self.server {
+            // The gateway may have ended it by now.
+            let _ = self.socket.shutdown(Shutdown::Write);
+        }
+        self.rest()
+    }
+
     /// Says that nothing more is sent, and goes on reading. For clear text.
     pub fn finish(&mut self) {
         self.socket.shutdown(Shutdown::Write).expect("the socket is connected");
@@ -297,7 +310,7 @@ impl Backend {
     #[track_caller]
     pub fn accept(&self) -> Peer {
         let (socket, _) = self.listener.accept().expect("a connection comes in time");
-        Peer::new(socket, |socket| Box::new(socket))
+        Peer { server: true, ..Peer::new(socket, |socket| Box::new(socket)) }
     }
 
     /// The next connection, under TLS once something is read or sent.
@@ -305,7 +318,8 @@ impl Backend {
     pub fn accept_tls(&self, config: &Arc<ServerConfig>) -> Peer {
         let (socket, _) = self.listener.accept().expect("a connection comes in time");
         let tls = ServerConnection::new(Arc::clone(config)).expect("the settings are valid");
-        Peer::new(socket, |socket| Box::new(StreamOwned::new(tls, socket)))
+        let peer = Peer::new(socket, |socket| Box::new(StreamOwned::new(tls, socket)));
+        Peer { server: true, ..peer }
     }
 
     /// Does the backend's side of a handshake that the gateway breaks off: `None`, or goes on with.
