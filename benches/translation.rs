@@ -37,7 +37,8 @@ fn object(name: &str) -> ObjectRef {
 fn route(number: usize, path: &str) -> RouteInput {
     let (name, service) = (name(number), name(number % SERVICES));
     // Routes come in the order of names, as the store has them, and not in that of their ages.
-    let created = jiff::Timestamp::from_second(1_770_000_000 + (number as i64 * 7_919) % 5_003).unwrap();
+    let created =
+        jiff::Timestamp::from_second(1_770_000_000 + (number as i64 * 7_919) % 5_003).unwrap();
     RouteInput::Valid(read::<WebSocketRoute>(json!({
         "apiVersion": "tidegate.io/v1alpha1", "kind": "WebSocketRoute",
         "metadata": {"name": name, "namespace": "bench", "generation": 1, "creationTimestamp": created},
