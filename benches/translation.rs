@@ -26,15 +26,22 @@ fn read<T: DeserializeOwned>(value: Value) -> Arc<T> {
     Arc::new(serde_json::from_value(value).unwrap())
 }
 
+fn name(number: usize) -> String {
+    format!("app-{number:04}")
+}
+
 fn object(name: &str) -> ObjectRef {
     ObjectRef { namespace: "bench".into(), name: name.into() }
 }
 
 fn route(number: usize, path: &str) -> RouteInput {
-    let (name, service) = (format!("app-{number}"), format!("app-{}", number % SERVICES));
+    let (name, service) = (name(number), name(number % SERVICES));
+    // Routes come in the order of names, as the store has them, and not in that of their ages.
+    let created =
+        jiff::Timestamp::from_second(1_770_000_000 + (number as i64 * 7_919) % 5_003).unwrap();
     RouteInput::Valid(read::<WebSocketRoute>(json!({
         "apiVersion": "tidegate.io/v1alpha1", "kind": "WebSocketRoute",
-        "metadata": {"name": name, "namespace": "bench", "generation": 1},
+        "metadata": {"name": name, "namespace": "bench", "generation": 1, "creationTimestamp": created},
         "spec": {
             "hostnames": [format!("{name}.example.com")],
             "tls": {"secretName": name},
@@ -47,7 +54,7 @@ fn route(number: usize, path: &str) -> RouteInput {
 }
 
 fn slice(number: usize, last: usize) -> Arc<EndpointSlice> {
-    let name = format!("app-{number}");
+    let name = name(number);
     let address = |pod| format!("10.{}.{}.{pod}", number / 250, number % 250);
     let addresses = (0..ENDPOINTS - 1).chain([last]);
     let endpoints: Vec<_> = addresses
@@ -66,7 +73,7 @@ fn slice(number: usize, last: usize) -> Arc<EndpointSlice> {
 }
 
 fn secret(number: usize, key: &KeyPair) -> Arc<Secret> {
-    let params = CertificateParams::new([format!("app-{number}.example.com")]).unwrap();
+    let params = CertificateParams::new([format!("{}.example.com", name(number))]).unwrap();
     let pem = params.self_signed(key).unwrap().pem();
     let data = [("tls.crt", pem), ("tls.key", key.serialize_pem())];
     Arc::new(Secret {
@@ -89,10 +96,10 @@ fn inputs(key: &KeyPair) -> Inputs {
     let mut services = BTreeMap::new();
     for number in 0..ROUTES {
         inputs.routes.push(route(number, "/ws"));
-        inputs.secrets.insert(object(&format!("app-{number}")), secret(number, key));
+        inputs.secrets.insert(object(&name(number)), secret(number, key));
     }
     for number in 0..SERVICES {
-        let name = format!("app-{number}");
+        let name = name(number);
         services.insert(
             object(&name),
             read(json!({
@@ -157,7 +164,7 @@ fn main() {
         ("an endpoint", |inputs, round, _| inputs.endpoint_slices[7] = slice(7, 100 + round)),
         ("a route", |inputs, round, _| inputs.routes[7] = route(7, &format!("/v{round}"))),
         ("a Secret", |inputs, _, key| {
-            inputs.secrets.insert(object("app-7"), secret(7, key));
+            inputs.secrets.insert(object(&name(7)), secret(7, key));
         }),
     ];
     for (what, change) in changes {
