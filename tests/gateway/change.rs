@@ -249,6 +249,7 @@ fn leaving(endpoints: &[(SocketAddr, EndpointState)], policy: OnChange) -> Rule 
     let mut rule = rule(&[]);
     rule.drain.on_endpoint_terminating = policy;
     rule.drain.spread = Duration::from_millis(200);
+    rule.load_balancing.slow_start = None;
     let endpoint = |&(address, state)| Endpoint { state, ..Endpoint::ready(address) };
     rule.backends[0].endpoints = endpoints.iter().map(endpoint).collect();
     rule
