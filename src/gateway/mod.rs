@@ -157,7 +157,7 @@ impl Gateway {
         };
         let (mut handles, mut workers) = (Vec::new(), Vec::new());
         let (orders, receivers): (Vec<_>, Vec<_>) =
-            (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+            (0..count).map(|_| mpsc::channel(rebalance::ORDERS)).unzip();
         for (index, receiver) in receivers.into_iter().enumerate() {
             // The first one also says for all of them what is to be moved.
             let orders = if index == 0 { orders.clone() } else { Vec::new() };

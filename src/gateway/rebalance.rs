@@ -18,7 +18,7 @@ use std::{
 use fastrand::Rng;
 use tokio::{
     sync::{
-        mpsc::{UnboundedReceiver, UnboundedSender},
+        mpsc::{Receiver, Sender},
         watch,
     },
     time::{Instant, sleep_until},
@@ -32,6 +32,9 @@ use crate::table::{Backend, ObjectRef, RoutingTable, Rule, TableCell};
 /// Between two looks at the counts. [`Mover`] counts in it.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Orders that may wait for a worker: more than a second's, up to some 200,000 connections that are all to move in a minute.
+pub(super) const ORDERS: usize = 4096;
+
 /// One connection of a place that a worker is to tell to go elsewhere.
 #[derive(Debug)]
 pub(super) struct Order {
@@ -41,10 +44,7 @@ pub(super) struct Order {
 }
 
 /// Carries orders out, for as long as it is polled.
-pub(super) async fn carry_out(
-    sessions: &Sessions,
-    orders: &mut UnboundedReceiver<Order>,
-) -> Infallible {
+pub(super) async fn carry_out(sessions: &Sessions, orders: &mut Receiver<Order>) -> Infallible {
     let mut random = Rng::new();
     let mut waiting = Waiting::default();
     loop {
@@ -102,7 +102,7 @@ impl Waiting {
 pub(super) async fn plan(
     table: &TableCell,
     ledger: &Ledger,
-    workers: &[UnboundedSender<Order>],
+    workers: &[Sender<Order>],
 ) -> Infallible {
     let mut published = table.subscribe();
     let mut planner = Planner { random: Rng::new(), movers: HashMap::new() };
@@ -123,7 +123,7 @@ pub(super) async fn plan(
                 // Ticks that were missed are left out.
                 tick = u32::try_from((now - begin).as_secs()).unwrap_or(u32::MAX - 1);
                 for (place, delay) in planner.tick(u64::from(tick), &wanted, &ledger.all()) {
-                    planner.order(place, now + delay, workers);
+                    planner.order(&place, now + delay, workers);
                 }
             }
         }
@@ -215,7 +215,7 @@ impl Planner {
     }
 
     /// Has a worker tell one, each of them as often as it has of the place's connections.
-    fn order(&mut self, place: Arc<Place>, at: Instant, workers: &[UnboundedSender<Order>]) {
+    fn order(&mut self, place: &Arc<Place>, at: Instant, workers: &[Sender<Order>]) {
         let counts: Vec<_> = (0..workers.len()).map(|worker| place.of_worker(worker)).collect();
         let total = counts.iter().sum::<usize>();
         let mut ticket = self.random.usize(..total.max(1));
@@ -224,8 +224,9 @@ impl Planner {
             ticket = ticket.saturating_sub(count);
             hit
         });
+        // A worker that is far behind, or has ended, is spared.
         let sent = worker.is_some_and(|worker| {
-            workers[worker].send(Order { place: Arc::clone(&place), at }).is_ok()
+            workers[worker].try_send(Order { place: Arc::clone(place), at }).is_ok()
         });
         if !sent {
             place.end_leaving();

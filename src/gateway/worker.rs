@@ -18,7 +18,7 @@ use tokio::{
     net::TcpStream,
     runtime::LocalOptions,
     sync::{
-        mpsc::{self, UnboundedReceiver, UnboundedSender},
+        mpsc::{self, Receiver, Sender},
         watch,
     },
     task::spawn_local,
@@ -132,8 +132,8 @@ impl WorkerHandle {
 pub(super) fn spawn(
     index: usize,
     parts: WorkerParts,
-    received: UnboundedReceiver<Order>,
-    given: Vec<UnboundedSender<Order>>,
+    received: Receiver<Order>,
+    given: Vec<Sender<Order>>,
 ) -> io::Result<(WorkerHandle, JoinHandle<()>)> {
     let (sender, receiver) = mpsc::channel(HAND_OVER);
     let (started, result) = std::sync::mpsc::sync_channel(1);
@@ -160,8 +160,8 @@ async fn run(
     index: usize,
     parts: WorkerParts,
     mut accepted: mpsc::Receiver<Accepted>,
-    mut received: UnboundedReceiver<Order>,
-    given: Vec<UnboundedSender<Order>>,
+    mut received: Receiver<Order>,
+    given: Vec<Sender<Order>>,
 ) {
     let mut shutdown = parts.shutdown;
     let settings = parts.settings.drain;

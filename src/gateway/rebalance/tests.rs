@@ -92,7 +92,7 @@ fn only_endpoints_that_take_new_connections_count() {
     }
     let rule = rule("0", &[(1, leaving), (2, leaving)]);
     let (leaving, places) = ledger(&[(&rule, 1, 400)]);
-    assert!(moved(&[rule.clone()], &leaving, &places[0]).is_empty());
+    assert!(moved(std::slice::from_ref(&rule), &leaving, &places[0]).is_empty());
     let mut weightless = Rule::clone(&rule);
     weightless.backends[0].weight = 0;
     assert!(moved(&[Arc::new(weightless)], &leaving, &places[0]).is_empty());
@@ -126,17 +126,17 @@ fn a_worker_is_asked_as_often_as_it_has_connections() {
     places[0].set(0, 300);
     places[0].set(1, 100);
     let (senders, receivers): (Vec<_>, Vec<_>) =
-        (0..2).map(|_| tokio::sync::mpsc::unbounded_channel()).unzip();
+        (0..2).map(|_| tokio::sync::mpsc::channel(ORDERS)).unzip();
     let mut planner = Planner { random: Rng::with_seed(2), movers: HashMap::new() };
     for _ in 0..400 {
         places[0].begin_leaving();
-        planner.order(Arc::clone(&places[0]), Instant::now(), &senders);
+        planner.order(&places[0], Instant::now(), &senders);
     }
-    let asked: Vec<_> = receivers.iter().map(UnboundedReceiver::len).collect();
+    let asked: Vec<_> = receivers.iter().map(Receiver::len).collect();
     assert!((270..=330).contains(&asked[0]), "{asked:?}");
     // One that has ended takes no order: nobody leaves for that.
     drop(receivers);
     assert_eq!(places[0].staying(), 0);
-    planner.order(Arc::clone(&places[0]), Instant::now(), &senders);
+    planner.order(&places[0], Instant::now(), &senders);
     assert_eq!(places[0].staying(), 1);
 }
