@@ -31,7 +31,7 @@ impl Changes<'_> {
         self.made += 1;
         let namespace = &self.app.namespace;
         // A quarter of a Lease's time into each minute or so.
-        if number % 60 == 15 {
+        if number % 60 == 14 {
             self.leases_lost += 1;
             self.take_the_lease_away();
             return;
@@ -42,7 +42,7 @@ impl Changes<'_> {
                 namespace.apply(&[&self.route(&name, "/")]);
                 self.routes.push_back(name);
             }
-            1 | 5 => {
+            1 => {
                 let newest = self.routes.back().expect("one was added before");
                 namespace.apply(&[&self.route(newest, &format!("/{number}"))]);
             }
@@ -50,11 +50,12 @@ impl Changes<'_> {
                 let renewed = self.app.authority.issue(&["*.test"]);
                 namespace.apply(&[&objects::tls_secret("chat-tls", &renewed)]);
             }
-            3 if self.routes.len() > 3 => {
-                let oldest = self.routes.pop_front().expect("there are some");
+            // As many as are added: memory is compared at the end.
+            3 | 7 => {
+                let oldest = self.routes.pop_front().expect("one was added before");
                 namespace.delete(&format!("wsr/{oldest}"));
             }
-            6 => {
+            5 => {
                 let replicas = format!("--replicas={}", 1 + number / 8 % 4);
                 namespace.kubectl(&["scale", "deployment/chat", &replicas]);
             }
@@ -142,7 +143,11 @@ fn changes_harm_no_socket_of_an_untouched_route() {
     for number in 0..changes {
         wait_until(begin + duration.mul_f64(number as f64 / changes as f64));
         changing.next();
-        most = memory(&replicas).max(most);
+        let now = memory(&replicas);
+        most = now.max(most);
+        if changing.made.is_multiple_of((changes / 10).max(1)) {
+            eprintln!("soak: {} changes, {now:.2} MiB", changing.made);
+        }
         assert!(crowd.chronicle().ended.is_empty(), "{}", crowd.chronicle().summary());
     }
     let took = begin.elapsed();
