@@ -38,7 +38,8 @@ fn one_replica_holds_the_lease_and_writes_statuses_and_another_takes_over() {
     let app = App::start(&release, "replicas-app", 1);
 
     let route = app.namespace.get("wsr/chat");
-    assert_eq!(status_managers(&app), ["tidegate"], "{route:#}");
+    let manager = format!("tidegate/{}", release.class);
+    assert_eq!(status_managers(&app), [manager.as_str()], "{route:#}");
     assert!(statuses_written(&first) >= 1.0);
     assert_eq!(statuses_written(&others[0]), 0.0, "only the leader writes");
     let survivor = &others[0];
@@ -61,7 +62,7 @@ fn one_replica_holds_the_lease_and_writes_statuses_and_another_takes_over() {
         expect_eq(&is, &("False", "InvalidCertificateRef", 2))
     });
     assert!(statuses_written(&second) >= 1.0);
-    assert_eq!(status_managers(&app), ["tidegate"]);
+    assert_eq!(status_managers(&app), [manager.as_str()]);
     let lease = release.lease().unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(lease["leaseTransitions"], 1, "{lease:#}");
     // What the other replica does is none of its connections' business.
