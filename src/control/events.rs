@@ -199,6 +199,7 @@ impl Recorder {
                 }
                 return;
             }
+            Ok(Err(error)) if namespace_ends(&error) => return,
             Ok(Err(error)) => fault(&error),
             Err(_) => "no answer from the Kubernetes API in time".to_owned(),
         };
@@ -259,6 +260,13 @@ impl Recorder {
             ..Event::default()
         }
     }
+}
+
+/// Whether it is refused because the namespace is going away, and the route with it: nobody is left to be told.
+fn namespace_ends(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 /// What went wrong, and what to do.

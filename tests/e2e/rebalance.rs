@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io::ErrorKind,
     net::SocketAddr,
     sync::{
         Mutex,
@@ -9,6 +10,8 @@ use std::{
     },
     time::{Duration, Instant},
 };
+
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::support::{App, Client, Release, eventually, objects};
 
@@ -73,15 +76,21 @@ fn live(
     while !over.load(Ordering::Relaxed) {
         let mut socket = client.open(replica).unwrap_or_else(|why| panic!("{}", String::from(why)));
         seen.lock().unwrap().pods.insert(number, socket.backend.clone());
-        let close = loop {
-            if over.load(Ordering::Relaxed) {
-                return;
-            }
-            if let Ok(close) = socket.read_to_end(Duration::from_millis(500)) {
-                break close;
+        socket.be_patient_for(Duration::from_millis(500));
+        let code = loop {
+            match socket.read() {
+                Ok(Message::Close(frame)) => break frame.map_or(1005, |frame| frame.code.into()),
+                Ok(_) => {}
+                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+                // It has ended without a word.
+                Err(_) => break 0,
             }
         };
-        let code = close.map_or(0, |close| close.code.into());
+        let _ = socket.read_to_end(Duration::from_secs(5));
         seen.lock().unwrap().moves.push((code, Instant::now()));
     }
 }

@@ -19,7 +19,7 @@ fn an_applied_route_becomes_programmed() {
     let table = app.namespace.kubectl(&["get", "wsr"]);
     let columns: Vec<Vec<_>> =
         table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(columns[0], ["NAME", "HOSTNAMES", "ACCEPTED", "PROGRAMMED", "AGE"]);
+    assert_eq!(columns[0], ["NAME", "HOSTNAMES", "ACCEPTED", "PROGRAMMED", "ADDRESS", "AGE"]);
     let hostnames = format!("[\"{}\"]", app.client.host);
     assert_eq!(columns[1][..4], ["chat", hostnames.as_str(), "True", "True"], "{table}");
 }

@@ -101,3 +101,17 @@ async fn who_tells_never_waits() {
     herald.tell(&route, None, news(&WebSocketRouteStatus::default(), &well));
     assert_eq!((herald.dropped, waiting.len()), (0, 2));
 }
+
+#[test]
+fn an_event_in_a_namespace_that_goes_away_is_no_fault() {
+    let refused = |cause: &str| {
+        let status = serde_json::json!({
+            "code": 403,
+            "reason": "Forbidden",
+            "details": { "causes": [{ "reason": cause, "message": "namespace x is being terminated" }] },
+        });
+        kube::Error::Api(serde_json::from_value(status).unwrap())
+    };
+    assert!(namespace_ends(&refused("NamespaceTerminating")));
+    assert!(!namespace_ends(&refused("FieldValueForbidden")));
+}

@@ -222,6 +222,12 @@ impl Socket {
         self.stream.read()
     }
 
+    /// Lets a read wait for so long.
+    pub fn be_patient_for(&mut self, time: Duration) {
+        let timeout = self.stream.get_ref().sock.set_read_timeout(Some(time));
+        timeout.expect("the time is not zero");
+    }
+
     /// Waits for the end, `within` at most. The peer's Close frame if it sent one; an error if nothing ended.
     pub fn read_to_end(&mut self, within: Duration) -> Result<Option<CloseFrame>, String> {
         let begin = Instant::now();
