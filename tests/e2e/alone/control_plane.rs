@@ -101,8 +101,7 @@ impl Bystanders {
     /// They have lost nothing, and still talk.
     #[track_caller]
     fn expect_unharmed(self) {
-        let after = self.release.pods();
-        assert!(after.iter().all(|pod| pod.restarts == 0), "{after:?}");
+        self.release.expect_not_restarted(&self.replicas);
         assert_eq!(self.crowd.open(), Self::MEMBERS);
         let chronicle = self.crowd.disperse();
         eprintln!("{}", chronicle.summary());

@@ -179,8 +179,7 @@ fn changes_harm_no_socket_of_an_untouched_route() {
     let refused = arrivals.iter().find(|arrival| arrival.result.is_err());
     assert!(refused.is_none(), "{refused:?}");
     assert!(tables >= changes as f64 / 4.0, "only {tables} tables were published");
-    let after = release.pods();
-    assert!(after.iter().all(|pod| pod.restarts == 0), "{after:?}");
+    release.expect_not_restarted(&replicas);
     let untouched = bystander.namespace.condition("chat", "Programmed").expect("it was written");
     assert_eq!((untouched.status.as_str(), untouched.observed_generation), ("True", 1));
 }

@@ -192,6 +192,16 @@ impl Release {
             .collect()
     }
 
+    /// Panics if one of these replicas has gone, or was started again, since they looked like this.
+    #[track_caller]
+    pub fn expect_not_restarted(&self, before: &[Pod]) {
+        let after = self.pods();
+        for pod in before {
+            let now = after.iter().find(|other| other.name == pod.name);
+            assert_eq!(now.map(|now| now.restarts), Some(pod.restarts), "{after:?}");
+        }
+    }
+
     /// The address that clients outside of the cluster use.
     #[track_caller]
     pub fn load_balancer(&self) -> SocketAddr {
