@@ -87,7 +87,12 @@ fn clients_do_not_notice_an_api_server_that_hangs() {
     eventually("one leads again", 60, || expect_eq(&leading().sum::<f64>(), &1.0));
     old.iter_mut().for_each(|socket| socket.echo("still here"));
     release.expect_not_restarted(&replicas);
-    // Nodes that could not report for so long may have been taken for dead.
+    await_readiness();
+}
+
+/// Waits until all nodes and pods are ready: nodes that could not report for a while may have been taken for dead.
+#[track_caller]
+fn await_readiness() {
     for what in ["nodes", "pods"] {
         let all =
             ["wait", "--for=condition=Ready", "--timeout=30s", "--all", "--all-namespaces", what];

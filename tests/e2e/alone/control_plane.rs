@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::await_readiness;
 use crate::support::{
     App, Arrivals, Crowd, Manner, Part, Pod, Release, eventually, expect_eq, get, kubectl, objects,
     setting, try_kubectl,
@@ -77,6 +78,11 @@ impl Bystanders {
             each.filter_map(|pod| pod.metrics().sum("tidegate_leader", &[])).sum()
         };
         eventually("one leads", 30, || expect_eq(&leading(), &1.0));
+        // What the control plane says of nodes and pods stays as it is while it is away.
+        await_readiness();
+        eventually("the load balancer has found them", 20, || {
+            Ok(self.app.client.open(address).map(|_| ())?)
+        });
         let stopped = Part::stop(part);
         let begin = Instant::now();
         try_kubectl(&["get", "nodes", "--request-timeout=2s"], None).expect_err("it is away");
