@@ -87,13 +87,13 @@ fn clients_do_not_notice_an_api_server_that_hangs() {
     eventually("one leads again", 60, || expect_eq(&leading().sum::<f64>(), &1.0));
     old.iter_mut().for_each(|socket| socket.echo("still here"));
     release.expect_not_restarted(&replicas);
-    await_readiness();
+    await_readiness(&["nodes", "pods"]);
 }
 
-/// Waits until all nodes and pods are ready: nodes that could not report for a while may have been taken for dead.
+/// Waits until all of these kinds are ready: nodes that could not report for a while may have been taken for dead.
 #[track_caller]
-fn await_readiness() {
-    for what in ["nodes", "pods"] {
+fn await_readiness(kinds: &[&str]) {
+    for what in kinds {
         let all =
             ["wait", "--for=condition=Ready", "--timeout=30s", "--all", "--all-namespaces", what];
         kubectl(&all);

@@ -79,7 +79,7 @@ impl Bystanders {
         };
         eventually("one leads", 30, || expect_eq(&leading(), &1.0));
         // What the control plane says of nodes and pods stays as it is while it is away.
-        await_readiness();
+        await_readiness(&["nodes"]);
         eventually("the load balancer has found them", 20, || {
             Ok(self.app.client.open(address).map(|_| ())?)
         });
