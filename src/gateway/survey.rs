@@ -62,9 +62,8 @@ mod tests {
     use crate::{
         gateway::balance::Wanted,
         table::{
-            Backend, Drain, Endpoint, EndpointState, FrameChecks, HttpMode, Keepalive, Limits,
-            LoadBalancing, MatchKey, ObjectRef, PathKind, Plaintext, RouteEntry, Rule, Timeouts,
-            VirtualHost,
+            Backend, Endpoint, EndpointState, LoadBalancing, MatchKey, ObjectRef, PathKind,
+            RouteEntry, Rule, VirtualHost,
         },
     };
 
@@ -92,20 +91,8 @@ mod tests {
                 query: vec![],
                 subprotocols: vec![],
             };
-            let rule = Rule {
-                route: ObjectRef { namespace: "n".into(), name: "r".into() },
-                name: number.to_string(),
-                plaintext: Plaintext::Refuse,
-                http: HttpMode::Refuse,
-                timeouts: Timeouts::default(),
-                keepalive: Keepalive::default(),
-                frames: FrameChecks::Strict,
-                limits: Limits::default(),
-                load_balancing: LoadBalancing::default(),
-                connect_attempts: 3,
-                drain: Drain::default(),
-                backends: backends.to_vec(),
-            };
+            let mut rule = Rule::for_tests("r", &number.to_string());
+            rule.backends = backends.to_vec();
             RouteEntry { key, rule: Arc::new(rule) }
         });
         RoutingTable::new([VirtualHost::new("a.test", None, entries)])

@@ -83,7 +83,7 @@ pub enum HashSource {
 #[serde(rename_all = "camelCase")]
 pub struct Rebalance {
     /// Most connections that are closed in a minute so that their clients come back to an endpoint with fewer, in per cent
-    /// of the live connections of the backend. 0: none is.
+    /// of the rule's live connections at the backend. 0: none is.
     #[serde(default)]
     #[schemars(with = "i32", range(min = 0, max = 100))]
     pub max_percent_per_minute: u8,

@@ -366,20 +366,7 @@ mod tests {
             ..crate::table::Timeouts::default()
         };
         let now = Instant::now();
-        let rule = Rule {
-            route: crate::table::ObjectRef { namespace: "n".into(), name: "r".into() },
-            name: "0".into(),
-            plaintext: crate::table::Plaintext::Refuse,
-            http: crate::table::HttpMode::Refuse,
-            timeouts,
-            keepalive: crate::table::Keepalive::default(),
-            frames: crate::table::FrameChecks::Strict,
-            limits: crate::table::Limits::default(),
-            load_balancing: crate::table::LoadBalancing::default(),
-            connect_attempts: 3,
-            drain: crate::table::Drain::default(),
-            backends: Vec::new(),
-        };
+        let rule = Rule { timeouts, ..Rule::for_tests("r", "0") };
         let life = |random| Vigil::new(&rule, now, random).expires.unwrap() - now;
         assert_eq!(life(0.0), Duration::from_secs(100));
         assert_eq!(life(0.5), Duration::from_secs(90));

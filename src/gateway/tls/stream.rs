@@ -147,12 +147,12 @@ impl<C: Connection> TlsStream<C> {
         }
     }
 
-    /// The socket beneath. What is written to it past the stream breaks TLS.
+    /// Bytes of records that the socket did not take yet.
     pub fn unsent(&self) -> usize {
         self.unsent.rest().len()
     }
 
-    /// The socket underneath.
+    /// The socket beneath. What is written to it past the stream breaks TLS.
     pub fn socket(&self) -> &TcpStream {
         &self.tcp
     }
