@@ -271,7 +271,9 @@ impl ClientConnection {
             let endpoint = format!("{} of {}:{}", seat.address(), backend.service, backend.port);
             if ejected {
                 metrics.backend_ejections.inc();
-                tracing::info!("endpoint {endpoint} failed again and again: it is passed over for a while");
+                tracing::info!(
+                    "endpoint {endpoint} failed again and again: it is passed over for a while"
+                );
             }
             refusal.source = Some(match refusal.source {
                 Some(source) => format!("{endpoint}: {source}"),
