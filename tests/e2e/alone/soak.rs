@@ -47,7 +47,7 @@ impl Changes<'_> {
                 namespace.apply(&[&self.route(newest, &format!("/{number}"))]);
             }
             2 => {
-                let renewed = self.app.authority.issue(&["*.test"]);
+                let renewed = self.app.authority.issue(&["*.test", &self.app.client.host]);
                 namespace.apply(&[&objects::tls_secret("chat-tls", &renewed)]);
             }
             // As many as are added: memory is compared at the end.
