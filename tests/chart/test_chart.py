@@ -202,6 +202,10 @@ class InStep(unittest.TestCase):
         self.assertEqual(json.loads(configmap["data"]["tidegate.json"]), json.loads(source))
         self.assertEqual(configmap["metadata"]["labels"]["grafana_dashboard"], "1")
 
+    def test_facts_of_networks(self):
+        copy = (CHART / "files/networks.yaml").read_text()
+        self.assertEqual(copy, (ROOT / "src/networks/facts.yaml").read_text(), "run tests/chart/run --update")
+
     def test_values_docs(self):
         self.assertEqual(values_docs.problems(CHART), [])
 
