@@ -317,7 +317,12 @@ impl ClientConnection {
         rule: Option<&Rule>,
         refusal: &Refusal,
     ) -> Response<AnswerBody> {
-        let response = refusal.response();
+        let mut response = refusal.response();
+        if let Some(source) =
+            refusal.source.as_ref().filter(|_| self.worker.settings.name_endpoints)
+        {
+            *response.body_mut() = format!("{}\n{source}\n", refusal.detail).into();
+        }
         self.count_refusal(facts, rule, refusal, response.status().as_u16(), None);
         response.map(full)
     }
