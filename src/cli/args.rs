@@ -256,6 +256,9 @@ pub struct EchoArgs {
     /// Key of the certificate (PEM)
     #[arg(long, requires = "tls_cert", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
+    /// Serve on for so long after SIGTERM, then tell sockets Close 1001 (going away); without, end at once
+    #[arg(long, value_name = "SECONDS")]
+    pub linger: Option<u64>,
 }
 
 /// An address to listen on, or none.

@@ -267,8 +267,14 @@ impl ClientConnection {
                 }
             };
             metrics.backend_connect_failures.inc();
-            seat.missed(backend, fault, Instant::now());
+            let ejected = seat.missed(backend, fault, Instant::now());
             let endpoint = format!("{} of {}:{}", seat.address(), backend.service, backend.port);
+            if ejected {
+                metrics.backend_ejections.inc();
+                tracing::info!(
+                    "endpoint {endpoint} failed again and again: it is passed over for a while"
+                );
+            }
             refusal.source = Some(match refusal.source {
                 Some(source) => format!("{endpoint}: {source}"),
                 None => endpoint,

@@ -31,7 +31,9 @@ impl Folder {
         let port = listener.local_addr()?.port();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("echo".into()).spawn(move || {
-            if let Err(error) = runtime.block_on(echo::serve(listener, None)) {
+            if let Err(error) =
+                runtime.block_on(echo::serve(listener, None, echo::Leave::new(false)))
+            {
                 tracing::error!("the echo backend ended: {error:#}");
             }
         })?;
