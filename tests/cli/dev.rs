@@ -196,6 +196,23 @@ fn an_upstream_is_served_with_its_pages_and_its_sockets() {
 }
 
 #[test]
+fn several_upstreams_may_come_from_the_environment() {
+    let ((_one, one), (_two, two)) = (echo_backend(), echo_backend());
+    let home = tempfile::tempdir().unwrap();
+    let upstreams = format!("app=127.0.0.1:{one},api=localhost:{two}");
+    let program = Program::start(dev(home.path()).env("TIDEGATE_UPSTREAM", upstreams));
+    let text = program.says("Ctrl-C ends it.");
+    program.logs("ready");
+    for host in ["app.localhost", "api.localhost"] {
+        let certificate = home.path().join(format!(".local/share/tidegate/dev/{host}.pem"));
+        assert!(text.contains(&certificate.display().to_string()), "{text}");
+        let mut stream = tls_to(host, port(&text, &format!("https://{host}:")), &certificate);
+        upgrade_at(&mut stream, host, "/");
+        echo(&mut stream);
+    }
+}
+
+#[test]
 fn an_upstream_that_does_not_run_is_named_when_it_is_asked_and_served_when_it_does() {
     let home = tempfile::tempdir().unwrap();
     let (socket, number) = refusing_port();
