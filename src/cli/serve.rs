@@ -63,6 +63,7 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
             public_https_port: args.public_https_port,
             limits: RequestLimits::default(),
             drain,
+            name_endpoints: false,
         },
         control: ControlSettings {
             source: match args.source.as_str() {
@@ -92,6 +93,7 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
             class: args.class,
             // The chart takes it from a label that the pod may not have.
             zone: args.zone.filter(|zone| !zone.is_empty()),
+            acme_http01: args.acme_http01,
         },
         data,
         admin,

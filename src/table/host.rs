@@ -1,6 +1,11 @@
 //! One hostname: its certificate, and which rule takes a request.
 
-use std::{cmp::Reverse, collections::HashMap, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap},
+    iter::successors,
+    sync::Arc,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::SEC_WEBSOCKET_PROTOCOL};
 use percent_encoding::percent_decode_str;
@@ -14,6 +19,10 @@ pub struct VirtualHost {
     pub pattern: Arc<str>,
     /// Its certificate; `None` serves the self-made one.
     pub tls: Option<Arc<TlsIdentity>>,
+    /// The value of `Strict-Transport-Security` in answers over TLS (RFC 6797 §6.1); `None` sends none.
+    pub hsts: Option<HeaderValue>,
+    /// The namespace of the Secret that its certificate should come from, also while there is none in it yet.
+    pub secret_namespace: Option<Box<str>>,
     /// By the whole path.
     exact: HashMap<Box<str>, Vec<RouteEntry>>,
     /// By leading path elements, without a trailing slash: `""` takes every path.
@@ -69,7 +78,7 @@ pub struct RequestFacts<'a> {
 impl VirtualHost {
     /// A host of these entries. Among entries that fit a request an exact path beats a prefix, a longer
     /// prefix a shorter one, then more headers, more query parameters, subprotocols over none; among
-    /// equals the one that stands first in `entries` wins.
+    /// equals the one that stands first in `entries` wins. It has no `hsts`.
     pub fn new(
         pattern: &str,
         tls: Option<Arc<TlsIdentity>>,
@@ -88,26 +97,52 @@ impl VirtualHost {
             list.sort_by_key(|entry| Reverse(entry.key.specificity()));
         }
         let longest_prefix = prefix.keys().map(|path| path.len()).max().unwrap_or(0);
-        Self { pattern: pattern.to_ascii_lowercase().into(), tls, exact, prefix, longest_prefix }
+        let secret_namespace = tls.as_ref().map(|tls| tls.secret.namespace.as_str().into());
+        Self {
+            pattern: pattern.to_ascii_lowercase().into(),
+            tls,
+            hsts: None,
+            secret_namespace,
+            exact,
+            prefix,
+            longest_prefix,
+        }
+    }
+
+    /// Whether what is in a namespace may speak for this host: one of its routes is, or its certificate's Secret.
+    pub fn belongs_to(&self, namespace: &str) -> bool {
+        self.secret_namespace.as_deref() == Some(namespace)
+            || self.entries().any(|entry| entry.rule.route.namespace == namespace)
     }
 
     /// The rule that takes the request.
     pub fn find(&self, request: &RequestFacts<'_>) -> Option<&Arc<Rule>> {
-        if let Some(entry) = first_fit(self.exact.get(request.path), request) {
-            return Some(&entry.rule);
-        }
-        let mut path = request.path;
-        if path.len() > self.longest_prefix {
+        self.candidates(request.path)
+            .find(|entry| entry.key.fits(request) && entry.key.fits_offer(request))
+            .map(|entry| &entry.rule)
+    }
+
+    /// The subprotocols of which the request would have to offer one for a rule to take it; none where that would not help.
+    /// Sorted.
+    pub fn subprotocols_wanted<'t>(&'t self, request: &RequestFacts<'_>) -> BTreeSet<&'t str> {
+        self.candidates(request.path)
+            .filter(|entry| entry.key.fits(request))
+            .flat_map(|entry| entry.key.subprotocols.iter().map(String::as_str))
+            .collect()
+    }
+
+    /// The entries whose path fits, those first that come before others.
+    fn candidates<'t>(&'t self, path: &str) -> impl Iterator<Item = &'t RouteEntry> {
+        let longest = if path.len() > self.longest_prefix {
             // The last end of a path element that a prefix could reach: a long path costs no more look-ups.
-            let end = path.as_bytes()[..=self.longest_prefix].iter().rposition(|b| *b == b'/')?;
-            path = &path[..end];
-        }
-        loop {
-            if let Some(entry) = first_fit(self.prefix.get(path), request) {
-                return Some(&entry.rule);
-            }
-            path = &path[..path.rfind('/')?];
-        }
+            let end = path.as_bytes()[..=self.longest_prefix].iter().rposition(|b| *b == b'/');
+            end.map(|end| &path[..end])
+        } else {
+            Some(path)
+        };
+        let prefixes = successors(longest, |path| path.rfind('/').map(|end| &path[..end]));
+        let lists = prefixes.filter_map(|path| self.prefix.get(path));
+        self.exact.get(path).into_iter().chain(lists).flatten()
     }
 
     /// All entries, in no particular order.
@@ -116,15 +151,8 @@ impl VirtualHost {
     }
 }
 
-fn first_fit<'a>(
-    list: Option<&'a Vec<RouteEntry>>,
-    request: &RequestFacts<'_>,
-) -> Option<&'a RouteEntry> {
-    list?.iter().find(|entry| entry.key.fits(request))
-}
-
 impl MatchKey {
-    /// Whether headers, query and subprotocols fit; the path was looked up before.
+    /// Whether headers and query fit; the path was looked up before.
     fn fits(&self, request: &RequestFacts<'_>) -> bool {
         let one = |name: &HeaderName| {
             let mut lines = request.headers.get_all(name).iter();
@@ -133,9 +161,13 @@ impl MatchKey {
         };
         self.headers.iter().all(|(name, value)| one(name) == Some(value))
             && self.query.iter().all(|(name, value)| query_has(request.query, name, value))
-            && (self.subprotocols.is_empty()
-                || offered_subprotocols(request.headers)
-                    .any(|offer| self.subprotocols.iter().any(|wanted| wanted == offer)))
+    }
+
+    /// Whether the client offers what is wanted.
+    fn fits_offer(&self, request: &RequestFacts<'_>) -> bool {
+        self.subprotocols.is_empty()
+            || offered_subprotocols(request.headers)
+                .any(|offer| self.subprotocols.iter().any(|wanted| wanted == offer))
     }
 
     fn specificity(&self) -> (usize, usize, bool) {
