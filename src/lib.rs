@@ -18,6 +18,7 @@
 //! | [`control`] | builds and publishes tables, writes statuses, holds the lease |
 //! | [`translate`] | inputs to table and statuses, pure |
 //! | [`admin`] | health, metrics and debugging, on a port of its own |
+//! | [`doctor`] | what is wrong on the way to a server, step by step; a client, no part of the gateway |
 //! | [`networks`] | what is known of clouds between clients and the gateway: ports, time-outs, marks |
 //! | [`cli`] | the command line |
 //!
@@ -27,6 +28,7 @@ pub mod admin;
 pub mod api;
 pub mod cli;
 pub mod control;
+pub mod doctor;
 pub mod gateway;
 pub mod networks;
 pub mod source;

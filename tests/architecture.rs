@@ -18,12 +18,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("control", &["api", "source", "table", "telemetry", "translate"]),
     ("gateway", &["table", "telemetry"]),
     ("admin", &["table", "telemetry"]),
+    ("doctor", &["networks"]),
     (
         "cli",
         &[
             "admin",
             "api",
             "control",
+            "doctor",
             "gateway",
             "networks",
             "source",
@@ -37,6 +39,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// Crates that a room must not name, and why.
 const KEEP_OUT: &[(&str, &[&str], &str)] = &[
     ("api", &["tokio"], "the resource is data"),
+    ("doctor", &["kube", "k8s_openapi"], "it looks from where clients are"),
     ("gateway", &["kube", "k8s_openapi"], "the data plane knows nothing of Kubernetes"),
     ("networks", &["tokio", "kube", "k8s_openapi"], "facts are data"),
     ("table", &["kube", "k8s_openapi"], "the table is the same wherever it comes from"),
