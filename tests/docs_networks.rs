@@ -6,6 +6,7 @@
 use std::{collections::BTreeSet, fmt::Write as _, fs};
 
 use tidegate::{
+    doctor::diagnosis::Code,
     gateway::{CloseCause, RefusalReason},
     networks::{self, Enabled, Limit, Network, ProxyProtocol, Transport},
 };
@@ -222,4 +223,23 @@ fn metrics_reasons_and_causes_are_those_of_the_program() {
     used.extend(words(&page, "upgrade_failures_total{reason=\""));
     assert!(used.len() >= 6);
     assert_eq!(used.difference(&reasons).collect::<Vec<_>>(), Vec::<&&str>::new());
+}
+
+/// What a diagnosis calls itself is found on the page, and nothing else is said to be one.
+#[test]
+fn every_code_of_the_doctor_is_on_the_page() {
+    let page = page();
+    let codes: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    let rows = page.lines().filter(|line| line.starts_with("| doctor |"));
+    let told: BTreeSet<_> = rows.flat_map(|row| row.split('`')).collect();
+    for code in &codes {
+        assert!(page.contains(&format!("`{code}`")), "{code} is nowhere on the page");
+    }
+    let like_codes = told.iter().filter(|word| {
+        let families = ["port_", "tls_", "upgrade_", "subprotocol_", "proxy_"];
+        families.iter().any(|family| word.starts_with(family)) && !word.contains(' ')
+    });
+    for word in like_codes {
+        assert!(codes.contains(word), "{word} is no code of the doctor");
+    }
 }
