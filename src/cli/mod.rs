@@ -6,6 +6,7 @@ mod args;
 mod check;
 mod dev;
 mod echo;
+mod import;
 mod ports;
 mod serve;
 
@@ -29,6 +30,12 @@ pub fn run() -> ExitCode {
         Command::Dev(args) => dev::run(&args),
         Command::Check(args) => {
             return check::run(&args).unwrap_or_else(|error| {
+                last_words(format!("tidegate: {error:#}\n"));
+                ExitCode::FAILURE
+            });
+        }
+        Command::Import(args) => {
+            return import::run(&args).unwrap_or_else(|error| {
                 last_words(format!("tidegate: {error:#}\n"));
                 ExitCode::FAILURE
             });
