@@ -37,7 +37,7 @@ build: ## Build the program as it is released: target/release/tidegate
 	@echo "build: $(TARGET)/release/tidegate"
 
 .PHONY: test
-test: ## Run everything, from nothing: set-up, lint, unit, fuzz, chart, conformance, e2e
+test: ## Run everything, from nothing: set-up, lint, unit, fuzz, chart, conformance, import, e2e
 	@tests/run
 
 .PHONY: test-unit
@@ -56,6 +56,10 @@ test-chart: ## Test the chart, manifests, dashboard and alerts
 .PHONY: test-conformance
 test-conformance: debug-binary ## Run the Autobahn cases directly and through Tidegate, and compare
 	tests/conformance/run
+
+.PHONY: test-import
+test-import: debug-binary ## Send the same requests to a real nginx and to Tidegate with what was imported from it, and compare
+	tests/import/run
 
 .PHONY: test-e2e
 test-e2e: ## Run the end-to-end tests on a two-node Kubernetes of their own (needs root)

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::Duration,
     import::{
-        draft::{Backend, BackendTls, Match, Policy, Rule, is_hostname, label, note},
+        draft::{Backend, BackendTls, MOST, Match, Policy, Rule, is_hostname, label, note},
         notes::{Note, NoteKind},
         paths::Path,
         policy::nginx_time,
@@ -299,6 +299,43 @@ fn claim(candidates: &mut [Candidate<'_, '_>]) {
         rule.matches.sort();
     }
     shadowed(candidates);
+    bare_stems(candidates);
+}
+
+/// `^/live/` does not take `/live`, which the prefix `/live/` does: it is given back to the rule that nginx gives it to. (Of a
+/// location for the prefix `/live/` nginx sends `/live` on to `/live/`.)
+fn bare_stems(candidates: &mut [Candidate<'_, '_>]) {
+    let all: Vec<_> = candidates
+        .iter()
+        .enumerate()
+        .flat_map(|(index, candidate)| {
+            let from_regex = matches!(candidate.location.matcher, Matcher::Regex { .. });
+            candidate
+                .rule
+                .matches
+                .iter()
+                .map(move |wanted| (index, from_regex, wanted.path.clone()))
+        })
+        .collect();
+    for (index, _, path) in all.iter().filter(|(_, from_regex, path)| *from_regex && !path.exact) {
+        let Some(stem) = path.value.strip_suffix('/').filter(|stem| !stem.is_empty()) else {
+            continue;
+        };
+        let exact = Path::exact(stem);
+        let above = all
+            .iter()
+            .filter(|(other, from_regex, above)| {
+                other != index && !from_regex && !above.exact && exact.is_below(above)
+            })
+            .max_by_key(|(_, _, above)| above.value.len());
+        let told_apart = all.iter().all(|(_, _, other)| *other != exact);
+        if let Some((other, ..)) = above
+            && told_apart
+            && candidates[*other].rule.matches.len() < MOST
+        {
+            candidates[*other].rule.matches.push(Match { path: exact });
+        }
+    }
 }
 
 /// Where nginx asks regular expressions before longer prefixes, the resource does not.
