@@ -5,6 +5,8 @@
 //! top of a source has arguments for it. tests/import/run holds the same folders to the traffic of a real nginx.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod docs;
+mod program;
 mod property;
 
 use std::{
