@@ -77,6 +77,7 @@ pub(super) fn run(args: &DevArgs) -> Result<()> {
             source: SourceSettings::Files(folder),
             class: DEFAULT_CLASS.to_owned(),
             zone: None,
+            acme_http01: true,
         },
         data: vec![(ListenerKind::Https, tls.listener), (ListenerKind::Http, http.listener)],
         admin: vec![admin.listener],
@@ -201,7 +202,9 @@ impl Sample {
         let port = listener.local_addr()?.port();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("echo".into()).spawn(move || {
-            if let Err(error) = runtime.block_on(echo::serve(listener, None)) {
+            if let Err(error) =
+                runtime.block_on(echo::serve(listener, None, echo::Leave::new(false)))
+            {
                 tracing::error!("the echo backend ended: {error:#}");
             }
         })?;

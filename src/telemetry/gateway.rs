@@ -29,10 +29,12 @@ pub struct GatewayMetrics {
     upgrade_duration: HistogramVec,
     connection_duration: HistogramVec,
     http_requests: IntCounterVec,
+    acme_challenges: IntCounterVec,
     backend_connections_open: IntGaugeVec,
     backend_connect_duration: HistogramVec,
     backend_ports_exhausted: IntCounterVec,
     backend_connect_failures: IntCounterVec,
+    backend_ejections: IntCounterVec,
     tls_failures: IntCounterVec,
     tls_fallback: IntCounterVec,
     accept_errors: IntCounterVec,
@@ -63,6 +65,8 @@ pub struct RouteMetrics {
     pub backend_ports_exhausted: IntCounter,
     /// Attempts to reach an endpoint that failed.
     pub backend_connect_failures: IntCounter,
+    /// Endpoints passed over for a while, because they failed again and again.
+    pub backend_ejections: IntCounter,
     /// From a Ping of ours to the client's Pong, seconds.
     pub client_ping_rtt: Histogram,
     /// From a Ping of ours to the backend's Pong, seconds.
@@ -165,6 +169,11 @@ impl GatewayMetrics {
                 "Plain HTTP requests forwarded (http: Forward), by status code.",
                 &[NAMESPACE, ROUTE, CODE],
             )?,
+            acme_challenges: counter(
+                names::ACME_CHALLENGES_TOTAL,
+                "HTTP-01 challenges of ACME that a solver has answered, by status code.",
+                &[CODE],
+            )?,
             backend_connections_open: gauge(
                 names::BACKEND_CONNECTIONS_OPEN,
                 "Connections to endpoints that are open now.",
@@ -183,6 +192,11 @@ impl GatewayMetrics {
             backend_connect_failures: counter(
                 names::BACKEND_CONNECT_FAILURES_TOTAL,
                 "Attempts to reach an endpoint that failed; another endpoint may have been reached then.",
+                &[NAMESPACE, ROUTE],
+            )?,
+            backend_ejections: counter(
+                names::BACKEND_EJECTIONS_TOTAL,
+                "Times that an endpoint which could not be reached again and again was ejected: passed over for a while.",
                 &[NAMESPACE, ROUTE],
             )?,
             tls_failures: counter(
@@ -228,6 +242,7 @@ impl GatewayMetrics {
                 backend_connect_duration: self.backend_connect_duration.with_label_values(&named),
                 backend_ports_exhausted: self.backend_ports_exhausted.with_label_values(&named),
                 backend_connect_failures: self.backend_connect_failures.with_label_values(&named),
+                backend_ejections: self.backend_ejections.with_label_values(&named),
                 client_ping_rtt: self.ping_rtt.with_label_values(&[namespace, route, "client"]),
                 backend_ping_rtt: self.ping_rtt.with_label_values(&[namespace, route, "backend"]),
                 traffic: self.traffic.shard(namespace, route),
@@ -254,6 +269,11 @@ impl GatewayMetrics {
     /// Counts a plain HTTP request that was forwarded.
     pub fn forwarded(&self, namespace: &str, route: &str, code: &str) {
         self.http_requests.with_label_values(&[namespace, route, code]).inc();
+    }
+
+    /// Counts a challenge of ACME that a solver has answered.
+    pub fn challenged(&self, code: &str) {
+        self.acme_challenges.with_label_values(&[code]).inc();
     }
 
     /// Counts a TLS handshake that failed.

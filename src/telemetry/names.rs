@@ -22,6 +22,8 @@ pub const BYTES_TOTAL: &str = "tidegate_bytes_total";
 pub const MESSAGES_TOTAL: &str = "tidegate_messages_total";
 /// Plain HTTP requests forwarded. Labels: namespace, route, code.
 pub const HTTP_REQUESTS_TOTAL: &str = "tidegate_http_requests_total";
+/// Challenges of ACME that a solver has answered. Labels: code.
+pub const ACME_CHALLENGES_TOTAL: &str = "tidegate_acme_challenges_total";
 /// Connections to endpoints that are open now. Labels: namespace, route.
 pub const BACKEND_CONNECTIONS_OPEN: &str = "tidegate_backend_connections_open";
 /// TCP and TLS to an endpoint, seconds. Labels: namespace, route.
@@ -30,6 +32,8 @@ pub const BACKEND_CONNECT_DURATION_SECONDS: &str = "tidegate_backend_connect_dur
 pub const BACKEND_PORTS_EXHAUSTED_TOTAL: &str = "tidegate_backend_ports_exhausted_total";
 /// Attempts to reach an endpoint that failed; another endpoint may have been reached then. Labels: namespace, route.
 pub const BACKEND_CONNECT_FAILURES_TOTAL: &str = "tidegate_backend_connect_failures_total";
+/// Times that an endpoint was ejected: passed over for a while. Labels: namespace, route.
+pub const BACKEND_EJECTIONS_TOTAL: &str = "tidegate_backend_ejections_total";
 /// TLS handshakes with clients that failed. Labels: reason.
 pub const TLS_HANDSHAKE_FAILURES_TOTAL: &str = "tidegate_tls_handshake_failures_total";
 /// TLS handshakes that were done with the self-made certificate. Labels: cause.

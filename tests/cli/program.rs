@@ -142,9 +142,14 @@ impl Drop for Program {
 
 /// GET over plain HTTP; the whole answer.
 pub fn get(address: SocketAddr, path: &str) -> String {
+    get_with(address, path, "Host: localhost\r\n")
+}
+
+/// The same with other headers, each ending in CRLF.
+pub fn get_with(address: SocketAddr, path: &str, lines: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\n{lines}Connection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
