@@ -9,7 +9,7 @@ use super::{
     notes::{Note, NoteKind},
     paths::Path,
 };
-use crate::api::{Duration, HashSource, LoadBalancingPolicy, Plaintext};
+use crate::api::{Duration, HashSource, Hsts, LoadBalancingPolicy, Plaintext};
 
 /// The most hostnames, rules, matches and backends that a route may have, by the schema of the resource.
 pub const MOST: usize = 16;
@@ -59,6 +59,8 @@ pub struct Tls {
     pub secret: String,
     /// Whether `minVersion` is 1.3.
     pub only_1_3: bool,
+    /// `hsts`.
+    pub hsts: Option<Hsts>,
 }
 
 /// A rule of a route.

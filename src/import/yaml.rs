@@ -68,6 +68,12 @@ fn route(route: &Route) -> String {
         if tls.only_1_3 {
             text.push_str("    minVersion: \"1.3\"\n");
         }
+        if let Some(hsts) = &tls.hsts {
+            let mut parts = vec![format!("maxAge: {}", hsts.max_age)];
+            parts.extend(hsts.include_subdomains.then(|| "includeSubdomains: true".to_owned()));
+            parts.extend(hsts.preload.then(|| "preload: true".to_owned()));
+            let _ = writeln!(text, "    hsts: {{{}}}", parts.join(", "));
+        }
     }
     match route.plaintext {
         Plaintext::Refuse => {}

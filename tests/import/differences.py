@@ -41,6 +41,10 @@ def to_https(answer):
     return answer.outcome in ("301", "302", "308") and answer.location.startswith("https://")
 
 
+def to_wss(probe):
+    return probe.old.location.replace("https://", "wss://", 1) if probe.upgrade else None
+
+
 DIFFERENCES = {
     "unknown hostname": (
         lambda p: p.host == "unknown.example.com" and p.new.reason in ("no_route", "misdirected"),
@@ -79,8 +83,8 @@ DIFFERENCES = {
         "a prefix takes its path without the last slash too, where no other rule has it",
     ),
     "status of a redirect": (
-        lambda p: not p.tls and to_https(p.old) and p.new.outcome == "308" and p.old.location == p.new.location,
-        "Tidegate sends on with 308, which keeps the method",
+        lambda p: not p.tls and to_https(p.old) and p.new.outcome == "308" and p.new.location in (p.old.location, to_wss(p)),
+        "Tidegate sends on with 308, which keeps the method, and WebSocket clients to wss://",
     ),
     "redirect of paths without a rule": (
         lambda p: not p.tls and to_https(p.old) and p.new.reason == "no_route",

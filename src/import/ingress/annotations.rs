@@ -116,7 +116,7 @@ use Meaning::{
     Middlewares, Noted, Protocol, RewriteTarget, ServerAlias, ServerTls, Snippet, SslRedirect,
     Upgrade, UseRegex, WriteStall,
 };
-use NoteKind::{Differs, NoCounterpart, Open};
+use NoteKind::{Differs, NoCounterpart, Open, ToDo};
 
 const NO_ALLOWLIST: &str = "Tidegate has no allowlists yet: whoever reaches the gateway reaches this; use a NetworkPolicy or a firewall";
 const NO_AUTH: &str = "Tidegate asks nobody for credentials yet: the backend has to";
@@ -136,7 +136,7 @@ const RETRIES: &str = "`retry.connectAttempts`: another endpoint before anything
 const READINESS: &str =
     "readiness is Kubernetes' to say; endpoints that cannot be reached are passed over";
 const BACKEND_CERTIFICATE: &str = "Tidegate shows backends no certificate yet";
-const HSTS: &str = "Tidegate adds no headers to answers";
+const HSTS: &str = "it holds for a hostname: write it as tls.hsts of the route";
 
 /// Those of ingress-nginx (its "Annotations" page).
 const INGRESS_NGINX: &[(&str, Meaning)] = &[
@@ -417,8 +417,10 @@ const HAPROXY_INGRESS: &[(&str, Meaning)] = &[
     ),
     ("proxy-body-size", Noted(NoCounterpart, BODY)),
     ("headers", Noted(NoCounterpart, NO_HEADERS)),
-    ("hsts", Noted(NoCounterpart, HSTS)),
-    ("hsts-max-age", Noted(NoCounterpart, HSTS)),
+    ("hsts", Noted(ToDo, HSTS)),
+    ("hsts-max-age", Noted(ToDo, HSTS)),
+    ("hsts-include-subdomains", Noted(ToDo, HSTS)),
+    ("hsts-preload", Noted(ToDo, HSTS)),
     ("cors-enable", Noted(NoCounterpart, NO_CORS)),
     ("config-backend", Noted(NoCounterpart, NO_CODE)),
     ("forwardfor", ByItself("`X-Forwarded-For` is always sent")),

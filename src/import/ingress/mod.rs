@@ -120,7 +120,7 @@ fn one(
                 name: label(first.trim_start_matches("*."), "route"),
                 namespace: namespace.clone(),
                 class: options.class.clone(),
-                tls: secret.map(|secret| Tls { secret, only_1_3: false }),
+                tls: secret.map(|secret| Tls { secret, only_1_3: false, hsts: None }),
                 plaintext: settings.plaintext(tls.is_some()),
                 rules: rules.clone(),
                 origin: vec![origin.clone()],

@@ -2,6 +2,7 @@
 
 pub mod directives;
 mod headers;
+mod hsts;
 mod load;
 mod locations;
 mod model;
@@ -63,6 +64,10 @@ pub(super) fn judge(directive: &Directive) -> Option<Note> {
             ("allow", [all]) if all == "all" => None,
             // The default.
             ("satisfy", [all]) if all == "all" => None,
+            _ if hsts::is_about(directive) => {
+                let reason = "holds for a whole hostname here: write it as tls.hsts of the route";
+                Some(note(NoteKind::ToDo, &directive.place, &directive.words(), reason))
+            }
             _ => Some(note(kind, &directive.place, &directive.words(), reason)),
         },
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    judge,
+    hsts, judge,
     locations::{self, Rules},
     model::{Kind, Scope, Server, is_connection_map},
     parse::Directive,
@@ -29,7 +29,8 @@ pub(super) fn import(http: &[Directive], disk: &dyn Files, options: &Options, in
         .filter(|map| is_connection_map(map))
         .map(|map| map.arg(1).trim_start_matches('$'))
         .collect();
-    into.notes.extend(http.iter().filter_map(judge));
+    let looked_at = |directive: &&Directive| hsts::of(directive).is_none();
+    into.notes.extend(http.iter().filter(looked_at).filter_map(judge));
     let servers: Vec<_> =
         named("server").map(|server| Server::new(server, &scope, &maps)).collect();
     let mut upstreams = Upstreams::new(http, &options.namespace, &into.services);
@@ -117,6 +118,8 @@ fn notes_of(server: &Server<'_>) -> Vec<Note> {
             // To https: looked at for port 80.
             "if" | "return" | "rewrite" if server.plain && server.redirects_to_https() => {}
             "root" | "index" => {}
+            // Over clear text browsers do not heed it.
+            "add_header" if hsts::of(directive).is_some() => {}
             "ssl_protocols" => {
                 if directive
                     .args
@@ -328,8 +331,9 @@ impl Certificates<'_> {
         let versions =
             versions.last().map(|directive| directive.args.as_slice()).unwrap_or_default();
         let only_1_3 = !versions.is_empty() && versions.iter().all(|version| version == "TLSv1.3");
+        let hsts = hsts::at(&server.scope);
         if let Some(name) = self.names.get(path) {
-            return Some(Tls { secret: name.clone(), only_1_3 });
+            return Some(Tls { secret: name.clone(), only_1_3, hsts });
         }
         let host = hostnames.first().map_or("", |name| name.trim_start_matches("*."));
         let wanted = format!("{}-tls", label(host, "route"));
@@ -359,6 +363,6 @@ impl Certificates<'_> {
         } else {
             notes.push(note(NoteKind::ToDo, &file.place, &file.words(), by_hand));
         }
-        Some(Tls { secret, only_1_3 })
+        Some(Tls { secret, only_1_3, hsts })
     }
 }
