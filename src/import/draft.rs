@@ -15,7 +15,7 @@ use crate::api::{Duration, HashSource, Hsts, LoadBalancingPolicy, Plaintext};
 pub const MOST: usize = 16;
 
 /// All that came of the sources.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Imported {
     /// WebSocketRoutes, in the order of the sources.
     pub routes: Vec<Route>,
@@ -30,7 +30,7 @@ pub struct Imported {
 }
 
 /// A WebSocketRoute.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Route {
     /// `metadata.name`.
     pub name: String,
@@ -53,7 +53,7 @@ pub struct Route {
 }
 
 /// The certificate of a route.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Tls {
     /// `secretName`.
     pub secret: String,

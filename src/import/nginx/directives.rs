@@ -221,7 +221,13 @@ pub const DIRECTIVES: &[(&str, Fate)] = &[
             "Tidegate does not limit bodies of plain requests; limits.maxMessageBytes limits messages",
         ),
     ),
-    ("add_header", Noted(NoCounterpart, "Tidegate does not change headers of answers, but for Strict-Transport-Security: tls.hsts")),
+    (
+        "add_header",
+        Noted(
+            NoCounterpart,
+            "Tidegate does not change headers of answers, but for Strict-Transport-Security: tls.hsts",
+        ),
+    ),
     ("more_set_headers", Noted(NoCounterpart, NO_HEADERS)),
     ("proxy_hide_header", Noted(NoCounterpart, NO_HEADERS)),
     ("proxy_pass_header", Noted(NoCounterpart, NO_HEADERS)),
