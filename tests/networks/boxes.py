@@ -3,7 +3,7 @@
 A box is a real program with the configuration that people run. What the doctor has to say of it is in expected.py.
 """
 
-from lab import BOX, CLIENT, DEVELOPMENT, FRONT, GATEWAY, HTTP, HTTPS, SERVER, check
+from lab import BOX, CLIENT, DEVELOPMENT, FRONT, GATEWAY, HTTP, HTTPS, SERVER, Failure, check
 from probes import issuer, reaches, tunnel, upgrade
 
 # Where the proxies listen that connections are bent to, and the one that clients are told of.
@@ -323,6 +323,25 @@ def request(flow):
         self.answered_by_box(lab, True, 403)
 
 
+class InspectionThatCuts(Inspection):
+    """The same, and ends connections that ask for an upgrade."""
+
+    addon = """
+def request(flow):
+    if "upgrade" in flow.request.headers:
+        flow.kill()
+"""
+
+    def probe_upgrade(self, lab):
+        with lab.watch() as seen:
+            try:
+                answer = self.asks(lab, True)
+            except (Failure, ConnectionError):
+                answer = None
+        check(answer is None, "it was answered")
+        check(not seen[0].refused and not seen[0].granted, f"the gateway saw {seen[0].refused}")
+
+
 class Nginx(Box):
     """In front of the gateway with the classic block, which is right, and a read timeout of 5 seconds."""
 
@@ -558,6 +577,7 @@ BOXES = {
     "inspection": Inspection,
     "inspection-strips": InspectionThatStrips,
     "inspection-blocks": InspectionThatBlocks,
+    "inspection-cuts": InspectionThatCuts,
     "squid": Squid,
     "strips": Stripping,
     "answers": Answering,
