@@ -10,7 +10,7 @@ from probes import issuer, reaches, tunnel, upgrade
 BENT, PROXY = 3128, 3129
 # Seconds after which the boxes that cut quiet connections do so, and by when a probe has to have seen it.
 IDLE, SEEN_BY = 5, 9
-NO_PINGS, PINGS = "{clientPing: 0s}", "{clientPing: 2s}"
+NO_PINGS, PINGS, LATE_PINGS = "{clientPing: 0s}", "{clientPing: 1s}", "{clientPing: 7s, pongTimeout: 2s}"
 
 
 class Box:
@@ -172,6 +172,19 @@ class ForgetfulWithPings(Forgetful):
     def probe(self, lab):
         self.lasts(lab, secure=True)
         check(lab.box.packets("forgotten") == 0, "something was dropped")
+
+
+class ForgetfulWithLatePings(Forgetful):
+    """The same, and the route pings clients too late: the gateway finds out, by a ping that is not answered."""
+
+    keepalive = LATE_PINGS
+
+    def probe(self, lab):
+        with lab.watch() as seen:
+            answer = self.works(lab, True)
+            check(lab.client.call(answer.cut_after, 3 * IDLE) is None, "the client was told")
+        check(seen[0].closed == {"pong_timeout": 1}, f"the gateway saw {seen[0].closed}")
+        answer.stream.close()
 
 
 SQUID = """
@@ -383,7 +396,7 @@ http {{
 
 
 class NginxWithPings(Nginx):
-    """The same, and the route pings clients every 2 seconds."""
+    """The same, and the route pings clients every second."""
 
     keepalive = PINGS
 
@@ -465,7 +478,7 @@ backend gateway
 
 
 class BalancerWithPings(Balancer):
-    """The same, and the route pings clients every 2 seconds."""
+    """The same, and the route pings clients every second."""
 
     keepalive = PINGS
 
@@ -564,6 +577,7 @@ BOXES = {
     "nginx-default-pings": NginxDefaultWithPings,
     "lb-forgets": Forgetful,
     "lb-forgets-pings": ForgetfulWithPings,
+    "lb-forgets-late-pings": ForgetfulWithLatePings,
     "nginx": Nginx,
     "nginx-pings": NginxWithPings,
     "lb": Balancer,

@@ -289,8 +289,9 @@ class Lab:
         return lines
 
     @contextlib.contextmanager
-    def watch(self):
-        """Gives a list, which holds what the gateway has Seen in the block once that is over and its connections are."""
+    def watch(self, left_open=0):
+        """Gives a list, which holds what the gateway has Seen in the block once that is over and all connections are but those
+        whose end no packet tells."""
         before, logged, result = self.scrape(), len(self.log_lines()), []
         yield result
 
@@ -300,7 +301,8 @@ class Lab:
             ends = counters.sum("tidegate_connections_closed_total") - before.sum("tidegate_connections_closed_total")
             written = sum(line.get("event") == "close" for line in lines)
             # The log is written a moment after the counters are.
-            if counters.sum("tidegate_connections_open") == 0 and written == ends:
+            still_open = counters.sum("tidegate_connections_open") - before.sum("tidegate_connections_open")
+            if still_open == left_open and written == ends:
                 return Seen(before, counters, lines)
             return None
 
