@@ -18,6 +18,7 @@
 //! | [`control`] | builds and publishes tables, writes statuses, holds the lease |
 //! | [`translate`] | inputs to table and statuses, pure |
 //! | [`admin`] | health, metrics and debugging, on a port of its own |
+//! | [`doctor`] | what is wrong on the way to a server, step by step; a client, no part of the gateway |
 //! | [`cli`] | the command line |
 //!
 //! ARCHITECTURE.md tells the rules that hold between them.
@@ -26,6 +27,7 @@ pub mod admin;
 pub mod api;
 pub mod cli;
 pub mod control;
+pub mod doctor;
 pub mod gateway;
 pub mod source;
 pub mod table;

@@ -17,12 +17,27 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("control", &["api", "source", "table", "telemetry", "translate"]),
     ("gateway", &["table", "telemetry"]),
     ("admin", &["table", "telemetry"]),
-    ("cli", &["admin", "api", "control", "gateway", "source", "table", "telemetry", "translate"]),
+    ("doctor", &[]),
+    (
+        "cli",
+        &[
+            "admin",
+            "api",
+            "control",
+            "doctor",
+            "gateway",
+            "source",
+            "table",
+            "telemetry",
+            "translate",
+        ],
+    ),
 ];
 
 /// Crates that a room must not name, and why.
 const KEEP_OUT: &[(&str, &[&str], &str)] = &[
     ("api", &["tokio"], "the resource is data"),
+    ("doctor", &["kube", "k8s_openapi"], "it looks from where clients are"),
     ("gateway", &["kube", "k8s_openapi"], "the data plane knows nothing of Kubernetes"),
     ("table", &["kube", "k8s_openapi"], "the table is the same wherever it comes from"),
     ("telemetry", &["kube", "k8s_openapi"], "others hand it names and numbers"),

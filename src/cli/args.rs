@@ -1,5 +1,7 @@
 //! Arguments, as typed. What they mean together is resolved in each command.
 
+mod doctor;
+
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -10,6 +12,8 @@ use crate::{
     table::ObjectRef,
     telemetry::LogFormat,
 };
+
+pub use self::doctor::{DoctorArgs, ProxyArg};
 
 /// The WebSocket gateway for Kubernetes.
 #[derive(Debug, Parser)]
@@ -30,6 +34,8 @@ pub enum Command {
     Dev(DevArgs),
     /// Judge manifests without a cluster: what the API server and the conditions of routes would say
     Check(CheckArgs),
+    /// Find out why a WebSocket does not come about, and which box on the way is to blame
+    Doctor(Box<DoctorArgs>),
     /// Print the CustomResourceDefinition of WebSocketRoute
     Crd,
     /// A backend that echoes every message, for tests and demonstrations

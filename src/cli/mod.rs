@@ -5,6 +5,7 @@
 mod args;
 mod check;
 mod dev;
+mod doctor;
 mod echo;
 mod ports;
 mod serve;
@@ -31,6 +32,13 @@ pub fn run() -> ExitCode {
             return check::run(&args).unwrap_or_else(|error| {
                 last_words(format!("tidegate: {error:#}\n"));
                 ExitCode::FAILURE
+            });
+        }
+        Command::Doctor(args) => {
+            return doctor::run(&args).unwrap_or_else(|error| {
+                last_words(format!("tidegate: {error:#}\n"));
+                // As for arguments that make no sense: nothing was found out.
+                ExitCode::from(2)
             });
         }
         Command::Crd => print(&crate::api::crd_yaml()).map_err(Into::into),

@@ -1,0 +1,563 @@
+//! The upgrade and the first messages.
+
+use super::{
+    super::seen::{Answer, Attempt, Outcome, UpgradeSeen},
+    Code, Culprit, Diagnosis,
+    marks::{self, GatewaySaw},
+    view::View,
+    words,
+};
+
+/// What is wrong with the upgrade on the first way.
+pub(super) fn judge(view: &View<'_>) -> Option<Diagnosis> {
+    let seen = view.upgrade(view.first)?;
+    let found = match &seen.answer {
+        None => no_answer(view, seen),
+        Some(answer) if answer.status == 101 => granted(view, seen)?,
+        Some(answer) => refused(view, answer),
+    };
+    Some(with_comparison(view, found))
+}
+
+/// Adds what works instead.
+fn with_comparison(view: &View<'_>, mut found: Diagnosis) -> Diagnosis {
+    if view.works_on_443() {
+        let url = view.settings.target.url(true, 443);
+        found = found.seen(format!("{url} works"));
+        found.how = format!("Use {url}, which works. {}", found.how);
+    }
+    if view.works_directly() {
+        found = found.seen("without the proxy it works");
+        let host = &view.settings.target.host;
+        found.how +=
+            &format!(" NO_PROXY={host} spares clients the proxy where they can do without.");
+    }
+    found
+}
+
+/// Who is in between and can have done something to the request, by what the other ways show; `None` where nothing tells.
+fn between(view: &View<'_>) -> Option<Culprit> {
+    if view.works_directly() {
+        Some(Culprit::HttpProxy)
+    } else if view.first.secure {
+        view.is_intercepted(view.first).then_some(Culprit::TlsInspection)
+    } else if view.works_on_443() {
+        Some(Culprit::TransparentProxy)
+    } else {
+        None
+    }
+}
+
+/// Who took the upgrade out of a request that a server got as plain HTTP.
+fn stripper(view: &View<'_>, answer: &Answer, saw: Option<&GatewaySaw>) -> Culprit {
+    let mark = marks::middle(answer).map(|mark| mark.culprit);
+    // The same proxy in front of both ports is the server's own, even where only 443 is configured well.
+    if mark == Some(Culprit::ReverseProxy) && !view.first.secure && same_front(view, answer) {
+        return Culprit::ReverseProxy;
+    }
+    if let Some(culprit) = between(view) {
+        return culprit;
+    }
+    let named = saw.is_some_and(|saw| saw.via.is_some()) || marks::via(answer).is_some();
+    let also_on_443 = view.upgrade(view.on_443()).filter(|_| view.first != view.on_443());
+    let everywhere = also_on_443.is_some_and(|seen| {
+        seen.answer.as_ref().is_some_and(|answer| is_stripped(answer, view).is_some())
+    });
+    match mark {
+        Some(culprit) if culprit != Culprit::TransparentProxy => culprit,
+        // TLS that nobody opened: only who has the certificate can have read the request.
+        _ if view.first.secure || everywhere => Culprit::ReverseProxy,
+        Some(culprit) => culprit,
+        None if named => Culprit::TransparentProxy,
+        None if saw.is_some() => Culprit::ReverseProxy,
+        None => Culprit::Unknown,
+    }
+}
+
+/// Whether the answer on 443 names the same server in front.
+fn same_front(view: &View<'_>, answer: &Answer) -> bool {
+    let other = view.upgrade(view.on_443()).and_then(|seen| seen.answer.as_ref());
+    let via = |answer: &Answer| marks::via(answer).map(str::to_owned);
+    other.is_some_and(|other| {
+        other.header("server") == answer.header("server") && via(other) == via(answer)
+    })
+}
+
+/// Whether an answer says that the request came without its upgrade: the code and what says so.
+fn is_stripped(answer: &Answer, view: &View<'_>) -> Option<(Code, Vec<String>)> {
+    let saw = marks::gateway_saw(answer);
+    let reason = answer.header("tidegate-reason");
+    let mut evidence = Vec::new();
+    if let Some(saw) = &saw {
+        if saw.http.as_deref() == Some("1.0") {
+            evidence.push("the gateway saw the request as HTTP/1.0".to_owned());
+        }
+        if !saw.missing.is_empty() {
+            evidence.push(format!("the gateway saw it without {}", saw.missing.join(" and ")));
+        }
+        if let Some(via) = &saw.via {
+            evidence.push(format!("on the way to the gateway it passed {via:?}"));
+        }
+    }
+    let http10 = saw.as_ref().is_some_and(|saw| saw.http.as_deref() == Some("1.0"));
+    let missing = saw.as_ref().is_some_and(|saw| !saw.missing.is_empty());
+    // The request was a sound one, so whoever says that it lacks something did not get it as it was.
+    let said = match reason {
+        Some("upgrade_stripped" | "not_websocket") => true,
+        Some("bad_handshake") => missing || http10 || answer.body.contains("a proxy on the way"),
+        Some(_) => return None,
+        None => {
+            matches!(answer.status, 426)
+                || answer.status == 400 && answer.body.to_lowercase().contains("upgrade")
+        }
+    };
+    if said {
+        match reason {
+            Some(reason) => {
+                evidence.insert(0, format!("the gateway answered {reason}: {}", answer.body));
+            }
+            None => evidence.insert(0, told(answer)),
+        }
+        let http10 = http10
+            || reason == Some("bad_handshake") && !missing && answer.body.contains("HTTP/1.0");
+        let code = if http10 { Code::UpgradeHttp10 } else { Code::UpgradeStripped };
+        return Some((code, evidence));
+    }
+    if reason.is_none() && (200..300).contains(&answer.status) {
+        return Some((Code::UpgradeStripped, vec![format!("{}, as to a plain GET", told(answer))]));
+    }
+    // Whoever answers in HTTP/1.0 has no upgrades; servers that do are few, proxies that do are many.
+    if reason.is_none() && answer.minor == 0 && !view.first.secure && marks::via(answer).is_some() {
+        return Some((Code::UpgradeHttp10, vec![format!("{}, in HTTP/1.0", told(answer))]));
+    }
+    None
+}
+
+/// The answer in words.
+fn told(answer: &Answer) -> String {
+    match &*answer.body {
+        "" => format!("the answer was {}", answer.status),
+        body => format!("the answer was {}: {body}", answer.status),
+    }
+}
+
+fn refused(view: &View<'_>, answer: &Answer) -> Diagnosis {
+    if let Some((code, evidence)) = is_stripped(answer, view) {
+        return stripped(view, answer, code, evidence);
+    }
+    if let Some(reason) = answer.header("tidegate-reason") {
+        return by_gateway(answer, reason);
+    }
+    if view.retry(view.first).is_some_and(UpgradeSeen::is_sound) {
+        return Diagnosis::fault(
+            Code::SubprotocolDenied,
+            if marks::is_tidegate(answer) { Culprit::Backend } else { Culprit::Server },
+            "The server takes none of the subprotocols.",
+        )
+        .seen(told(answer))
+        .seen("without subprotocols the upgrade is granted")
+        .mend("Offer a subprotocol that the server speaks: graphql-transport-ws and graphql-ws, or mqtt and mqttv3.1, are different names.");
+    }
+    if let Some(found) = blocked(view, answer) {
+        return found;
+    }
+    by_server(view, answer)
+}
+
+fn stripped(view: &View<'_>, answer: &Answer, code: Code, evidence: Vec<String>) -> Diagnosis {
+    let saw = marks::gateway_saw(answer);
+    let culprit = stripper(view, answer, saw.as_ref());
+    let what = match code {
+        Code::UpgradeHttp10 => "sent the request on as HTTP/1.0, which knows no upgrade",
+        _ => "took the upgrade out of the request",
+    };
+    let summary = match culprit {
+        Culprit::TransparentProxy => format!("A transparent proxy on the way {what}."),
+        Culprit::TlsInspection => format!("The box that inspects TLS {what}."),
+        Culprit::HttpProxy => format!("The configured HTTP proxy {what}."),
+        Culprit::ReverseProxy => format!("A proxy in front of the server {what}."),
+        Culprit::LoadBalancer => format!("The load balancer in front of the server {what}."),
+        Culprit::Cdn => format!("The CDN in front of the server {what}."),
+        _ => "The request was answered as if it had asked for no upgrade.".to_owned(),
+    };
+    let plain = (200..300).contains(&answer.status);
+    let how = match culprit {
+        Culprit::TransparentProxy => {
+            "Serve over wss:// on 443: such proxies do not look into TLS. On port 80 only the network's administrator can exempt the host.".to_owned()
+        }
+        Culprit::TlsInspection => {
+            "Have the host exempted from TLS inspection, or WebSockets allowed by the box.".to_owned()
+        }
+        Culprit::HttpProxy => "Have the proxy tunnel this host without looking inside.".to_owned(),
+        Culprit::Cdn => "Switch WebSockets on for this host with the CDN (Cloudflare: Network, WebSockets).".to_owned(),
+        Culprit::LoadBalancer => {
+            "Make the backend protocol HTTP/1.1 (not HTTP/2 or gRPC), and switch WebSockets on where the balancer has a switch.".to_owned()
+        }
+        _ if plain => format!(
+            "If this path serves no WebSocket, correct the URL. Else a proxy in front drops Upgrade and Connection. {}",
+            words::NGINX
+        ),
+        _ => words::NGINX.to_owned(),
+    };
+    let mark = marks::middle(answer).map(|mark| mark.evidence);
+    let via = marks::via(answer).map(|via| format!("the answer passed {via:?}"));
+    let found = Diagnosis::fault(code, culprit, summary).all_seen(evidence);
+    found.all_seen(mark.or(via)).all_seen(request_id(answer)).mend(how)
+}
+
+/// The id under which the gateway's log has the request.
+fn request_id(answer: &Answer) -> Option<String> {
+    let id = answer.header("x-request-id").filter(|_| marks::is_tidegate(answer))?;
+    Some(format!("the gateway's log has it as request_id {id}"))
+}
+
+/// A box answered in the server's place.
+fn blocked(view: &View<'_>, answer: &Answer) -> Option<Diagnosis> {
+    if marks::is_tidegate(answer) {
+        return None;
+    }
+    let location = answer.header("location").unwrap_or_default();
+    let redirected = (300..400).contains(&answer.status);
+    let elsewhere = redirected && !goes_to(location, &view.settings.target.host);
+    let usual_of_boxes = matches!(answer.status, 400 | 405 | 407 | 501..=504 | 511);
+    let other = view.upgrade(view.on_443()).and_then(|seen| seen.answer.as_ref());
+    let squid = marks::middle(answer).is_some_and(|mark| mark.culprit == Culprit::TransparentProxy);
+    let only_here = marks::via(answer).is_some()
+        && other.is_some_and(|other| marks::via(other) != marks::via(answer));
+    // Every answer of Tidegate has its mark, a redirect to TLS too.
+    let not_tidegates = other.is_some_and(marks::is_tidegate);
+    let culprit = match between(view)? {
+        Culprit::TransparentProxy
+            if squid || only_here || not_tidegates || usual_of_boxes || elsewhere =>
+        {
+            Culprit::TransparentProxy
+        }
+        Culprit::TlsInspection if squid || usual_of_boxes => Culprit::TlsInspection,
+        Culprit::HttpProxy => Culprit::HttpProxy,
+        _ => return None,
+    };
+    let what = match culprit {
+        Culprit::TransparentProxy if elsewhere => {
+            "This network sends clear text to a page of its own (a login page, or a block)."
+        }
+        Culprit::TransparentProxy => "A transparent proxy answered in the server's place.",
+        Culprit::TlsInspection => "The box that inspects TLS answered in the server's place.",
+        _ => "The configured HTTP proxy answered in the server's place.",
+    };
+    let found = Diagnosis::fault(Code::UpgradeBlocked, culprit, what)
+        .seen(told(answer))
+        .all_seen(elsewhere.then(|| format!("it leads to {}", without_query(location))))
+        .all_seen(marks::middle(answer).map(|mark| mark.evidence))
+        .all_seen(marks::via(answer).map(|via| format!("the answer passed {via:?}")));
+    Some(found.mend(match culprit {
+        Culprit::TlsInspection => "Have the host exempted from TLS inspection, or WebSockets allowed by the box.",
+        Culprit::HttpProxy => "Have the proxy tunnel this host without looking inside.",
+        _ => "Serve over wss:// on 443: such proxies do not look into TLS. On a network with a login page, log in first.",
+    }))
+}
+
+/// Whether a redirect stays with the host.
+fn goes_to(location: &str, host: &str) -> bool {
+    let Some((_, rest)) = location.split_once("://") else { return true };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let name = authority.trim_start_matches('[').split([']', ':']).next().unwrap_or_default();
+    name.eq_ignore_ascii_case(host) || authority.trim_matches(['[', ']']).eq_ignore_ascii_case(host)
+}
+
+fn without_query(location: &str) -> &str {
+    location.split('?').next().unwrap_or_default()
+}
+
+/// A refusal of Tidegate's, by its reason.
+fn by_gateway(answer: &Answer, reason: &str) -> Diagnosis {
+    let (code, culprit, how) = match reason {
+        "no_route" => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "Compare host and path with `kubectl get wsr -A`; `Accepted` and `Programmed` of the route say whether it is served.",
+        ),
+        "plaintext" => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "The route wants TLS: use wss://. Where clients cannot, `plaintext: Allow` of the route.",
+        ),
+        "misdirected" => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "The certificate shown is not for this host: connect by its name, and give the route a certificate for it.",
+        ),
+        "origin_denied" => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "The page's origin is not among `handshake.allowedOrigins` of the route: add it, or try with --origin.",
+        ),
+        "auth_denied" => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "Credentials are missing or wrong: send them with --header, or in the query as the client does.",
+        ),
+        "subprotocol_denied" => (
+            Code::SubprotocolDenied,
+            Culprit::Gateway,
+            "Offer a subprotocol that the route allows (`handshake.allowedSubprotocols`), or add this one to it.",
+        ),
+        "draining" => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "This replica is shutting down: try again. If it stays so, look whether the load balancer still sends to pods that are not ready.",
+        ),
+        "limit_files" => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "The gateway has as many connections as it may have: raise its limit on open files, or add replicas.",
+        ),
+        "no_endpoints" => (
+            Code::UpgradeRefused,
+            Culprit::Backend,
+            "No pod of the backend is ready: `kubectl get endpointslices`, and the readiness of the pods.",
+        ),
+        "backend_connect" | "backend_timeout" => (
+            Code::UpgradeRefused,
+            Culprit::Backend,
+            "The gateway's log line of this request names the endpoint and the error: a wrong targetPort, a NetworkPolicy, or a pod that hangs.",
+        ),
+        "backend_bad_handshake" => (
+            Code::UpgradeRefused,
+            Culprit::Backend,
+            "The port may not be a WebSocket's; the sentence says which part of its answer is wrong.",
+        ),
+        "backend_refused" => (
+            Code::UpgradeRefused,
+            Culprit::Backend,
+            "The backend itself said so; its log knows why: login, path, origin.",
+        ),
+        "bad_version" | "bad_handshake" => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "The sentence says which part of the request the gateway objects to; what of it --header set is yours.",
+        ),
+        _ if reason.starts_with("limit_") => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "A limit of the route is reached: wait as long as Retry-After says, or raise it under `limits`.",
+        ),
+        _ => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "docs/refusals.md explains each reason; the gateway's log has a line for this request.",
+        ),
+    };
+    let who = match culprit {
+        Culprit::Backend => "The backend behind the gateway",
+        _ => "The gateway",
+    };
+    let retry = answer.header("retry-after").map(|after| format!("Retry-After: {after}"));
+    Diagnosis::fault(code, culprit, format!("{who} refuses the upgrade: {reason}."))
+        .seen(told(answer))
+        .all_seen(retry)
+        .all_seen(request_id(answer))
+        .mend(how)
+}
+
+/// A refusal of a server, or of a box in front that names itself.
+fn by_server(view: &View<'_>, answer: &Answer) -> Diagnosis {
+    let mark = marks::middle(answer);
+    let (status, host) = (answer.status, &view.settings.target.host);
+    let location = answer.header("location").unwrap_or_default();
+    let to_tls = location.starts_with("https:") || location.starts_with("wss:");
+    let behind = "what stands in front cannot reach its backend, or the backend fails: look at its log, the backend's health and its protocol";
+    let culprit = match (&mark, status) {
+        // A gateway error is said by who stands in front.
+        (Some(mark), 460 | 502..=504 | 520..=527) => mark.culprit,
+        _ => Culprit::Server,
+    };
+    let how = match status {
+        300..=399 if to_tls && !view.first.secure => {
+            format!("The server sends clear text to TLS: use wss://{host}. WebSocket clients do not follow redirects.")
+        }
+        300..=399 => format!(
+            "WebSocket clients do not follow redirects: use the place it leads to ({}), or log in first.",
+            without_query(location)
+        ),
+        401 => "Send credentials as the client does: --header 'Authorization: …' or 'Cookie: …'.".to_owned(),
+        403 => "Often the origin (--origin https://PAGE) or credentials (--header); else a rule of the server or of a firewall for web applications.".to_owned(),
+        404 => "Check the path of the URL, and that the proxy in front routes it to the WebSocket server.".to_owned(),
+        429 => "Too many attempts: wait, or have the limit raised.".to_owned(),
+        460 | 502..=504 | 520..=527 => format!("{}{}.", behind[..1].to_uppercase(), &behind[1..]),
+        500..=599 => "The server fails: its log knows why.".to_owned(),
+        _ => "The server's log knows why; compare with --header, --origin and --subprotocol as the client sends them.".to_owned(),
+    };
+    let named = mark.as_ref().filter(|mark| mark.culprit == culprit).map(|mark| mark.name);
+    let summary = match named {
+        Some(name) => format!("{}{} answers {status}.", name[..1].to_uppercase(), &name[1..]),
+        None => format!("The server refuses the upgrade with {status}."),
+    };
+    Diagnosis::fault(Code::UpgradeRefused, culprit, summary)
+        .seen(told(answer))
+        .all_seen(
+            (!location.is_empty()).then(|| format!("it leads to {}", without_query(location))),
+        )
+        .all_seen(mark.map(|mark| mark.evidence))
+        .all_seen(request_id(answer))
+        .mend(how)
+}
+
+/// The request was sent, and nothing came that is HTTP.
+fn no_answer(view: &View<'_>, seen: &UpgradeSeen) -> Diagnosis {
+    let culprit = between(view).unwrap_or(match seen.outcome {
+        Outcome::Garbled => Culprit::Server,
+        _ => Culprit::Unknown,
+    });
+    let did = match seen.outcome {
+        Outcome::Reset => "the connection was reset after the request",
+        Outcome::Closed => "the connection was ended after the request, without an answer",
+        Outcome::Silent => "the request was not answered",
+        _ => "the answer is not HTTP",
+    };
+    let what = match culprit {
+        Culprit::TransparentProxy => {
+            "A transparent proxy cuts connections that ask for an upgrade."
+        }
+        Culprit::TlsInspection => {
+            "The box that inspects TLS cuts connections that ask for an upgrade."
+        }
+        Culprit::HttpProxy => "The configured HTTP proxy cuts connections that ask for an upgrade.",
+        Culprit::Server => "What answers on this port does not speak HTTP.",
+        _ => "The connection stands, but the upgrade is not answered.",
+    };
+    let how = match culprit {
+        Culprit::TransparentProxy => "Serve over wss:// on 443: such proxies do not look into TLS.",
+        Culprit::TlsInspection => {
+            "Have the host exempted from TLS inspection, or WebSockets allowed by the box."
+        }
+        Culprit::HttpProxy => "Have the proxy tunnel this host without looking inside.",
+        Culprit::Server if !view.first.secure => "Check the port. If it speaks TLS, use wss://.",
+        Culprit::Server => "Check the port, and what listens there.",
+        _ => {
+            "Compare from another network. If it fails there too, the server hangs or ends such requests: its log knows. If not, a box on this network cuts them: \
+              use wss:// on 443."
+        }
+    };
+    let words = seen.error.clone().filter(|_| seen.outcome != Outcome::Garbled);
+    Diagnosis::fault(Code::UpgradeBlocked, culprit, what).seen(did).all_seen(words).mend(how)
+}
+
+/// A 101, which may be one that no client takes.
+fn granted(view: &View<'_>, seen: &UpgradeSeen) -> Option<Diagnosis> {
+    let answer = seen.answer.as_ref()?;
+    let unasked = seen.chosen.as_ref().filter(|chosen| !seen.offered.contains(chosen));
+    if !seen.faults.is_empty() || unasked.is_some() {
+        let culprit = between(view).unwrap_or(Culprit::Server);
+        let unasked = unasked.map(|chosen| format!("it chooses {chosen:?}, which was not offered"));
+        return Some(
+            Diagnosis::fault(
+                Code::BadAccept,
+                culprit,
+                "The answer is a 101, but not one that a client may take (RFC 6455 §4.1).",
+            )
+            .all_seen(seen.faults.iter().cloned().chain(unasked))
+            .all_seen(marks::middle(answer).map(|mark| mark.evidence))
+            .mend(match culprit {
+                Culprit::Server => {
+                    "Mend the server, or the proxy in front of it: the answer has to have Upgrade, Connection and the Sec-WebSocket-Accept of this very request. A cache \
+                     must not answer an upgrade."
+                }
+                Culprit::TransparentProxy => "Serve over wss:// on 443: such proxies do not look into TLS.",
+                _ => "Have the host exempted from the box, or WebSockets allowed by it.",
+            }),
+        );
+    }
+    if seen.offered.is_empty() || seen.chosen.is_some() {
+        return None;
+    }
+    let chosen_at = |attempt: Attempt| {
+        view.upgrade(attempt)
+            .filter(|_| attempt != view.first)
+            .is_some_and(|seen| seen.chosen.is_some())
+    };
+    let culprit = if view.proxied() && chosen_at(view.direct()) {
+        Culprit::HttpProxy
+    } else if !view.first.secure && chosen_at(view.on_443()) {
+        Culprit::TransparentProxy
+    } else if marks::is_tidegate(answer) {
+        Culprit::Backend
+    } else {
+        Culprit::Server
+    };
+    Some(
+        Diagnosis::fault(
+            Code::SubprotocolLost,
+            culprit,
+            "The upgrade is granted without a subprotocol, although some were offered: browsers end such a connection.",
+        )
+        .seen(format!("offered: {}; the answer has no Sec-WebSocket-Protocol", seen.offered.join(", ")))
+        .mend(
+            "Have the server choose one of them. If it does already, a proxy in front loses Sec-WebSocket-Protocol from the request or the answer: it \
+             has to pass it both ways. A subprotocol has nothing to do with ports.",
+        ),
+    )
+}
+
+/// What is wrong with the first messages.
+pub(super) fn messages(view: &View<'_>) -> Option<Diagnosis> {
+    let seen = view.messages(view.first).filter(|seen| !seen.is_sound())?;
+    let answer = view.upgrade(view.first).and_then(|seen| seen.answer.as_ref());
+    let tidegate = answer.is_some_and(marks::is_tidegate);
+    let id = answer.and_then(request_id);
+    if let Some(close) = &seen.close {
+        // Frames pass, and one of them says no.
+        let culprit = if tidegate { Culprit::Backend } else { Culprit::Server };
+        return Some(
+            Diagnosis::fault(
+                Code::UpgradeRefused,
+                culprit,
+                "The upgrade is granted, and the server closes the connection at once.",
+            )
+            .seen(format!("it said Close {}", words::close(close)))
+            .all_seen(id)
+            .mend("The code and its words are the server's: often credentials, or a first message that it waits for."),
+        );
+    }
+    let culprit = between(view).unwrap_or(Culprit::Unknown);
+    let what = match culprit {
+        Culprit::TransparentProxy => "A transparent proxy lets the upgrade pass, but no frames.",
+        Culprit::TlsInspection => "The box that inspects TLS lets the upgrade pass, but no frames.",
+        Culprit::HttpProxy => "The configured HTTP proxy lets the upgrade pass, but no frames.",
+        _ => "The upgrade is granted, but no frame comes back.",
+    };
+    let how = match culprit {
+        Culprit::TransparentProxy => "Serve over wss:// on 443: such proxies do not look into TLS.",
+        Culprit::TlsInspection => {
+            "Have the host exempted from TLS inspection, or WebSockets allowed by the box."
+        }
+        Culprit::HttpProxy => "Have the proxy tunnel this host without looking inside.",
+        _ => {
+            "Every endpoint has to answer a Ping (RFC 6455 §5.5.3). Either the server does not, or a box behind the one that granted the upgrade holds frames back \
+              (buffering, a protocol filter). Compare from another network, and on the server itself."
+        }
+    };
+    let found = Diagnosis::fault(Code::NoMessages, culprit, what);
+    let found = found.seen("the upgrade was granted").all_seen(seen.error.clone());
+    Some(found.all_seen(id).mend(how))
+}
+
+/// HTTP/2 that is announced and does not work: browsers use it where they have such a connection.
+pub(super) fn http2(view: &View<'_>) -> Option<Diagnosis> {
+    let seen = view.http2().filter(|seen| seen.announced && seen.pong_ms.is_none())?;
+    let code = match seen.status {
+        Some(200) => Code::NoMessages,
+        _ => Code::UpgradeRefused,
+    };
+    let found = Diagnosis::warning(
+        code,
+        if seen.reason.is_some() { Culprit::Gateway } else { Culprit::Server },
+        "WebSockets over HTTP/2 are announced, but do not work; over HTTP/1.1 they do.",
+    );
+    let status = seen.status.map(|status| match &seen.reason {
+        Some(reason) => format!("extended CONNECT was answered with {status} ({reason})"),
+        None => format!("extended CONNECT was answered with {status}"),
+    });
+    Some(found.all_seen(status).all_seen(seen.error.clone()).mend(
+        "Switch SETTINGS_ENABLE_CONNECT_PROTOCOL off (HAProxy: `h2-workaround-bogus-websocket-clients`; Envoy: `allow_connect`), or mend extended CONNECT (RFC 8441) behind it.",
+    ))
+}
