@@ -122,6 +122,8 @@ fn wrong_name(view: &View<'_>, seen: &TlsSeen) -> Option<Diagnosis> {
     )
 }
 
+/// A certificate of nobody known. Unless it is signed by itself it may be of a box in between as well as of the server's own
+/// authority.
 fn untrusted(seen: &TlsSeen) -> Option<Diagnosis> {
     if seen.anchor != Anchor::Nobody {
         return None;
@@ -130,7 +132,7 @@ fn untrusted(seen: &TlsSeen) -> Option<Diagnosis> {
     let self_signed = leaf.is_some_and(|leaf| leaf.subject == leaf.issuer);
     let found = Diagnosis::fault(
         Code::TlsUntrusted,
-        Culprit::Server,
+        if self_signed { Culprit::Server } else { Culprit::Unknown },
         "Nobody that this machine knows vouches for the certificate.",
     );
     let found = match leaf {
@@ -138,14 +140,18 @@ fn untrusted(seen: &TlsSeen) -> Option<Diagnosis> {
         Some(leaf) => found.seen(format!("it is issued by {:?}", leaf.issuer)),
         None => found,
     };
-    let how = if self_signed {
-        "Serve a certificate of a public authority (cert-manager with Let's Encrypt), or give clients this one as their CA; here: --ca FILE."
-    } else if seen.chain.len() == 1 {
-        "The server sends its own certificate alone: if the issuer is a public intermediate, put the full chain (fullchain.pem) into the Secret. If it is a private \
-         authority, give clients its root; here: --ca FILE."
+    let alone = if seen.chain.len() == 1 {
+        " If it is a public intermediate, the server sends its own certificate alone: put the full chain (fullchain.pem) into the Secret."
     } else {
-        "If it is a private authority, give clients its root; here: --ca FILE. If it is nobody you know, something opens TLS on the way: compare from another \
-         network."
+        ""
+    };
+    let how = if self_signed {
+        "Serve a certificate of a public authority (cert-manager with Let's Encrypt), or give clients this one as their CA; here: --ca FILE.".to_owned()
+    } else {
+        format!(
+            "Look at the issuer. If it is the server's own private authority, give clients its root; here: --ca FILE.{alone} If it is nobody you know, something opens TLS on \
+             the way: compare from another network, and have the host exempted from TLS inspection."
+        )
     };
     Some(found.mend(how))
 }
