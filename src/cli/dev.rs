@@ -77,6 +77,7 @@ pub(super) fn run(args: &DevArgs) -> Result<()> {
             source: SourceSettings::Files(folder),
             class: DEFAULT_CLASS.to_owned(),
             zone: None,
+            acme_http01: true,
         },
         data: vec![(ListenerKind::Https, tls.listener), (ListenerKind::Http, http.listener)],
         admin: vec![admin.listener],
