@@ -24,7 +24,8 @@ HOSTS = f"127.0.0.1 localhost\n{SERVER} {GATEWAY}\n{BOX} {FRONT} proxy.lab.test\
 
 HTTPS, HTTP, DEVELOPMENT, ADMIN, ECHO = 443, 80, 3000, 9090, 8080
 
-START_DEADLINE = 30.0
+# mitmproxy is a second's work for an idle processor.
+START_DEADLINE = 90.0
 STOP_DEADLINE = 10.0
 LOOK = 0.02
 
@@ -210,6 +211,7 @@ class Seen:
         self.refused = more("tidegate_upgrade_failures_total", "reason")
         self.closed = more("tidegate_connections_closed_total", "cause")
         self.tls_failures = more("tidegate_tls_handshake_failures_total", "reason")
+        self.open = after.sum("tidegate_connections_open")
         self.granted = after.sum("tidegate_connections_total") - before.sum("tidegate_connections_total")
         self.lines = lines
 
@@ -226,7 +228,7 @@ class Lab:
         self.folder = settings.state / name
         self.folder.mkdir()
         self.folder.chmod(0o755)
-        self.processes = []
+        self.processes, self.left_open = [], 0
         self.client = Namespace(f"{name}-client")
         self.box = Namespace(f"{name}-box")
         self.server = Namespace(f"{name}-server")
@@ -288,23 +290,30 @@ class Lab:
                 lines.append(json.loads(line))
         return lines
 
+    def rest(self):
+        """Waits until no connection is open but those whose end no packet tells."""
+        poll(
+            f"{self.name}: the gateway's connections end",
+            lambda: self.scrape().sum("tidegate_connections_open") == self.left_open, STOP_DEADLINE,
+        )
+
     @contextlib.contextmanager
     def watch(self, left_open=0):
-        """Gives a list, which holds what the gateway has Seen in the block once that is over and all connections are but those
-        whose end no packet tells."""
+        """Gives a list, which holds what the gateway has Seen in the block once that is over and its connections are; but
+        `left_open` of them, whose end no packet tells."""
+        self.rest()
         before, logged, result = self.scrape(), len(self.log_lines()), []
         yield result
+        self.left_open += left_open
 
         def over():
-            counters = self.scrape()
-            lines = self.log_lines()[logged:]
-            ends = counters.sum("tidegate_connections_closed_total") - before.sum("tidegate_connections_closed_total")
-            written = sum(line.get("event") == "close" for line in lines)
+            seen = Seen(before, self.scrape(), self.log_lines()[logged:])
             # The log is written a moment after the counters are.
-            still_open = counters.sum("tidegate_connections_open") - before.sum("tidegate_connections_open")
-            if still_open == left_open and written == ends:
-                return Seen(before, counters, lines)
-            return None
+            written = all(
+                sum(counts.values()) == sum(line.get("event") == event for line in seen.lines)
+                for event, counts in [("close", seen.closed), ("refused", seen.refused)]
+            )
+            return seen if seen.open == self.left_open and written else None
 
         result.append(poll(f"{self.name}: the gateway's connections end", over, STOP_DEADLINE))
 

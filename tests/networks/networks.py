@@ -19,6 +19,7 @@ import time
 import traceback
 
 from boxes import BOXES
+from doctor import ask
 from lab import HOSTS, Failure, Lab, Settings, command
 
 # Most of the time a box waits: for silence to be cut, for a SYN to be given up.
@@ -70,6 +71,7 @@ def run_box(name, settings):
         lab = Lab(name, settings, box)
         box.start(lab)
         box.probe(lab)
+        ask(lab, name)
         say(f"ok    {name} ({time.monotonic() - begun:.1f} s)")
         return None
     except Exception as error:  # whatever it is, the other boxes are looked at too
