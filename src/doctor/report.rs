@@ -91,6 +91,17 @@ pub fn line(settings: &Settings, step: &Step) -> (&'static str, Mark, String) {
             let (mark, text) = upgrade(seen);
             ("upgrade", mark, text)
         }
+        Seen::Get(seen) => {
+            let text = match &seen.answer {
+                Some(answer) => {
+                    let told: Vec<_> = told(answer).collect();
+                    let status = format!("a plain GET is answered with {}", answer.status);
+                    std::iter::once(status).chain(told).collect::<Vec<_>>().join(", ")
+                }
+                None => format!("a plain GET is not answered either: {}", outcome(seen.outcome)),
+            };
+            ("get", Mark::Note, text)
+        }
         Seen::Http2(seen) => {
             let (mark, text) = match (seen.spoken, seen.announced, seen.status, seen.pong_ms) {
                 (false, ..) => (Mark::Note, "not spoken; HTTP/1.1 serves".to_owned()),

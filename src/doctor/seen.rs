@@ -52,6 +52,8 @@ pub enum Seen {
     Tls(TlsSeen),
     /// The upgrade over HTTP/1.1.
     Upgrade(UpgradeSeen),
+    /// A plain GET of the same path, where the upgrade was not granted.
+    Get(GetSeen),
     /// Extended CONNECT over HTTP/2 (RFC 8441).
     Http2(Http2Seen),
     /// Ping and pong, and an echo where one was asked for.
@@ -206,7 +208,7 @@ pub struct Answer {
     pub minor: u8,
     /// The status.
     pub status: u16,
-    /// All headers, in lower case, in their order. Cookies are not kept.
+    /// All headers, in lower case, in their order. Of cookies only the name is kept.
     pub headers: Vec<(String, String)>,
     /// The first line of the body.
     pub body: String,
@@ -247,6 +249,15 @@ impl UpgradeSeen {
             && self.answer.as_ref().is_some_and(|answer| answer.status == 101)
             && self.faults.is_empty()
     }
+}
+
+/// A plain GET: who answers it may not be who answered the upgrade.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GetSeen {
+    /// How far it came.
+    pub outcome: Outcome,
+    /// The answer.
+    pub answer: Option<Answer>,
 }
 
 /// A WebSocket over HTTP/2.

@@ -16,6 +16,7 @@ CRD = "customresourcedefinition/websocketroutes.tidegate.io"
 OPTIONAL = {
     "monitoring.coreos.com": {"ServiceMonitor", "PodMonitor", "PrometheusRule"},
     "gateway.networking.k8s.io": {"ReferenceGrant"},
+    "cloud.google.com": {"BackendConfig"},
 }
 
 
@@ -40,8 +41,8 @@ def chart(*more):
 def sets():
     """What to check: a name, and its objects."""
     texts = {"chart, default values": chart()}
-    for values in sorted(HERE.glob("values-*.yaml")):
-        texts[f"chart, {values.name}"] = chart("--values", values)
+    for values in sorted([*HERE.glob("values-*.yaml"), *HERE.glob("clouds/*.yaml")]):
+        texts[f"chart, {values.relative_to(HERE)}"] = chart("--values", values)
     for file in (ROOT / "manifests/install.yaml", *sorted((ROOT / "manifests/samples").glob("*.yaml"))):
         texts[str(file.relative_to(ROOT))] = file.read_text()
     return {name: [d for d in yaml.safe_load_all(text) if d] for name, text in texts.items()}

@@ -1,6 +1,9 @@
 //! By what boxes can be known: headers of answers, issuers of certificates.
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use super::{super::seen::Answer, Culprit};
+use crate::networks::{self, Kind, Network};
 
 /// A box that an answer names.
 #[derive(Clone, Debug, PartialEq)]
@@ -9,27 +12,27 @@ pub(super) struct Mark {
     pub(super) culprit: Culprit,
     /// Its name.
     pub(super) name: &'static str,
-    /// The header that says so.
+    /// What says so.
     pub(super) evidence: String,
+    /// What is known of it, where it is a cloud's.
+    pub(super) network: Option<&'static Network>,
 }
 
-/// Header, what its value begins with or has in it (lower case), the kind of box and its name.
+/// The kind of box that a network is.
+pub(super) const fn culprit_of(network: &Network) -> Culprit {
+    match network.kind {
+        Kind::LoadBalancer => Culprit::LoadBalancer,
+        Kind::Cdn => Culprit::Cdn,
+    }
+}
+
+/// Boxes besides those of `networks`: header, what its value has in it (lower case), the kind of box and its name.
 const MARKS: &[(&str, &str, Culprit, &str)] = &[
-    ("cf-ray", "", Culprit::Cdn, "Cloudflare"),
-    ("server", "cloudflare", Culprit::Cdn, "Cloudflare"),
     ("x-amz-cf-id", "", Culprit::Cdn, "CloudFront"),
     ("via", "cloudfront", Culprit::Cdn, "CloudFront"),
     ("x-served-by", "cache-", Culprit::Cdn, "Fastly"),
     ("server", "akamai", Culprit::Cdn, "Akamai"),
-    ("server", "awselb", Culprit::LoadBalancer, "the AWS Application Load Balancer"),
-    (
-        "server",
-        "microsoft-azure-application-gateway",
-        Culprit::LoadBalancer,
-        "Azure Application Gateway",
-    ),
     ("x-azure-ref", "", Culprit::Cdn, "Azure Front Door"),
-    ("via", "1.1 google", Culprit::LoadBalancer, "the Google Cloud load balancer"),
     ("x-squid-error", "", Culprit::TransparentProxy, "squid"),
     ("via", "squid", Culprit::TransparentProxy, "squid"),
     ("server", "squid", Culprit::TransparentProxy, "squid"),
@@ -48,6 +51,11 @@ const MARKS: &[(&str, &str, Culprit, &str)] = &[
 
 /// The outermost known box that an answer names.
 pub(super) fn middle(answer: &Answer) -> Option<Mark> {
+    if let Some(network) = networks::by_marks(&header_map(answer)) {
+        let (culprit, name) = (culprit_of(network), &*network.title);
+        let evidence = format!("the answer has the marks of {name}");
+        return Some(Mark { culprit, name, evidence, network: Some(network) });
+    }
     MARKS.iter().find_map(|(header, wanted, culprit, name)| {
         let value = answer
             .headers
@@ -55,7 +63,18 @@ pub(super) fn middle(answer: &Answer) -> Option<Mark> {
             .filter(|(known, _)| known == header)
             .find(|(_, value)| value.to_ascii_lowercase().contains(wanted))?;
         let evidence = format!("the answer has \"{header}: {}\"", value.1);
-        Some(Mark { culprit: *culprit, name, evidence })
+        Some(Mark { culprit: *culprit, name, evidence, network: None })
+    })
+}
+
+fn header_map(answer: &Answer) -> HeaderMap {
+    let pairs = answer.headers.iter().filter_map(|(name, value)| {
+        Some((name.parse::<HeaderName>().ok()?, HeaderValue::from_str(value).ok()?))
+    });
+    // Twice the same header is two values, which `collect` would make one of.
+    pairs.fold(HeaderMap::new(), |mut map, (name, value)| {
+        map.append(name, value);
+        map
     })
 }
 
@@ -186,8 +205,8 @@ mod tests {
             ("server", "cloudflare", Some("Cloudflare")),
             ("cf-ray", "8a-FRA", Some("Cloudflare")),
             ("via", "1.1 abc.cloudfront.net (CloudFront)", Some("CloudFront")),
-            ("server", "awselb/2.0", Some("the AWS Application Load Balancer")),
-            ("via", "1.1 google", Some("the Google Cloud load balancer")),
+            ("server", "awselb/2.0", Some("AWS Application Load Balancer")),
+            ("via", "1.1 google", Some("Google Cloud external Application Load Balancer")),
             ("via", "1.1 proxy.corp (squid/5.7)", Some("squid")),
             ("server", "nginx/1.22.1", Some("nginx")),
             ("server", "uvicorn", None),

@@ -3,8 +3,10 @@
 //! A box is blamed only where what was seen fits no other one; else it is `unknown`, and the sentences say what could be.
 
 mod marks;
+mod messages;
 mod port;
 mod proxy;
+mod refusal;
 mod tls;
 mod upgrade;
 mod view;
@@ -18,8 +20,8 @@ use super::{
     seen::{IdleEnd, IdleSeen, Step},
 };
 
-/// What is wrong. The order is that of the way: what comes first stops the connection first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
     /// The name has no address, or the resolver did not say.
@@ -304,8 +306,8 @@ pub fn diagnose(settings: &Settings, steps: &[Step]) -> Verdict {
     }
     diagnoses.extend(tls::judge(&view));
     diagnoses.extend(upgrade::judge(&view));
-    diagnoses.extend(upgrade::messages(&view));
-    diagnoses.extend(upgrade::http2(&view));
+    diagnoses.extend(messages::judge(&view));
+    diagnoses.extend(messages::http2(&view));
     diagnoses.extend(view.idle().and_then(|seen| idle(&view, seen)));
     diagnoses.sort_by_key(|found| found.severity == Severity::Warning);
     Verdict { diagnoses, notes: words::notes(&view) }
@@ -343,7 +345,11 @@ fn idle(view: &View<'_>, seen: &IdleSeen) -> Option<Diagnosis> {
         _ => format!("A quiet connection is cut after {life}."),
     };
     let mut found = Diagnosis::fault(Code::IdleCut, culprit, summary).seen(ended);
+    let network = marked.as_ref().and_then(|mark| mark.network);
     found = found.all_seen(marked.map(|mark| mark.evidence));
+    if culprit == Culprit::LoadBalancer && network.is_none() {
+        found = found.all_seen(words::usual_for(seen.after_ms));
+    }
     if seen.frames > 0 {
         found = found.seen(format!("the server had sent {} frames meanwhile", seen.frames));
     }
@@ -356,7 +362,14 @@ fn idle(view: &View<'_>, seen: &IdleSeen) -> Option<Diagnosis> {
         }
         None => found,
     };
-    let how =
-        words::mend_idle(culprit, &life, prevented.as_ref().map(|(held, every)| (*held, &**every)));
+    let how = words::mend_idle(
+        culprit,
+        network,
+        &life,
+        prevented.as_ref().map(|(held, every)| (*held, &**every)),
+    );
     Some(found.mend(how))
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,10 +6,7 @@ use super::{
     view::View,
     words,
 };
-
-/// Ports that Cloudflare passes on, in clear text and over TLS.
-const CLOUDFLARE: [&[u16]; 2] =
-    [&[80, 8080, 8880, 2052, 2082, 2086, 2095], &[443, 2053, 2083, 2087, 2096, 8443]];
+use crate::networks::{self, Transport};
 
 /// A name without an address.
 pub(super) fn resolution(view: &View<'_>) -> Option<Diagnosis> {
@@ -126,25 +123,33 @@ fn unreachable(view: &View<'_>, seen: &[&PortSeen], elsewhere: bool) -> Diagnosi
 
 /// A cloud in front that does not pass this port on.
 fn not_proxied(view: &View<'_>) -> Option<Diagnosis> {
-    let answer = view.upgrade(view.on_443())?.answer.as_ref()?;
-    let mark = marks::middle(answer).filter(|mark| mark.name == "Cloudflare")?;
+    let answer = view.upgrade(view.on_443()).and_then(|seen| seen.answer.as_ref());
+    let marked =
+        answer.and_then(marks::middle).and_then(|mark| Some((mark.network?, mark.evidence)));
+    let addresses = view.knocks(view.first.port).map(|seen| seen.address.ip());
+    let (network, evidence) = marked.or_else(|| {
+        let known = |address| networks::by_address(address).map(|network| (address, network));
+        let (address, network) = addresses.into_iter().find_map(known)?;
+        Some((network, format!("{address} is an address of {}", network.title)))
+    })?;
     let port = view.first.port;
-    if CLOUDFLARE.iter().any(|ports| ports.contains(&port)) {
+    let passes = |transport| network.passes(transport, port);
+    if passes(Transport::Tls) || passes(Transport::Plain) {
         return None;
     }
-    let list = |ports: &[u16]| ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
     Some(
         Diagnosis::fault(
             Code::PortNotProxied,
-            Culprit::Cdn,
-            format!("Cloudflare stands in front, and does not pass port {port} on."),
+            marks::culprit_of(network),
+            format!("{} stands in front, and does not pass port {port} on.", network.title),
         )
-        .seen(format!("on 443 {}", mark.evidence))
+        .seen(evidence)
         .mend(format!(
-            "Serve on 443. Cloudflare passes {} over TLS and {} in clear text; other ports need a DNS record that is not proxied (\"DNS only\"), \
-             or Spectrum.",
-            list(CLOUDFLARE[1]),
-            list(CLOUDFLARE[0])
+            "Serve on 443. {} passes {} over TLS and {} in clear text. {}",
+            network.title,
+            network.ports_in_words(Transport::Tls),
+            network.ports_in_words(Transport::Plain),
+            network.notes.iter().find(|note| note.contains("ports")).map_or("", |note| note),
         )),
     )
 }

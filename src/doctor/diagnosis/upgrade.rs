@@ -1,9 +1,10 @@
-//! The upgrade and the first messages.
+//! The upgrade: granted, refused, or lost on the way.
 
 use super::{
     super::seen::{Answer, Attempt, Outcome, UpgradeSeen},
     Code, Culprit, Diagnosis,
     marks::{self, GatewaySaw},
+    refusal,
     view::View,
     words,
 };
@@ -36,7 +37,7 @@ fn with_comparison(view: &View<'_>, mut found: Diagnosis) -> Diagnosis {
 }
 
 /// Who is in between and can have done something to the request, by what the other ways show; `None` where nothing tells.
-fn between(view: &View<'_>) -> Option<Culprit> {
+pub(super) fn between(view: &View<'_>) -> Option<Culprit> {
     if view.works_directly() {
         Some(Culprit::HttpProxy)
     } else if view.first.secure {
@@ -134,7 +135,7 @@ fn is_stripped(answer: &Answer, view: &View<'_>) -> Option<(Code, Vec<String>)> 
 }
 
 /// The answer in words.
-fn told(answer: &Answer) -> String {
+pub(super) fn told(answer: &Answer) -> String {
     match &*answer.body {
         "" => format!("the answer was {}", answer.status),
         body => format!("the answer was {}: {body}", answer.status),
@@ -146,7 +147,7 @@ fn refused(view: &View<'_>, answer: &Answer) -> Diagnosis {
         return stripped(view, answer, code, evidence);
     }
     if let Some(reason) = answer.header("tidegate-reason") {
-        return by_gateway(answer, reason);
+        return refusal::by_gateway(answer, reason);
     }
     if view.retry(view.first).is_some_and(UpgradeSeen::is_sound) {
         return Diagnosis::fault(
@@ -161,7 +162,7 @@ fn refused(view: &View<'_>, answer: &Answer) -> Diagnosis {
     if let Some(found) = blocked(view, answer) {
         return found;
     }
-    by_server(view, answer)
+    refusal::by_server(view, answer)
 }
 
 fn stripped(view: &View<'_>, answer: &Answer, code: Code, evidence: Vec<String>) -> Diagnosis {
@@ -202,11 +203,12 @@ fn stripped(view: &View<'_>, answer: &Answer, code: Code, evidence: Vec<String>)
     let mark = marks::middle(answer).map(|mark| mark.evidence);
     let via = marks::via(answer).map(|via| format!("the answer passed {via:?}"));
     let found = Diagnosis::fault(code, culprit, summary).all_seen(evidence);
-    found.all_seen(mark.or(via)).all_seen(request_id(answer)).mend(how)
+    let found = found.all_seen(mark.or(via)).all_seen(appeared(view, answer));
+    found.all_seen(request_id(answer)).mend(how)
 }
 
 /// The id under which the gateway's log has the request.
-fn request_id(answer: &Answer) -> Option<String> {
+pub(super) fn request_id(answer: &Answer) -> Option<String> {
     let id = answer.header("x-request-id").filter(|_| marks::is_tidegate(answer))?;
     Some(format!("the gateway's log has it as request_id {id}"))
 }
@@ -225,15 +227,23 @@ fn blocked(view: &View<'_>, answer: &Answer) -> Option<Diagnosis> {
     let only_here = marks::via(answer).is_some()
         && other.is_some_and(|other| marks::via(other) != marks::via(answer));
     // Every answer of Tidegate has its mark, a redirect to TLS too.
-    let not_tidegates = other.is_some_and(marks::is_tidegate);
-    let culprit = match between(view)? {
-        Culprit::TransparentProxy
+    let not_tidegates = view.get(view.first).or(other).is_some_and(marks::is_tidegate);
+    let culprit = match between(view) {
+        Some(Culprit::TransparentProxy)
             if squid || only_here || not_tidegates || usual_of_boxes || elsewhere =>
         {
             Culprit::TransparentProxy
         }
-        Culprit::TlsInspection if squid || usual_of_boxes => Culprit::TlsInspection,
-        Culprit::HttpProxy => Culprit::HttpProxy,
+        Some(Culprit::TlsInspection) if squid || not_tidegates || usual_of_boxes => {
+            Culprit::TlsInspection
+        }
+        Some(Culprit::HttpProxy) => Culprit::HttpProxy,
+        // Nobody opens TLS: it is a box of the server's own.
+        None if not_tidegates && view.first.secure => marks::middle(answer)
+            .map(|mark| mark.culprit)
+            .filter(|culprit| *culprit != Culprit::TransparentProxy)
+            .unwrap_or(Culprit::ReverseProxy),
+        None if not_tidegates => Culprit::Unknown,
         _ => return None,
     };
     let what = match culprit {
@@ -242,18 +252,44 @@ fn blocked(view: &View<'_>, answer: &Answer) -> Option<Diagnosis> {
         }
         Culprit::TransparentProxy => "A transparent proxy answered in the server's place.",
         Culprit::TlsInspection => "The box that inspects TLS answered in the server's place.",
-        _ => "The configured HTTP proxy answered in the server's place.",
+        Culprit::HttpProxy => "The configured HTTP proxy answered in the server's place.",
+        Culprit::Unknown => "A box on the way answered in the gateway's place.",
+        _ => "A box in front of the gateway answered in its place.",
     };
-    let found = Diagnosis::fault(Code::UpgradeBlocked, culprit, what)
-        .seen(told(answer))
-        .all_seen(elsewhere.then(|| format!("it leads to {}", without_query(location))))
-        .all_seen(marks::middle(answer).map(|mark| mark.evidence))
-        .all_seen(marks::via(answer).map(|via| format!("the answer passed {via:?}")));
+    let got = view.get(view.first).filter(|got| marks::is_tidegate(got));
+    let found =
+        Diagnosis::fault(Code::UpgradeBlocked, culprit, what)
+            .seen(told(answer))
+            .all_seen(elsewhere.then(|| format!("it leads to {}", without_query(location))))
+            .all_seen(marks::middle(answer).map(|mark| mark.evidence))
+            .all_seen(marks::via(answer).map(|via| format!("the answer passed {via:?}")))
+            .all_seen(got.map(|got| {
+                format!("a plain GET is answered by the gateway itself ({})", got.status)
+            }))
+            .all_seen(appeared(view, answer));
     Some(found.mend(match culprit {
+        Culprit::Unknown | Culprit::ReverseProxy | Culprit::LoadBalancer | Culprit::Cdn => {
+            "Have WebSockets allowed by the box that answers so: its log, or its page, says which one it is. Compare from another network to tell a box of this network \
+             from one in front of the server."
+        }
         Culprit::TlsInspection => "Have the host exempted from TLS inspection, or WebSockets allowed by the box.",
         Culprit::HttpProxy => "Have the proxy tunnel this host without looking inside.",
         _ => "Serve over wss:// on 443: such proxies do not look into TLS. On a network with a login page, log in first.",
     }))
+}
+
+/// Headers that this answer has and the one over TLS has not: what a box in between has added.
+fn appeared(view: &View<'_>, answer: &Answer) -> Option<String> {
+    let other = view.upgrade(view.on_443()).filter(|_| view.first != view.on_443())?;
+    let other = other.answer.as_ref()?;
+    let added = |name: &str| {
+        let usual = name.starts_with("content-") || name.starts_with("tidegate-");
+        !usual && name != "date" && name != "connection" && other.header(name).is_none()
+    };
+    let names: Vec<&str> =
+        answer.headers.iter().map(|(name, _)| &**name).filter(|name| added(name)).collect();
+    (!names.is_empty())
+        .then(|| format!("headers that are not there over TLS: {}", names.join(", ")))
 }
 
 /// Whether a redirect stays with the host.
@@ -264,142 +300,8 @@ fn goes_to(location: &str, host: &str) -> bool {
     name.eq_ignore_ascii_case(host) || authority.trim_matches(['[', ']']).eq_ignore_ascii_case(host)
 }
 
-fn without_query(location: &str) -> &str {
+pub(super) fn without_query(location: &str) -> &str {
     location.split('?').next().unwrap_or_default()
-}
-
-/// A refusal of Tidegate's, by its reason.
-fn by_gateway(answer: &Answer, reason: &str) -> Diagnosis {
-    let (code, culprit, how) = match reason {
-        "no_route" => (
-            Code::UpgradeRefused,
-            Culprit::Gateway,
-            "Compare host and path with `kubectl get wsr -A`; `Accepted` and `Programmed` of the route say whether it is served.",
-        ),
-        "plaintext" => (
-            Code::UpgradeRefused,
-            Culprit::Gateway,
-            "The route wants TLS: use wss://. Where clients cannot, `plaintext: Allow` of the route.",
-        ),
-        "misdirected" => (
-            Code::UpgradeRefused,
-            Culprit::Gateway,
-            "The certificate shown is not for this host: connect by its name, and give the route a certificate for it.",
-        ),
-        "origin_denied" => (
-            Code::UpgradeRefused,
-            Culprit::Gateway,
-            "The page's origin is not among `handshake.allowedOrigins` of the route: add it, or try with --origin.",
-        ),
-        "auth_denied" => (
-            Code::UpgradeRefused,
-            Culprit::Gateway,
-            "Credentials are missing or wrong: send them with --header, or in the query as the client does.",
-        ),
-        "subprotocol_denied" => (
-            Code::SubprotocolDenied,
-            Culprit::Gateway,
-            "Offer a subprotocol that the route allows (`handshake.allowedSubprotocols`), or add this one to it.",
-        ),
-        "draining" => (
-            Code::UpgradeRefused,
-            Culprit::Gateway,
-            "This replica is shutting down: try again. If it stays so, look whether the load balancer still sends to pods that are not ready.",
-        ),
-        "limit_files" => (
-            Code::UpgradeRefused,
-            Culprit::Gateway,
-            "The gateway has as many connections as it may have: raise its limit on open files, or add replicas.",
-        ),
-        "no_endpoints" => (
-            Code::UpgradeRefused,
-            Culprit::Backend,
-            "No pod of the backend is ready: `kubectl get endpointslices`, and the readiness of the pods.",
-        ),
-        "backend_connect" | "backend_timeout" => (
-            Code::UpgradeRefused,
-            Culprit::Backend,
-            "The gateway's log line of this request names the endpoint and the error: a wrong targetPort, a NetworkPolicy, or a pod that hangs.",
-        ),
-        "backend_bad_handshake" => (
-            Code::UpgradeRefused,
-            Culprit::Backend,
-            "The port may not be a WebSocket's; the sentence says which part of its answer is wrong.",
-        ),
-        "backend_refused" => (
-            Code::UpgradeRefused,
-            Culprit::Backend,
-            "The backend itself said so; its log knows why: login, path, origin.",
-        ),
-        "bad_version" | "bad_handshake" => (
-            Code::UpgradeRefused,
-            Culprit::Gateway,
-            "The sentence says which part of the request the gateway objects to; what of it --header set is yours.",
-        ),
-        _ if reason.starts_with("limit_") => (
-            Code::UpgradeRefused,
-            Culprit::Gateway,
-            "A limit of the route is reached: wait as long as Retry-After says, or raise it under `limits`.",
-        ),
-        _ => (
-            Code::UpgradeRefused,
-            Culprit::Gateway,
-            "docs/refusals.md explains each reason; the gateway's log has a line for this request.",
-        ),
-    };
-    let who = match culprit {
-        Culprit::Backend => "The backend behind the gateway",
-        _ => "The gateway",
-    };
-    let retry = answer.header("retry-after").map(|after| format!("Retry-After: {after}"));
-    Diagnosis::fault(code, culprit, format!("{who} refuses the upgrade: {reason}."))
-        .seen(told(answer))
-        .all_seen(retry)
-        .all_seen(request_id(answer))
-        .mend(how)
-}
-
-/// A refusal of a server, or of a box in front that names itself.
-fn by_server(view: &View<'_>, answer: &Answer) -> Diagnosis {
-    let mark = marks::middle(answer);
-    let (status, host) = (answer.status, &view.settings.target.host);
-    let location = answer.header("location").unwrap_or_default();
-    let to_tls = location.starts_with("https:") || location.starts_with("wss:");
-    let behind = "what stands in front cannot reach its backend, or the backend fails: look at its log, the backend's health and its protocol";
-    let culprit = match (&mark, status) {
-        // A gateway error is said by who stands in front.
-        (Some(mark), 460 | 502..=504 | 520..=527) => mark.culprit,
-        _ => Culprit::Server,
-    };
-    let how = match status {
-        300..=399 if to_tls && !view.first.secure => {
-            format!("The server sends clear text to TLS: use wss://{host}. WebSocket clients do not follow redirects.")
-        }
-        300..=399 => format!(
-            "WebSocket clients do not follow redirects: use the place it leads to ({}), or log in first.",
-            without_query(location)
-        ),
-        401 => "Send credentials as the client does: --header 'Authorization: …' or 'Cookie: …'.".to_owned(),
-        403 => "Often the origin (--origin https://PAGE) or credentials (--header); else a rule of the server or of a firewall for web applications.".to_owned(),
-        404 => "Check the path of the URL, and that the proxy in front routes it to the WebSocket server.".to_owned(),
-        429 => "Too many attempts: wait, or have the limit raised.".to_owned(),
-        460 | 502..=504 | 520..=527 => format!("{}{}.", behind[..1].to_uppercase(), &behind[1..]),
-        500..=599 => "The server fails: its log knows why.".to_owned(),
-        _ => "The server's log knows why; compare with --header, --origin and --subprotocol as the client sends them.".to_owned(),
-    };
-    let named = mark.as_ref().filter(|mark| mark.culprit == culprit).map(|mark| mark.name);
-    let summary = match named {
-        Some(name) => format!("{}{} answers {status}.", name[..1].to_uppercase(), &name[1..]),
-        None => format!("The server refuses the upgrade with {status}."),
-    };
-    Diagnosis::fault(Code::UpgradeRefused, culprit, summary)
-        .seen(told(answer))
-        .all_seen(
-            (!location.is_empty()).then(|| format!("it leads to {}", without_query(location))),
-        )
-        .all_seen(mark.map(|mark| mark.evidence))
-        .all_seen(request_id(answer))
-        .mend(how)
 }
 
 /// The request was sent, and nothing came that is HTTP.
@@ -439,7 +341,13 @@ fn no_answer(view: &View<'_>, seen: &UpgradeSeen) -> Diagnosis {
         }
     };
     let words = seen.error.clone().filter(|_| seen.outcome != Outcome::Garbled);
-    Diagnosis::fault(Code::UpgradeBlocked, culprit, what).seen(did).all_seen(words).mend(how)
+    let got =
+        view.get(view.first).map(|got| format!("a plain GET is answered with {}", got.status));
+    Diagnosis::fault(Code::UpgradeBlocked, culprit, what)
+        .seen(did)
+        .all_seen(words)
+        .all_seen(got)
+        .mend(how)
 }
 
 /// A 101, which may be one that no client takes.
@@ -496,68 +404,4 @@ fn granted(view: &View<'_>, seen: &UpgradeSeen) -> Option<Diagnosis> {
              has to pass it both ways. A subprotocol has nothing to do with ports.",
         ),
     )
-}
-
-/// What is wrong with the first messages.
-pub(super) fn messages(view: &View<'_>) -> Option<Diagnosis> {
-    let seen = view.messages(view.first).filter(|seen| !seen.is_sound())?;
-    let answer = view.upgrade(view.first).and_then(|seen| seen.answer.as_ref());
-    let tidegate = answer.is_some_and(marks::is_tidegate);
-    let id = answer.and_then(request_id);
-    if let Some(close) = &seen.close {
-        // Frames pass, and one of them says no.
-        let culprit = if tidegate { Culprit::Backend } else { Culprit::Server };
-        return Some(
-            Diagnosis::fault(
-                Code::UpgradeRefused,
-                culprit,
-                "The upgrade is granted, and the server closes the connection at once.",
-            )
-            .seen(format!("it said Close {}", words::close(close)))
-            .all_seen(id)
-            .mend("The code and its words are the server's: often credentials, or a first message that it waits for."),
-        );
-    }
-    let culprit = between(view).unwrap_or(Culprit::Unknown);
-    let what = match culprit {
-        Culprit::TransparentProxy => "A transparent proxy lets the upgrade pass, but no frames.",
-        Culprit::TlsInspection => "The box that inspects TLS lets the upgrade pass, but no frames.",
-        Culprit::HttpProxy => "The configured HTTP proxy lets the upgrade pass, but no frames.",
-        _ => "The upgrade is granted, but no frame comes back.",
-    };
-    let how = match culprit {
-        Culprit::TransparentProxy => "Serve over wss:// on 443: such proxies do not look into TLS.",
-        Culprit::TlsInspection => {
-            "Have the host exempted from TLS inspection, or WebSockets allowed by the box."
-        }
-        Culprit::HttpProxy => "Have the proxy tunnel this host without looking inside.",
-        _ => {
-            "Every endpoint has to answer a Ping (RFC 6455 §5.5.3). Either the server does not, or a box behind the one that granted the upgrade holds frames back \
-              (buffering, a protocol filter). Compare from another network, and on the server itself."
-        }
-    };
-    let found = Diagnosis::fault(Code::NoMessages, culprit, what);
-    let found = found.seen("the upgrade was granted").all_seen(seen.error.clone());
-    Some(found.all_seen(id).mend(how))
-}
-
-/// HTTP/2 that is announced and does not work: browsers use it where they have such a connection.
-pub(super) fn http2(view: &View<'_>) -> Option<Diagnosis> {
-    let seen = view.http2().filter(|seen| seen.announced && seen.pong_ms.is_none())?;
-    let code = match seen.status {
-        Some(200) => Code::NoMessages,
-        _ => Code::UpgradeRefused,
-    };
-    let found = Diagnosis::warning(
-        code,
-        if seen.reason.is_some() { Culprit::Gateway } else { Culprit::Server },
-        "WebSockets over HTTP/2 are announced, but do not work; over HTTP/1.1 they do.",
-    );
-    let status = seen.status.map(|status| match &seen.reason {
-        Some(reason) => format!("extended CONNECT was answered with {status} ({reason})"),
-        None => format!("extended CONNECT was answered with {status}"),
-    });
-    Some(found.all_seen(status).all_seen(seen.error.clone()).mend(
-        "Switch SETTINGS_ENABLE_CONNECT_PROTOCOL off (HAProxy: `h2-workaround-bogus-websocket-clients`; Envoy: `allow_connect`), or mend extended CONNECT (RFC 8441) behind it.",
-    ))
 }

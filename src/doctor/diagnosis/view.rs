@@ -3,7 +3,7 @@
 use super::super::{
     Settings,
     seen::{
-        Anchor, Attempt, Http2Seen, IdleSeen, MessagesSeen, Outcome, PortOutcome, PortSeen,
+        Anchor, Answer, Attempt, Http2Seen, IdleSeen, MessagesSeen, Outcome, PortOutcome, PortSeen,
         ProxySeen, Resolution, Seen, Step, TlsSeen, UpgradeSeen, Way,
     },
 };
@@ -92,6 +92,15 @@ impl<'a> View<'a> {
             Seen::Upgrade(seen) if seen.retry => Some(seen),
             _ => None,
         })
+    }
+
+    /// The same path, asked for without an upgrade.
+    pub(super) fn get(&self, attempt: Attempt) -> Option<&'a Answer> {
+        let seen = self.of(attempt, |seen| match seen {
+            Seen::Get(seen) => Some(seen),
+            _ => None,
+        });
+        seen.and_then(|seen| seen.answer.as_ref())
     }
 
     pub(super) fn messages(&self, attempt: Attempt) -> Option<&'a MessagesSeen> {

@@ -5,6 +5,7 @@ use super::{
     Culprit,
     view::View,
 };
+use crate::networks::{self, Network};
 
 /// The lines that nginx needs.
 pub(super) const NGINX: &str = "In nginx, in the location: `proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \"Upgrade\"; \
@@ -67,8 +68,30 @@ pub(super) fn close(seen: &CloseSeen) -> String {
     }
 }
 
+/// Whose default that time is, if it is one of a known cloud.
+pub(super) fn usual_for(ms: u64) -> Option<String> {
+    let near = |seconds: u64| {
+        let usual = seconds * 1000;
+        ms.abs_diff(usual) <= (usual / 20).max(1_500)
+    };
+    let of_cloud = |network: &'static Network| {
+        let limit =
+            network.idle.iter().chain(&network.lifetime).find(|limit| near(limit.default))?;
+        Some((limit.default, &*network.title))
+    };
+    let found: Vec<_> = networks::all().iter().filter_map(of_cloud).collect();
+    let (seconds, _) = found.first()?;
+    let names: Vec<_> = found.iter().map(|(_, name)| *name).collect();
+    Some(format!("{seconds} s is the default of {}", names.join(" and of ")))
+}
+
 /// What to do about an idle time-out, with whether pings prevented it and how often they came.
-pub(super) fn mend_idle(culprit: Culprit, life: &str, pings: Option<(bool, &str)>) -> String {
+pub(super) fn mend_idle(
+    culprit: Culprit,
+    network: Option<&Network>,
+    life: &str,
+    pings: Option<(bool, &str)>,
+) -> String {
     if let Some((false, _)) = pings {
         return format!(
             "Pings do not prevent it, so it is no idle time-out but a limit on the whole life of a connection: {life}. Raise it (Google Cloud: the \
@@ -83,20 +106,26 @@ pub(super) fn mend_idle(culprit: Culprit, life: &str, pings: Option<(bool, &str)
         _ => "Send pings more often than that: with Tidegate, `keepalive.clientPing` of the route."
             .to_owned(),
     };
+    let setting = network.and_then(|network| network.idle.as_ref().or(network.lifetime.as_ref()));
     let raise = match culprit {
-        Culprit::Gateway => " Or raise `timeouts.idle` of the route.",
-        Culprit::Server => " Or raise the server's own idle time-out.",
+        _ if setting.is_some() => {
+            setting.map(|limit| format!(" Or change {}.", limit.setting)).unwrap_or_default()
+        }
+        Culprit::Gateway => " Or raise `timeouts.idle` of the route.".to_owned(),
+        Culprit::Server => " Or raise the server's own idle time-out.".to_owned(),
         Culprit::ReverseProxy => {
             " Or raise the proxy's time-out (nginx: `proxy_read_timeout 1h;`, 60 s unless set)."
+                .to_owned()
         }
         Culprit::LoadBalancer => {
-            " Or raise the balancer's idle time-out (AWS ALB: idle_timeout.timeout_seconds, 60 s unless set; NLB: 350 s)."
+            " Or raise the balancer's idle time-out (AWS ALB: idle_timeout.timeout_seconds; HAProxy: `timeout tunnel`)."
+                .to_owned()
         }
-        Culprit::Cdn => " The CDN's own time-out is mostly fixed (Cloudflare: 100 s).",
         Culprit::Firewall => {
             " The table of a firewall or of NAT forgets quiet connections: only its administrator can change that."
+                .to_owned()
         }
-        _ => "",
+        _ => String::new(),
     };
     format!("{ping}{raise}")
 }

@@ -169,13 +169,14 @@ pub(super) async fn hold(
     seen
 }
 
-/// Holds a socket for twice as long as a quiet one lived, with a ping every half of that life.
+/// Holds a socket for twice as long as a quiet one lived, with a ping now and then.
 pub(super) async fn hold_with_pings(
     mut socket: Socket,
     life: Duration,
+    every: Duration,
     waiting: &mut dyn FnMut(Duration),
 ) -> PingedSeen {
-    let every = (life / 2).max(Duration::from_millis(100));
+    let every = every.max(Duration::from_millis(100));
     let begun = Instant::now();
     let end = tokio::time::Instant::now() + life * 2;
     let mut pings = interval(every);

@@ -19,7 +19,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use self::{tls::TlsClient, upgrade::Asked};
 use super::{
     Settings,
-    seen::{Anchor, Attempt, Outcome, PortOutcome, PortSeen, Resolution, Seen, Step, Way},
+    seen::{
+        Anchor, Attempt, Http2Seen, IdleEnd, Outcome, PortOutcome, PortSeen, Resolution, Seen,
+        Step, Way,
+    },
 };
 
 /// A connection to a server, in whatever it is wrapped.
@@ -194,7 +197,10 @@ impl Walk<'_> {
                 self.note(Some(attempt), begun, Seen::Upgrade(seen));
             }
         }
-        let Some(socket) = socket.filter(|_| verdict) else { return false };
+        let Some(socket) = socket.filter(|_| verdict) else {
+            self.get(attempt).await;
+            return false;
+        };
         let begun = Instant::now();
         // A message of the user's is not for a server that is not known.
         let send = self.settings.send.as_deref().filter(|_| trusted);
@@ -202,6 +208,16 @@ impl Walk<'_> {
         let sound = seen.is_sound();
         self.note(Some(attempt), begun, Seen::Messages(seen));
         sound
+    }
+
+    /// What the same path answers to a plain request: a server that is there for it did not say what a box says instead.
+    async fn get(&mut self, attempt: Attempt) {
+        let begun = Instant::now();
+        if let Some((wire, trusted)) = self.enter(attempt, &["http/1.1"], true).await {
+            let asked = Asked { attempt, trusted, subprotocols: false };
+            let seen = upgrade::get(wire, self.settings, asked).await;
+            self.note(Some(attempt), begun, Seen::Get(seen));
+        }
     }
 
     /// Over TLS only: in clear text there is no ALPN that would say HTTP/2.
@@ -213,7 +229,7 @@ impl Walk<'_> {
         let spoken = seen.outcome == Outcome::Done && seen.alpn.as_deref() == Some("h2");
         let seen = match stream.filter(|_| spoken) {
             Some(stream) => http2::try_out(stream, self.settings, attempt, trusted).await,
-            None => super::seen::Http2Seen::default(),
+            None => Http2Seen::default(),
         };
         self.note(Some(attempt), begun, Seen::Http2(seen));
     }
@@ -232,12 +248,15 @@ impl Walk<'_> {
         let tell = &mut *self.tell;
         let mut waiting = |so_far| tell(Told::Waiting("idle", so_far, limit));
         let mut seen = messages::hold(socket, limit, patience, &mut waiting).await;
-        let cut = seen.end != super::seen::IdleEnd::Held;
+        let cut = seen.end != IdleEnd::Held;
         if cut && let Some(socket) = self.socket(attempt).await {
             let life = Duration::from_millis(seen.after_ms);
+            // Where the end was not seen it may have been long before.
+            let parts = if seen.end == IdleEnd::Dead { 4 } else { 2 };
+            let every = life / parts;
             let tell = &mut *self.tell;
             let mut waiting = |so_far| tell(Told::Waiting("idle with pings", so_far, life * 2));
-            seen.pinged = Some(messages::hold_with_pings(socket, life, &mut waiting).await);
+            seen.pinged = Some(messages::hold_with_pings(socket, life, every, &mut waiting).await);
         }
         self.note(Some(attempt), begun, Seen::Idle(seen));
     }

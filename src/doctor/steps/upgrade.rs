@@ -11,7 +11,7 @@ use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 use super::{BoxedWire, outcome_of};
 use crate::doctor::{
     Settings,
-    seen::{Answer, Attempt, Outcome, UpgradeSeen},
+    seen::{Answer, Attempt, GetSeen, Outcome, UpgradeSeen},
 };
 
 /// A WebSocket that was granted.
@@ -28,6 +28,8 @@ const MAX_HEADERS: usize = 128;
 const MAX_BODY: usize = 4096;
 /// Most characters of a body's first line that are kept.
 const MAX_LINE: usize = 200;
+/// How long the answer to an upgrade is waited for at least: gateways give a backend 10 seconds, and then say so.
+const UPGRADE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(12);
 /// How long the first line of a refusal's body is waited for.
 const BODY_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -73,10 +75,11 @@ pub(super) async fn upgrade(
         wire.flush().await.map_err(|error| outcome_of(&error))?;
         read_head(&mut wire).await
     };
-    let (mut answer, rest) = match timeout(settings.patience, exchange).await {
+    let patience = settings.patience.max(UPGRADE_PATIENCE);
+    let (mut answer, rest) = match timeout(patience, exchange).await {
         Err(_) => {
             seen.outcome = Outcome::Silent;
-            seen.error = Some(format!("no answer within {:?}", settings.patience));
+            seen.error = Some(format!("no answer within {patience:?}"));
             return (seen, None);
         }
         Ok(Err(outcome)) => {
@@ -96,16 +99,46 @@ pub(super) async fn upgrade(
     (seen, None)
 }
 
-fn request(settings: &Settings, asked: Asked, key: &str, offered: &[String]) -> String {
+/// Asks for the same path without an upgrade.
+pub(super) async fn get(mut wire: BoxedWire, settings: &Settings, asked: Asked) -> GetSeen {
+    let request = format!(
+        "{}Connection: close\r\n{}\r\n",
+        begin(settings, asked),
+        given_headers(settings, asked)
+    );
+    let exchange = async {
+        wire.write_all(request.as_bytes()).await.map_err(|error| outcome_of(&error))?;
+        wire.flush().await.map_err(|error| outcome_of(&error))?;
+        read_head(&mut wire).await
+    };
+    match timeout(settings.patience, exchange).await {
+        Err(_) => GetSeen { outcome: Outcome::Silent, answer: None },
+        Ok(Err(outcome)) => GetSeen { outcome, answer: None },
+        Ok(Ok((answer, _))) => GetSeen { outcome: Outcome::Done, answer: Some(answer) },
+    }
+}
+
+/// The request line, and the headers that any request has.
+fn begin(settings: &Settings, asked: Asked) -> String {
     let target = &settings.target;
     let mut path = target.path.clone();
     if let Some(query) = target.query.as_ref().filter(|_| asked.trusted) {
         path += &format!("?{query}");
     }
     let host = target.authority(asked.attempt.secure, asked.attempt.port);
-    let mut text = format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nUser-Agent: {USER_AGENT}\r\n"
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\n")
+}
+
+fn given_headers(settings: &Settings, asked: Asked) -> String {
+    let given = settings.headers.iter().filter(|_| asked.trusted);
+    given.map(|(name, value)| format!("{name}: {value}\r\n")).collect()
+}
+
+fn request(settings: &Settings, asked: Asked, key: &str, offered: &[String]) -> String {
+    let mut text = begin(settings, asked);
+    text += &format!(
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: {key}\r\n"
     );
     if !offered.is_empty() {
         text += &format!("Sec-WebSocket-Protocol: {}\r\n", offered.join(", "));
@@ -113,10 +146,7 @@ fn request(settings: &Settings, asked: Asked, key: &str, offered: &[String]) -> 
     if let Some(origin) = &settings.origin {
         text += &format!("Origin: {origin}\r\n");
     }
-    for (name, value) in settings.headers.iter().filter(|_| asked.trusted) {
-        text += &format!("{name}: {value}\r\n");
-    }
-    text + "\r\n"
+    text + &given_headers(settings, asked) + "\r\n"
 }
 
 /// Reads the head of an answer, over interim ones (RFC 9110 §15.2); with it come the bytes behind it.
@@ -156,13 +186,14 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Outcome> {
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(_) => return Err(Outcome::Garbled),
     };
-    let headers = head.headers.iter().filter(|header| {
-        // A session's cookie has no place in a ticket.
-        !header.name.eq_ignore_ascii_case("set-cookie")
-    });
-    let headers = headers.map(|header| {
-        let value = String::from_utf8_lossy(header.value).trim().to_owned();
-        (header.name.to_ascii_lowercase(), value)
+    let headers = head.headers.iter().map(|header| {
+        let value = String::from_utf8_lossy(header.value);
+        let mut value = value.trim();
+        if header.name.eq_ignore_ascii_case("set-cookie") {
+            // A session's cookie has no place in a ticket; its name tells whose it is.
+            value = value.split('=').next().unwrap_or_default();
+        }
+        (header.name.to_ascii_lowercase(), value.to_owned())
     });
     let answer = Answer {
         minor: head.version.unwrap_or_default(),
@@ -268,11 +299,10 @@ mod tests {
     }
 
     #[test]
-    fn cookies_are_not_kept_and_garbage_is_told() {
-        assert_eq!(
-            answer("HTTP/1.1 200 OK\nSet-Cookie: sid=secret\nA: b\n\n").headers,
-            [("a".to_owned(), "b".to_owned())]
-        );
+    fn cookies_lose_their_values_and_garbage_is_told() {
+        let answer = answer("HTTP/1.1 200 OK\nSet-Cookie: AWSALB=secret; Path=/\nA: b\n\n");
+        let wanted = [("set-cookie", "AWSALB"), ("a", "b")];
+        assert_eq!(answer.headers, wanted.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert_eq!(parse_head(b"SSH-2.0-OpenSSH_9.2\r\n"), Err(Outcome::Garbled));
         assert_eq!(parse_head(b"HTTP/1.1 200 OK\r\nA:"), Ok(None));
     }

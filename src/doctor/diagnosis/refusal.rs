@@ -1,0 +1,142 @@
+//! Refusals: of the gateway, which names its reason, and of other servers.
+
+use super::{
+    super::seen::Answer,
+    Code, Culprit, Diagnosis, marks,
+    upgrade::{request_id, told, without_query},
+    view::View,
+};
+
+/// A refusal of Tidegate's, by its reason.
+pub(super) fn by_gateway(answer: &Answer, reason: &str) -> Diagnosis {
+    let (code, culprit, how) = match reason {
+        "no_route" => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "Compare host and path with `kubectl get wsr -A`; `Accepted` and `Programmed` of the route say whether it is served.",
+        ),
+        "plaintext" => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "The route wants TLS: use wss://. Where clients cannot, `plaintext: Allow` of the route.",
+        ),
+        "misdirected" => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "The certificate shown is not for this host: connect by its name, and give the route a certificate for it.",
+        ),
+        "origin_denied" => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "The page's origin is not among `handshake.allowedOrigins` of the route: add it, or try with --origin.",
+        ),
+        "auth_denied" => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "Credentials are missing or wrong: send them with --header, or in the query as the client does.",
+        ),
+        "subprotocol_denied" => (
+            Code::SubprotocolDenied,
+            Culprit::Gateway,
+            "Offer a subprotocol that the route allows (`handshake.allowedSubprotocols`), or add this one to it.",
+        ),
+        "draining" => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "This replica is shutting down: try again. If it stays so, look whether the load balancer still sends to pods that are not ready.",
+        ),
+        "limit_files" => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "The gateway has as many connections as it may have: raise its limit on open files, or add replicas.",
+        ),
+        "no_endpoints" => (
+            Code::UpgradeRefused,
+            Culprit::Backend,
+            "No pod of the backend is ready: `kubectl get endpointslices`, and the readiness of the pods.",
+        ),
+        "backend_connect" | "backend_timeout" => (
+            Code::UpgradeRefused,
+            Culprit::Backend,
+            "The gateway's log line of this request names the endpoint and the error: a wrong targetPort, a NetworkPolicy, or a pod that hangs.",
+        ),
+        "backend_bad_handshake" => (
+            Code::UpgradeRefused,
+            Culprit::Backend,
+            "The port may not be a WebSocket's; the sentence says which part of its answer is wrong.",
+        ),
+        "backend_refused" => (
+            Code::UpgradeRefused,
+            Culprit::Backend,
+            "The backend itself said so; its log knows why: login, path, origin.",
+        ),
+        "bad_version" | "bad_handshake" => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "The sentence says which part of the request the gateway objects to; what of it --header set is yours.",
+        ),
+        _ if reason.starts_with("limit_") => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "A limit of the route is reached: wait as long as Retry-After says, or raise it under `limits`.",
+        ),
+        _ => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "docs/refusals.md explains each reason; the gateway's log has a line for this request.",
+        ),
+    };
+    let who = match culprit {
+        Culprit::Backend => "The backend behind the gateway",
+        _ => "The gateway",
+    };
+    let retry = answer.header("retry-after").map(|after| format!("Retry-After: {after}"));
+    Diagnosis::fault(code, culprit, format!("{who} refuses the upgrade: {reason}."))
+        .seen(told(answer))
+        .all_seen(retry)
+        .all_seen(request_id(answer))
+        .mend(how)
+}
+
+/// A refusal of a server, or of a box in front that names itself.
+pub(super) fn by_server(view: &View<'_>, answer: &Answer) -> Diagnosis {
+    let mark = marks::middle(answer);
+    let (status, host) = (answer.status, &view.settings.target.host);
+    let location = answer.header("location").unwrap_or_default();
+    let to_tls = location.starts_with("https:") || location.starts_with("wss:");
+    let behind = "what stands in front cannot reach its backend, or the backend fails: look at its log, the backend's health and its protocol";
+    let culprit = match (&mark, status) {
+        // A gateway error is said by who stands in front.
+        (Some(mark), 460 | 502..=504 | 520..=527) => mark.culprit,
+        _ => Culprit::Server,
+    };
+    let how = match status {
+        300..=399 if to_tls && !view.first.secure => {
+            format!("The server sends clear text to TLS: use wss://{host}. WebSocket clients do not follow redirects.")
+        }
+        300..=399 => format!(
+            "WebSocket clients do not follow redirects: use the place it leads to ({}), or log in first.",
+            without_query(location)
+        ),
+        401 => "Send credentials as the client does: --header 'Authorization: …' or 'Cookie: …'.".to_owned(),
+        403 => "Often the origin (--origin https://PAGE) or credentials (--header); else a rule of the server or of a firewall for web applications.".to_owned(),
+        404 => "Check the path of the URL, and that the proxy in front routes it to the WebSocket server.".to_owned(),
+        429 => "Too many attempts: wait, or have the limit raised.".to_owned(),
+        460 | 502..=504 | 520..=527 => format!("{}{}.", behind[..1].to_uppercase(), &behind[1..]),
+        500..=599 => "The server fails: its log knows why.".to_owned(),
+        _ => "The server's log knows why; compare with --header, --origin and --subprotocol as the client sends them.".to_owned(),
+    };
+    let named = mark.as_ref().filter(|mark| mark.culprit == culprit).map(|mark| mark.name);
+    let summary = match named {
+        Some(name) => format!("{}{} answers {status}.", name[..1].to_uppercase(), &name[1..]),
+        None => format!("The server refuses the upgrade with {status}."),
+    };
+    Diagnosis::fault(Code::UpgradeRefused, culprit, summary)
+        .seen(told(answer))
+        .all_seen(
+            (!location.is_empty()).then(|| format!("it leads to {}", without_query(location))),
+        )
+        .all_seen(mark.map(|mark| mark.evidence))
+        .all_seen(request_id(answer))
+        .mend(how)
+}
