@@ -3,7 +3,7 @@
 A box is a real program with the configuration that people run. What the doctor has to say of it is in expected.py.
 """
 
-from lab import BOX, CLIENT, DEVELOPMENT, FRONT, GATEWAY, HTTP, HTTPS, SERVER, Failure, check
+from lab import BOX, CLIENT, DEVELOPMENT, FRONT, GATEWAY, HTTP, HTTPS, SERVER, Failure, check, command
 from probes import issuer, reaches, tunnel, upgrade
 
 # Where the proxies listen that connections are bent to, and the one that clients are told of.
@@ -26,12 +26,12 @@ class Box:
 
     # ---- what probes are made of
 
-    def asks(self, lab, secure, name=GATEWAY, port=None, path="/ws"):
+    def asks(self, lab, secure, name=GATEWAY, port=None, path="/ws", subprotocol=None):
         """The answer to an upgrade, by the client."""
         address = FRONT_ADDRESS[name]
         port = port or (HTTPS if secure else HTTP)
         authority = self.trusts(lab) if secure else None
-        return lab.client.call(upgrade, address, port, name, authority, path)
+        return lab.client.call(upgrade, address, port, name, authority, path, subprotocol)
 
     def trusts(self, lab):
         """The authority of the certificates that the client is shown."""
@@ -110,6 +110,7 @@ class Firewall(Box):
     """Drops what begins a connection, unless it is to a web server."""
 
     ports = f"{HTTP}, {HTTPS}"
+    verdict = "drop"
 
     def start(self, lab):
         lab.box.filter(f"""
@@ -118,7 +119,7 @@ class Firewall(Box):
             type filter hook forward priority filter; policy drop
             ct state established,related accept
             tcp dport {{ {self.ports} }} accept
-            counter name dropped
+            counter name dropped {self.verdict}
         }}
         """)
 
@@ -137,6 +138,41 @@ class Wall(Firewall):
     def probe(self, lab):
         for port in [HTTP, HTTPS, DEVELOPMENT]:
             check(lab.client.call(reaches, SERVER, port) == "silent", f"{port} is not silent")
+
+
+class Rejecting(Firewall):
+    """The same, but says no."""
+
+    verdict = "reject with icmp type admin-prohibited"
+
+    def probe(self, lab):
+        for port in [HTTP, HTTPS]:
+            check(lab.client.call(reaches, SERVER, port) == "connected", f"{port} does not pass")
+        found = lab.client.call(reaches, SERVER, DEVELOPMENT)
+        check(found == "unreachable", f"3000 is {found}")
+
+
+class Resetting(Box):
+    """A firewall that reads the name in the ClientHello, and resets the connection: here, whatever is said first on 443."""
+
+    def start(self, lab):
+        lab.box.filter(f"""
+        counter resets {{ }}
+        chain forwarded {{
+            type filter hook forward priority filter
+            ip daddr {SERVER} tcp dport {HTTPS} tcp flags & (psh | ack) == psh | ack counter name resets reject with tcp reset
+        }}
+        """)
+
+    def probe(self, lab):
+        check(lab.client.call(reaches, SERVER, HTTPS) == "connected", "443 does not pass")
+        try:
+            self.asks(lab, True)
+            check(False, "TLS passes")
+        except ConnectionResetError:
+            pass
+        check(lab.box.packets("resets") == 1, "it was not the firewall that reset it")
+        self.works(lab, True, port=DEVELOPMENT).stream.close()
 
 
 class Forgetful(Box):
@@ -276,6 +312,37 @@ class Answering(Stripping):
     def probe(self, lab):
         self.answered_by_box(lab, False, 403)
         self.works(lab, True).stream.close()
+
+
+class Portal(Answering):
+    """The login page of a hotel: whatever is asked in clear text leads to it, and nothing else passes."""
+
+    rules = """
+    http-request redirect location http://login.hotel.example/ code 302
+    """
+
+    def start(self, lab):
+        super().start(lab)
+        command("nsenter", f"--net={lab.box.path}", "nft",
+                "add chain ip lab forwarded { type filter hook forward priority filter; policy drop; }")
+
+    def probe(self, lab):
+        self.answered_by_box(lab, False, 302)
+        check(lab.client.call(reaches, SERVER, HTTPS) == "silent", "443 passes")
+
+
+class LosingSubprotocol(Stripping):
+    """A transparent proxy on port 80 that passes upgrades, but no header that it does not know."""
+
+    rules = """
+    http-response del-header sec-websocket-protocol
+    """
+
+    def probe(self, lab):
+        for secure, wanted in [(False, None), (True, "mqtt")]:
+            answer = self.works(lab, secure, subprotocol="mqtt")
+            check(answer.headers.get("sec-websocket-protocol") == wanted, f"{answer.headers}")
+            answer.stream.close()
 
 
 class Inspection(Box):
@@ -539,7 +606,7 @@ http_access deny all
                 self.goes_through(lab, stream)
 
     def goes_through(self, lab, stream):
-        answer = lab.client.call(upgrade, BOX, PROXY, GATEWAY, lab.settings.authority, "/ws", stream)
+        answer = lab.client.call(upgrade, BOX, PROXY, GATEWAY, lab.settings.authority, "/ws", None, stream)
         check(answer.granted(), f"no 101: {answer.status}")
         answer.stream.close()
 
@@ -594,9 +661,13 @@ BOXES = {
     "wall": Wall,
     "firewall": Firewall,
     "none": Plain,
+    "firewall-rejects": Rejecting,
+    "firewall-resets": Resetting,
     "squid": Squid,
     "strips": Stripping,
     "answers": Answering,
+    "portal": Portal,
+    "loses-subprotocol": LosingSubprotocol,
     "nginx-http10": NginxHttp10,
     "nginx-no-headers": NginxWithoutHeaders,
     "nginx-untouched": NginxUntouched,

@@ -31,6 +31,7 @@ def examine(lab, case):
     words += [ADDRESSES.get(word, word) for word in case.arguments]
     environment = {name: value for name, value in os.environ.items() if name.upper() not in VARIABLES}
     environment["SSL_CERT_FILE"] = str(trust(lab, case.corporate))
+    environment |= {name: ADDRESSES.get(value, value) for name, value in case.environment}
     command = ["nsenter", f"--net={lab.client.path}", *words]
     done = subprocess.run(
         command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE, check=False
@@ -39,6 +40,13 @@ def examine(lab, case):
         return json.loads(done.stdout), done.returncode
     except ValueError:
         raise Failure(f"no JSON (exit {done.returncode}): {done.stdout[-500:]}{done.stderr[-1500:]}") from None
+
+
+def request_ids(said, step):
+    """The ids under which the gateway answered these steps: what a ticket has to have, to be found in the gateway's log."""
+    answers = [each["seen"]["answer"] for each in said["steps"] if each["step"] == step]
+    headers = [dict(answer["headers"]) for answer in answers if answer]
+    return {found["x-request-id"] for found in headers if "x-request-id" in found}
 
 
 def faults(case, said, code, seen):
@@ -53,13 +61,19 @@ def faults(case, said, code, seen):
         empty = [part for part in ("evidence", "who", "how") if not each[part]]
         if empty:
             yield f"{each['code']} lacks {empty}"
-    if set(seen.refused) != case.refused or seen.logged("refused", "reason") != case.refused:
-        yield f"the gateway counted {seen.refused}, not {set(case.refused)}; it logged {seen.logged('refused', 'reason')}"
+    unknown = request_ids(said, "upgrade") - {line.get("request_id") for line in seen.lines}
+    if unknown:
+        yield f"it tells the request ids {unknown}, which the gateway's log does not have"
+    # The plain GET by which the doctor may find out who answered is none of the box's.
+    asked = request_ids(said, "get")
+    refused = [line for line in seen.lines if line.get("event") == "refused" and line["request_id"] not in asked]
+    reasons = {line["reason"] for line in refused}
+    if reasons != case.refused or set(seen.refused) != seen.logged("refused", "reason"):
+        yield f"the gateway counted {seen.refused} and logged {reasons}, not {set(case.refused)}"
     if set(seen.closed) != case.closed or seen.logged("close", "cause") != case.closed:
         yield f"the gateway's connections ended by {seen.closed}, not {set(case.closed)}"
     if bool(seen.granted) != bool(case.closed):
         yield f"the gateway granted {seen.granted} upgrades"
-    refused = [line for line in seen.lines if line.get("event") == "refused"]
     for field, value in case.way:
         if any(line.get(field) != value for line in refused):
             yield f"the gateway's log has {field}={[line.get(field) for line in refused]}, not {value}"

@@ -22,6 +22,8 @@ class Case:
     says: tuple = ()
     exit: int = 0
     arguments: tuple = ()
+    # Variables of the environment.
+    environment: tuple = ()
     # Whether the client's system trusts the company's authority.
     corporate: bool = False
     # The gateway's side: reasons of refusals and causes of ends, no more and no fewer.
@@ -35,7 +37,8 @@ class Case:
     left_open: int = 0
 
     def __str__(self):
-        return " ".join(("doctor", self.url, *self.arguments)) + (" (company's authority trusted)" if self.corporate else "")
+        variables = [f"{name}={value}" for name, value in self.environment]
+        return " ".join((*variables, "doctor", self.url, *self.arguments)) + (" (company's authority trusted)" if self.corporate else "")
 
 
 def fine(url, *arguments, **more):
@@ -94,6 +97,16 @@ EXPECTED = {
     ],
     # Nothing at all answers: it may be a firewall, or a machine that is off.
     "wall": [nothing_arrives(GATEWAY, (("port_silent", "unknown"),), 11)],
+    "firewall-rejects": [
+        works_elsewhere(DEVELOPMENT, (("port_refused", "firewall"),), 11),
+        fine(GATEWAY),
+    ],
+    # By its looks it may as well be what listens on 443.
+    "firewall-resets": [
+        nothing_arrives(GATEWAY, (("port_reset", "unknown"),), 11),
+        fine(CLEAR),
+        fine(DEVELOPMENT),
+    ],
     # ---- transparent proxies on port 80
     "squid": [
         stripped(CLEAR, "transparent_proxy", missing=BOTH, via="1.1 proxy.example (squid/5.7)"),
@@ -103,6 +116,14 @@ EXPECTED = {
     "answers": [
         works_elsewhere(CLEAR, (("upgrade_blocked", "transparent_proxy"),), 15),
         fine(GATEWAY),
+    ],
+    "portal": [
+        nothing_arrives(CLEAR, (("upgrade_blocked", "unknown"),), 15),
+        nothing_arrives(GATEWAY, (("port_silent", "firewall"),), 11),
+    ],
+    "loses-subprotocol": [
+        Case(CLEAR, (("subprotocol_lost", "transparent_proxy"),), 16, ("--subprotocol", "mqtt")),
+        fine(GATEWAY, "--subprotocol", "mqtt"),
     ],
     # ---- TLS inspection
     "inspection": [
@@ -116,7 +137,9 @@ EXPECTED = {
         Case(GATEWAY, (("tls_intercepted", "tls_inspection"), ("upgrade_stripped", "tls_inspection")), 15, corporate=True,
              refused=frozenset({"upgrade_stripped"}), closed=frozenset()),
     ],
-    "inspection-blocks": [],
+    "inspection-blocks": [
+        nothing_arrives(GATEWAY, (("tls_intercepted", "tls_inspection"), ("upgrade_blocked", "tls_inspection")), 15, corporate=True),
+    ],
     "inspection-cuts": [
         nothing_arrives(GATEWAY, (("tls_intercepted", "tls_inspection"), ("upgrade_blocked", "tls_inspection")), 15, corporate=True),
     ],
@@ -139,6 +162,7 @@ EXPECTED = {
     # ---- proxies that are asked for
     "proxy": [
         fine(GATEWAY, "--proxy", PROXY),
+        fine(GATEWAY, environment=(("HTTPS_PROXY", PROXY),)),
         works_elsewhere(DEVELOPMENT, (("proxy_refused", "http_proxy"),), 19, arguments=("--proxy", PROXY)),
         nothing_arrives(GATEWAY, (("proxy_unreachable", "http_proxy"),), 19, arguments=("--proxy", NO_PROXY)),
     ],

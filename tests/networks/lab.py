@@ -64,6 +64,10 @@ endpoints: [{addresses: [127.0.0.1]}]
 """
 
 
+OPEN, GRANTED = "tidegate_connections_open", "tidegate_connections_total"
+CLOSED, REFUSED = "tidegate_connections_closed_total", "tidegate_upgrade_failures_total"
+
+
 class Failure(Exception):
     """Ends the run of a box; the message says what was seen."""
 
@@ -208,11 +212,9 @@ class Seen:
             now = after.by(metric, label)
             return {key: count - then.get(key, 0) for key, count in now.items() if count > then.get(key, 0)}
 
-        self.refused = more("tidegate_upgrade_failures_total", "reason")
-        self.closed = more("tidegate_connections_closed_total", "cause")
-        self.tls_failures = more("tidegate_tls_handshake_failures_total", "reason")
-        self.open = after.sum("tidegate_connections_open")
-        self.granted = after.sum("tidegate_connections_total") - before.sum("tidegate_connections_total")
+        self.refused = more(REFUSED, "reason")
+        self.closed = more(CLOSED, "cause")
+        self.granted = after.sum(GRANTED) - before.sum(GRANTED)
         self.lines = lines
 
     def logged(self, event, word):
@@ -284,45 +286,36 @@ class Lab:
         return Counters(self.server.call(fetch))
 
     def log_lines(self):
-        lines = []
-        for line in self.gateway.text().splitlines():
-            if line.startswith("{"):
-                lines.append(json.loads(line))
-        return lines
+        whole = self.gateway.text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
-    def rest(self):
-        """Waits until no connection is open but those whose end no packet tells."""
-        poll(
-            f"{self.name}: the gateway's connections end",
-            lambda: self.scrape().sum("tidegate_connections_open") == self.left_open, STOP_DEADLINE,
-        )
+    def settled(self):
+        """The counters and the log's lines, once no connection is open but those whose end no packet tells, and both agree."""
+
+        def look():
+            counters, lines = self.scrape(), self.log_lines()
+            # The log is written a moment after the counters are.
+            agree = all(
+                counters.sum(metric) == sum(line.get("event") == event for line in lines)
+                for metric, event in [(CLOSED, "close"), (REFUSED, "refused")]
+            )
+            return (counters, lines) if agree and counters.sum(OPEN) == self.left_open else None
+
+        return poll(f"{self.name}: the gateway's connections end, and the log tells it", look, STOP_DEADLINE)
 
     @contextlib.contextmanager
     def watch(self, left_open=0):
         """Gives a list, which holds what the gateway has Seen in the block once that is over and its connections are; but
         `left_open` of them, whose end no packet tells."""
-        self.rest()
-        before, logged, result = self.scrape(), len(self.log_lines()), []
+        (before, earlier), result = self.settled(), []
         yield result
         self.left_open += left_open
-
-        def over():
-            seen = Seen(before, self.scrape(), self.log_lines()[logged:])
-            # The log is written a moment after the counters are.
-            written = all(
-                sum(counts.values()) == sum(line.get("event") == event for line in seen.lines)
-                for event, counts in [("close", seen.closed), ("refused", seen.refused)]
-            )
-            return seen if seen.open == self.left_open and written else None
-
-        result.append(poll(f"{self.name}: the gateway's connections end", over, STOP_DEADLINE))
+        after, lines = self.settled()
+        result.append(Seen(before, after, lines[len(earlier):]))
 
     def end(self):
         for process in reversed(self.processes):
             process.end()
-
-    def logs(self):
-        return [path for path in sorted(self.folder.rglob("*.log")) if path.stat().st_size]
 
 
 class Settings:

@@ -20,6 +20,7 @@ import traceback
 
 from boxes import BOXES
 from doctor import ask
+from expected import EXPECTED
 from lab import HOSTS, Failure, Lab, Settings, command
 
 # Most of the time a box waits: for silence to be cut, for a SYN to be given up.
@@ -106,6 +107,8 @@ def main():
         parser.error(f"no such box: {', '.join(sorted(unknown))}")
     if os.environ.get("TIDEGATE_NETWORKS_INSIDE") != "1":
         sys.exit(isolate())
+    if set(EXPECTED) != set(BOXES):
+        sys.exit(f"networks: {set(EXPECTED) ^ set(BOXES)} is in boxes.py alone, or in expected.py alone")
     # As the first process of its namespace it has no default for it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     begun = time.monotonic()

@@ -4,6 +4,7 @@ Every function runs in the namespace of the client (`Namespace.call`).
 """
 
 import base64
+import errno
 import hashlib
 import os
 import socket
@@ -15,6 +16,7 @@ from lab import Failure, check
 # Seconds for answers; and for the first one of all, which leaves time for a second SYN.
 TIMEOUT = 5.0
 CONNECT_TIMEOUT = 2.5
+PING, PONG = 0x89, 0x8A
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -45,43 +47,48 @@ class Answer:
         )
 
     def echo(self, text):
-        """Sends a short message, and gives the one that comes back."""
-        data, mask = text.encode(), os.urandom(4)
-        masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(data))
-        self.stream.sendall(bytes([0x81, 0x80 | len(data)]) + mask + masked)
-        header = self.read(2)
-        return header[0], self.read(header[1] & 0x7F).decode()
-
-    def read(self, count):
-        while len(self.rest) < count:
-            more = self.stream.recv(4096)
-            if not more:
-                raise Failure("the connection ended within a frame")
-            self.rest += more
-        piece, self.rest = self.rest[:count], self.rest[count:]
-        return piece
+        """Sends a short message, and gives the one that comes back. Pings on the way are answered."""
+        self.send(0x81, text.encode())
+        while True:
+            first, payload = self.frame()
+            if first != PING:
+                return first, payload.decode()
+            self.send(PONG, payload)
 
     def cut_after(self, limit):
         """Stays quiet but for answers to pings. Gives the seconds until the connection ends, or None if it lasts."""
         begun = time.monotonic()
-        while True:
-            left = limit - (time.monotonic() - begun)
-            if left <= 0:
-                return None
-            self.stream.settimeout(left)
-            try:
-                header = self.read(2)
-                payload = self.read(header[1] & 0x7F)
-            except TimeoutError:
-                return None
-            except (Failure, ConnectionError, ssl.SSLError):
-                return time.monotonic() - begun
-            if header[0] == 0x89:
-                self.stream.sendall(bytes([0x8A, 0x80 | len(payload)]) + bytes(4) + payload)
+        try:
+            while (left := limit - (time.monotonic() - begun)) > 0:
+                self.stream.settimeout(left)
+                first, payload = self.frame()
+                if first == PING:
+                    self.send(PONG, payload)
+        except TimeoutError:
+            pass
+        except (Failure, ConnectionError, ssl.SSLError):
+            return time.monotonic() - begun
+        self.stream.settimeout(TIMEOUT)
+        return None
+
+    def send(self, first, data):
+        mask = os.urandom(4)
+        masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(data))
+        self.stream.sendall(bytes([first, 0x80 | len(data)]) + mask + masked)
+
+    def frame(self):
+        """The next frame, a short one: its first byte and its payload. What a time-out cuts short is read on next time."""
+        while len(self.rest) < 2 or len(self.rest) < 2 + (self.rest[1] & 0x7F):
+            more = self.stream.recv(4096)
+            check(more, "the connection ended")
+            self.rest += more
+        end = 2 + (self.rest[1] & 0x7F)
+        frame, self.rest = self.rest[:end], self.rest[end:]
+        return frame[0], frame[2:]
 
 
 def connect(address, port):
-    """How a TCP connection goes: a socket, or one of the words refused, reset, silent."""
+    """How a TCP connection goes: a socket, or one of the words refused, reset, silent, unreachable."""
     try:
         stream = socket.create_connection((address, port), timeout=CONNECT_TIMEOUT)
         stream.settimeout(TIMEOUT)
@@ -92,6 +99,10 @@ def connect(address, port):
         return "refused"
     except ConnectionResetError:
         return "reset"
+    except OSError as error:
+        if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+            return "unreachable"
+        raise
 
 
 def reaches(address, port):
@@ -125,7 +136,7 @@ def issuer(address, port, name, authority):
         return fields["commonName"]
 
 
-def upgrade(address, port, name, authority=None, path="/ws", stream=None):
+def upgrade(address, port, name, authority=None, path="/ws", subprotocol=None, stream=None):
     """Asks for a WebSocket, over TLS where an authority is given."""
     stream = stream or connect(address, port)
     if isinstance(stream, str):
@@ -133,10 +144,11 @@ def upgrade(address, port, name, authority=None, path="/ws", stream=None):
     if authority:
         stream = secure(stream, name, authority)
     key = base64.b64encode(os.urandom(16)).decode()
-    stream.sendall(
-        f"GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
-    )
+    head = f"GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    head += f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
+    if subprotocol:
+        head += f"Sec-WebSocket-Protocol: {subprotocol}\r\n"
+    stream.sendall(f"{head}\r\n".encode())
     return Answer(stream, *read_head(stream), key)
 
 

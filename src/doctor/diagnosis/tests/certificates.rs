@@ -24,6 +24,15 @@ pub(super) fn rows() -> Vec<Row> {
                 chain: vec![certificate("CN=Our CA")],
                 ..good()
             }),
+            vec![(Code::TlsUntrusted, Culprit::Unknown)],
+        ),
+        (
+            "signed by itself",
+            tls(TlsSeen {
+                anchor: Anchor::Nobody,
+                chain: vec![certificate("CN=gw.example")],
+                ..good()
+            }),
             vec![(Code::TlsUntrusted, Culprit::Server)],
         ),
         (
