@@ -38,7 +38,7 @@ build: ## Build the program as it is released: target/release/tidegate
 	@echo "build: $(TARGET)/release/tidegate"
 
 .PHONY: test
-test: ## Run everything, from nothing: set-up, lint, unit, fuzz, chart, conformance, networks, e2e
+test: ## Run everything, from nothing: set-up, lint, unit, fuzz, chart, conformance, clients, networks, e2e
 	@tests/run
 
 .PHONY: test-unit
@@ -57,6 +57,10 @@ test-chart: ## Test the chart, manifests, dashboard and alerts
 .PHONY: test-conformance
 test-conformance: debug-binary ## Run the Autobahn cases directly and through Tidegate, and compare
 	tests/conformance/run
+
+.PHONY: test-clients
+test-clients: debug-binary ## Test real clients and servers (graphql-ws, MQTT, Socket.IO, SignalR) through Tidegate
+	tests/clients/run
 
 .PHONY: test-networks
 test-networks: debug-binary ## Put firewalls, proxies and load balancers between a client and Tidegate, and ask the doctor (needs root)

@@ -12,7 +12,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{HoldOff, keeper::Keeper, stopped};
 use crate::{
     source::{Change, Observed, Snapshot, Source},
-    table::{ObjectRef, RoutingTable, TableCell},
+    table::{ObjectRef, Published, RoutingTable, TableCell},
     telemetry::ControlMetrics,
     translate::{Inputs, Output, RouteStatus},
 };
@@ -167,14 +167,13 @@ where
         let Output { table, statuses, problems: faults, next_change } =
             (self.translate)(&snapshot.inputs);
         self.reconsider = next_change.map(|then| Instant::now() + wait(now, then));
-        let (hosts, routes) = (table.hosts().len(), count_routes(&table));
-        let expiries = expiries(&table);
         let published = self.cell.publish(table);
         timer.observe_duration();
-        if let Some(generation) = published {
-            self.metrics.table_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        if let Some(Published { generation, table }) = published.as_deref() {
+            self.metrics.table_generation.set(i64::try_from(*generation).unwrap_or(i64::MAX));
+            let (hosts, routes) = (table.hosts().len(), count_routes(table));
             tracing::info!(generation, hosts, routes, "table published");
-            self.show_expiries(expiries);
+            self.show_expiries(expiries(table));
         }
         let problems = snapshot.problems.iter().map(ToString::to_string);
         self.tell(problems.chain(faults.iter().map(ToString::to_string)).collect());

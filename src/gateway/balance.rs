@@ -150,9 +150,10 @@ impl Seat {
         self.load.state().ejections.reached(self.address, backend.tls.as_deref(), now);
     }
 
-    /// Notes that the endpoint could not be reached: where that happens again and again it is passed over for a while.
-    pub fn missed(&self, backend: &Backend, fault: Fault, now: Instant) {
-        self.load.state().ejections.missed(self.address, backend.tls.as_deref(), fault, now);
+    /// Notes that the endpoint could not be reached: where that happens again and again it is passed over for a while. Whether
+    /// that begins now.
+    pub fn missed(&self, backend: &Backend, fault: Fault, now: Instant) -> bool {
+        self.load.state().ejections.missed(self.address, backend.tls.as_deref(), fault, now)
     }
 }
 

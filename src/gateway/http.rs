@@ -311,8 +311,14 @@ impl ClientConnection {
                 }
             };
             metrics.backend_connect_failures.inc();
-            seat.missed(backend, fault, Instant::now());
+            let ejected = seat.missed(backend, fault, Instant::now());
             let endpoint = format!("{} of {}:{}", seat.address(), backend.service, backend.port);
+            if ejected {
+                metrics.backend_ejections.inc();
+                tracing::info!(
+                    "endpoint {endpoint} failed again and again: it is passed over for a while"
+                );
+            }
             refusal.source = Some(match refusal.source {
                 Some(source) => format!("{endpoint}: {source}"),
                 None => endpoint,
@@ -365,6 +371,11 @@ impl ClientConnection {
         if refusal.reason.concerns_way() {
             let name = header::HeaderName::from_static(super::refuse::SEEN_HEADER);
             response.headers_mut().insert(name, facts.way.seen());
+        }
+        if let Some(source) =
+            refusal.source.as_ref().filter(|_| self.worker.settings.name_endpoints)
+        {
+            *response.body_mut() = format!("{}\n{source}\n", refusal.detail).into();
         }
         self.count_refusal(facts, rule, refusal, response.status().as_u16(), None);
         response.map(full)

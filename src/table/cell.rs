@@ -34,17 +34,18 @@ impl TableCell {
         self.generation.subscribe()
     }
 
-    /// Publishes `table` unless it equals the current one. Returns the new generation if published.
+    /// Publishes `table` unless it equals the current one. Returns what was published.
     ///
     /// Only the control loop calls this; two callers at once could publish one generation twice.
-    pub fn publish(&self, table: RoutingTable) -> Option<u64> {
+    pub fn publish(&self, table: RoutingTable) -> Option<Arc<Published>> {
         let generation = match self.current.load().as_deref() {
             Some(current) if current.table == table => return None,
             Some(current) => current.generation + 1,
             None => 1,
         };
-        self.current.store(Some(Arc::new(Published { generation, table })));
+        let published = Arc::new(Published { generation, table });
+        self.current.store(Some(Arc::clone(&published)));
         self.generation.send_replace(generation);
-        Some(generation)
+        Some(published)
     }
 }

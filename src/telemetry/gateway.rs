@@ -34,6 +34,7 @@ pub struct GatewayMetrics {
     backend_connect_duration: HistogramVec,
     backend_ports_exhausted: IntCounterVec,
     backend_connect_failures: IntCounterVec,
+    backend_ejections: IntCounterVec,
     tls_failures: IntCounterVec,
     tls_fallback: IntCounterVec,
     accept_errors: IntCounterVec,
@@ -64,6 +65,8 @@ pub struct RouteMetrics {
     pub backend_ports_exhausted: IntCounter,
     /// Attempts to reach an endpoint that failed.
     pub backend_connect_failures: IntCounter,
+    /// Endpoints passed over for a while, because they failed again and again.
+    pub backend_ejections: IntCounter,
     /// From a Ping of ours to the client's Pong, seconds.
     pub client_ping_rtt: Histogram,
     /// From a Ping of ours to the backend's Pong, seconds.
@@ -191,6 +194,11 @@ impl GatewayMetrics {
                 "Attempts to reach an endpoint that failed; another endpoint may have been reached then.",
                 &[NAMESPACE, ROUTE],
             )?,
+            backend_ejections: counter(
+                names::BACKEND_EJECTIONS_TOTAL,
+                "Times that an endpoint which could not be reached again and again was ejected: passed over for a while.",
+                &[NAMESPACE, ROUTE],
+            )?,
             tls_failures: counter(
                 names::TLS_HANDSHAKE_FAILURES_TOTAL,
                 "TLS handshakes with clients that failed, by reason.",
@@ -234,6 +242,7 @@ impl GatewayMetrics {
                 backend_connect_duration: self.backend_connect_duration.with_label_values(&named),
                 backend_ports_exhausted: self.backend_ports_exhausted.with_label_values(&named),
                 backend_connect_failures: self.backend_connect_failures.with_label_values(&named),
+                backend_ejections: self.backend_ejections.with_label_values(&named),
                 client_ping_rtt: self.ping_rtt.with_label_values(&[namespace, route, "client"]),
                 backend_ping_rtt: self.ping_rtt.with_label_values(&[namespace, route, "backend"]),
                 traffic: self.traffic.shard(namespace, route),

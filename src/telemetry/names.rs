@@ -32,6 +32,8 @@ pub const BACKEND_CONNECT_DURATION_SECONDS: &str = "tidegate_backend_connect_dur
 pub const BACKEND_PORTS_EXHAUSTED_TOTAL: &str = "tidegate_backend_ports_exhausted_total";
 /// Attempts to reach an endpoint that failed; another endpoint may have been reached then. Labels: namespace, route.
 pub const BACKEND_CONNECT_FAILURES_TOTAL: &str = "tidegate_backend_connect_failures_total";
+/// Times that an endpoint was ejected: passed over for a while. Labels: namespace, route.
+pub const BACKEND_EJECTIONS_TOTAL: &str = "tidegate_backend_ejections_total";
 /// TLS handshakes with clients that failed. Labels: reason.
 pub const TLS_HANDSHAKE_FAILURES_TOTAL: &str = "tidegate_tls_handshake_failures_total";
 /// TLS handshakes that were done with the self-made certificate. Labels: cause.

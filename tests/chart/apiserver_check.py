@@ -20,6 +20,15 @@ OPTIONAL = {
 }
 
 
+# Warnings that are meant, by the set in which they are.
+MEANT = {
+    # GKE takes an Ingress by this annotation, and none that names a class in its spec.
+    "chart, clouds/gcp.yaml": {
+        "Warning: annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead",
+    },
+}
+
+
 def run(*arguments, text=None):
     return subprocess.run(arguments, input=text, capture_output=True, text=True, timeout=120, check=False)
 
@@ -109,7 +118,7 @@ def check(objects, served):
                 kept.append(d)
         result = dry_run(kept)
         # Warnings count: of misspelt fields, of deprecated ones, of the Pod Security Standard.
-        complaints = [line for line in result.stderr.splitlines() if line.strip()]
+        complaints = [line for line in result.stderr.splitlines() if line.strip() and line not in MEANT.get(name, ())]
         accepted = len(result.stdout.splitlines())
         if result.returncode or complaints or accepted != len(kept):
             failures.append(f"{name}: {accepted} of {len(kept)} objects accepted\n" + "\n".join(complaints))

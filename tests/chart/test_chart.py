@@ -304,6 +304,15 @@ class Clouds(unittest.TestCase):
         jsonschema.validate(spec, schema)
         self.assertLessEqual(spec["healthCheck"]["timeoutSec"], spec["healthCheck"]["checkIntervalSec"])
 
+    def test_the_examples_of_the_page_are_taken(self):
+        blocks = re.findall(r"(?s)```yaml\n(cloud: .*?)```", (ROOT / "docs/networks.md").read_text())
+        self.assertGreaterEqual(len(blocks), 3)
+        for block in blocks:
+            with self.subTest(block), tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+                file.write(block)
+                file.flush()
+                template(None, "--values", file.name)
+
     def test_notes_say_what_to_do_there(self):
         for name, words in {
             "aws-alb": ("get ingress tidegate", "certificate in ACM", "publishAddresses"),
@@ -322,6 +331,46 @@ class Clouds(unittest.TestCase):
                 route = yaml.safe_load(re.sub(r"(?m)^     ", "", re.search(r"<<'YAML'\n(.*?)\n *YAML\n", notes, re.S)[1]))
                 validate_route(route)
                 self.assertEqual("tls" in route["spec"], not any(d["kind"] == "Ingress" for d in rendered(name)))
+
+
+class Pages(unittest.TestCase):
+    """The values that pages name are there."""
+
+    PAGES = ("README.md", "CHANGELOG.md", "charts/tidegate/README.md", "manifests/README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")))
+
+    @staticmethod
+    @functools.cache
+    def values():
+        """Every value, and every group of values, by its path."""
+        described = values_docs.comments((CHART / "values.yaml").read_text())
+        return {".".join(path[:end]) for path in described for end in range(1, len(path) + 1)}
+
+    @staticmethod
+    @functools.cache
+    def fields():
+        """Every field of a rule, by its path in it, and of a route."""
+
+        def paths(schema, prefix=""):
+            for name, sub in schema.get("properties", {}).items():
+                yield f"{prefix}{name}"
+                yield from paths(sub, f"{prefix}{name}.")
+                yield from paths(sub.get("items", {}), f"{prefix}{name}.")
+
+        spec = route_schema()["properties"]["spec"]
+        return {*paths(spec), *paths(spec["properties"]["rules"]["items"])}
+
+    def test_each_is_in_values_yaml(self):
+        top = {path.split(".")[0] for path in self.values()}
+        found = set()
+        for page in self.PAGES:
+            text = (ROOT / page).read_text()
+            # A path that begins as one of a value does; and whatever stands behind "in the chart" or "chart:".
+            dotted = {word for word in re.findall(r"`([a-zA-Z]+(?:\.[a-zA-Z]+)+)[`=: ]", text) if word.split(".")[0] in top}
+            said = set(re.findall(r"\bchart:?\s+`([a-zA-Z.]+)", text))
+            with self.subTest(page):
+                self.assertEqual((dotted - self.fields() | said) - self.values(), set(), "no such values (nor fields of a route)")
+            found |= dotted | said
+        self.assertTrue({"metrics.dashboard.enabled", "watchNamespaces", "cloud"} <= found, found)
 
 
 class BadValues(unittest.TestCase):

@@ -2,9 +2,10 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
-    net::TcpStream,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
     process::Stdio,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -267,4 +268,33 @@ fn freed_memory_is_given_back_by_threads_of_the_allocator_unless_the_environment
     assert!(threads(&mut serve(folder.path())) > 0);
     let mut other = serve(folder.path());
     assert_eq!(threads(other.env("_RJEM_MALLOC_CONF", "background_thread:false")), 0);
+}
+
+#[test]
+fn an_echo_backend_that_lingers_serves_on_after_sigterm_and_then_says_goodbye() {
+    let args = ["echo-backend", "--listen", "127.0.0.1:0", "--linger", "2"];
+    let mut program = Program::start(tidegate().args(args));
+    let text = program.says("echo backend on ");
+    let address: SocketAddr = text.trim().rsplit(' ').next().unwrap().parse().unwrap();
+    let open = || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        upgrade(&mut stream, "/");
+        stream
+    };
+    let mut before = open();
+    program.signal("TERM");
+    let signalled = Instant::now();
+    echo(&mut before);
+    let mut after = open();
+    echo(&mut after);
+    for stream in [&mut before, &mut after] {
+        let mut goodbye = [0; 4];
+        stream.read_exact(&mut goodbye).unwrap();
+        assert_eq!(goodbye, *b"\x88\x02\x03\xe9");
+        stream.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9]).unwrap();
+        assert_eq!(stream.read(&mut goodbye).unwrap(), 0);
+    }
+    assert_eq!(program.ends().code(), Some(0));
+    assert!(signalled.elapsed() >= Duration::from_secs(2), "it lingered");
 }

@@ -27,3 +27,18 @@ fn the_minimal_sample_works_as_written() {
     app.wait_until_served(&release);
     app.open(release.load_balancer()).echo("hello");
 }
+
+/// What a newcomer reads first.
+#[test]
+fn kubectl_explains_the_fields_of_a_route() {
+    let _release = Release::shared();
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let spec = words(&crate::support::kubectl(&["explain", "wsr.spec"]));
+    assert!(spec.contains("Which WebSockets to serve, and where to take them."), "{spec}");
+    for field in ["className", "hostnames", "plaintext", "rules", "tls"] {
+        assert!(spec.contains(&format!(" {field} <")), "{field}: {spec}");
+    }
+    let timeouts = words(&crate::support::kubectl(&["explain", "wsr.spec.rules.timeouts"]));
+    let idle = "Ends a connection that was silent in both directions for so long";
+    assert!(timeouts.contains(idle), "{timeouts}");
+}

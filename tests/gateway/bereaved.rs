@@ -14,6 +14,7 @@ use crate::support::{
 };
 
 const FAILURES: &str = "tidegate_backend_connect_failures_total";
+const EJECTIONS: &str = "tidegate_backend_ejections_total";
 
 /// An open connection and the name of the backend that took it.
 #[track_caller]
@@ -93,6 +94,7 @@ fn every_client_of_a_killed_backend_is_told_to_come_again_and_no_other_notices()
     assert!(gateway.metric("tidegate_upgrade_failures_total", &[]).total_cmp(&0.0).is_eq());
     // Each of the two was tried twice, and was passed over from then on.
     assert!(gateway.metric(FAILURES, &[("route", "route")]).total_cmp(&4.0).is_eq());
+    assert!(gateway.metric(EJECTIONS, &[("route", "route")]).total_cmp(&2.0).is_eq());
 }
 
 #[test]

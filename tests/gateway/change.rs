@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use tidegate::table::{Endpoint, EndpointState, OnChange, RoutingTable, Rule, VirtualHost};
 
 use crate::support::{
-    Backend, EchoProcess, Frame, Harness, Peer, eventually, host, raise_file_limit, rule,
+    Backend, EchoProcess, Frame, Harness, Peer, eventually, host, raise_file_limit, rule, rule_of,
     switching, upgrade_request,
 };
 
@@ -14,8 +14,7 @@ const REMOVED: &[(&str, &str)] = &[("cause", "route_removed")];
 
 /// A rule of a route of its own, whose connections end with it, over `spread`.
 fn ending(route: &str, backend: &Backend, spread: Duration) -> Rule {
-    let mut rule = rule(&[backend.address()]);
-    rule.route.name = route.into();
+    let mut rule = rule_of(route, backend);
     rule.drain.on_route_removed = OnChange::Close;
     rule.drain.spread = spread;
     rule
@@ -24,15 +23,6 @@ fn ending(route: &str, backend: &Backend, spread: Duration) -> Rule {
 #[track_caller]
 fn publish(gateway: &Harness, hosts: impl IntoIterator<Item = VirtualHost>) {
     gateway.table.publish(RoutingTable::new(hosts)).expect("the table differs");
-}
-
-#[track_caller]
-fn open(gateway: &Harness, name: &str, backend: &Backend) -> (Peer, Peer) {
-    let mut client = gateway.client();
-    client.send(upgrade_request(name));
-    let (server, _) = backend.answer(switching(""));
-    assert_eq!(client.head().status(), 101);
-    (client, server)
 }
 
 /// Both ends still hear of each other.
@@ -62,7 +52,7 @@ fn the_connections_of_a_removed_route_stay_by_default() {
     let hosts = vec![host("a.test", rule(&[backend.address()])), host("b.test", ends)];
     let gateway = Harness::start(hosts);
     let mut stays = gateway.open(&backend);
-    let goes = open(&gateway, "b.test", &backend);
+    let goes = gateway.open_at("b.test", &backend);
     publish(&gateway, []);
     // By then the change has been looked at.
     assert_removed(goes, 1012);
@@ -80,8 +70,8 @@ fn a_removed_route_that_asks_for_it_has_its_connections_told_goodbye_on_every_wo
     let kept = ending("kept", &backend, Duration::ZERO);
     let hosts = vec![host("a.test", gone), host("b.test", kept.clone())];
     let gateway = Harness::with(hosts, |settings| settings.workers = 3);
-    let going: Vec<_> = (0..12).map(|_| open(&gateway, "a.test", &backend)).collect();
-    let mut staying: Vec<_> = (0..6).map(|_| open(&gateway, "b.test", &backend)).collect();
+    let going: Vec<_> = (0..12).map(|_| gateway.open_at("a.test", &backend)).collect();
+    let mut staying: Vec<_> = (0..6).map(|_| gateway.open_at("b.test", &backend)).collect();
     publish(&gateway, [host("b.test", kept)]);
     going.into_iter().for_each(|pair| assert_removed(pair, 4000));
     gateway.await_metric(CLOSED, REMOVED, 12.0);
@@ -100,8 +90,8 @@ fn only_the_hostname_that_was_taken_out_loses_its_connections() {
     let rule = ending("both", &backend, Duration::ZERO);
     let hosts = ["a.test", "b.test"].map(|name| host(name, rule.clone()));
     let gateway = Harness::start(hosts.into());
-    let mut stays = open(&gateway, "a.test", &backend);
-    let goes = open(&gateway, "b.test", &backend);
+    let mut stays = gateway.open_at("a.test", &backend);
+    let goes = gateway.open_at("b.test", &backend);
     publish(&gateway, [host("a.test", rule)]);
     assert_removed(goes, 1012);
     assert_alive(&mut stays);
@@ -114,11 +104,11 @@ fn a_rule_that_is_changed_keeps_its_connections_and_they_keep_what_they_began_wi
     let mut keeps = closes.clone();
     keeps.drain.on_route_removed = OnChange::Keep;
     let gateway = Harness::start(vec![host("a.test", closes.clone())]);
-    let first = open(&gateway, "a.test", &backend);
+    let first = gateway.open_at("a.test", &backend);
     publish(&gateway, [host("a.test", keeps)]);
-    let mut second = open(&gateway, "a.test", &backend);
+    let mut second = gateway.open_at("a.test", &backend);
     publish(&gateway, [host("a.test", closes)]);
-    let mut third = open(&gateway, "a.test", &backend);
+    let mut third = gateway.open_at("a.test", &backend);
     assert_alive(&mut third);
     publish(&gateway, []);
     assert_removed(first, 1012);
@@ -148,7 +138,7 @@ fn who_is_granted_while_the_others_are_being_told_is_told_as_well() {
     let backend = Backend::bind();
     let slow = ending("slow", &backend, Duration::from_secs(1));
     let gateway = Harness::start(vec![host("a.test", slow)]);
-    let first = open(&gateway, "a.test", &backend);
+    let first = gateway.open_at("a.test", &backend);
     let mut client = gateway.client();
     client.send(upgrade_request("a.test"));
     let mut server = backend.accept();
@@ -209,8 +199,8 @@ fn a_gateway_that_shuts_down_does_not_wait_for_the_turns_of_a_change() {
     let fence = ending("fence", &backend, Duration::ZERO);
     let hosts = vec![host("a.test", slow), host("b.test", fence)];
     let mut gateway = Harness::start(hosts);
-    let pairs: Vec<_> = (0..5).map(|_| open(&gateway, "a.test", &backend)).collect();
-    let fence = open(&gateway, "b.test", &backend);
+    let pairs: Vec<_> = (0..5).map(|_| gateway.open_at("a.test", &backend)).collect();
+    let fence = gateway.open_at("b.test", &backend);
     publish(&gateway, []);
     assert_removed(fence, 1012);
     let running = gateway.take_gateway();
@@ -264,8 +254,8 @@ fn the_connections_of_a_terminating_endpoint_stay_by_default() {
     let keeps = leaving(&[ready(&first)], OnChange::Keep);
     let closes = leaving(&[ready(&first)], OnChange::Close);
     let gateway = Harness::start(vec![host("a.test", keeps), host("b.test", closes)]);
-    let mut stays = open(&gateway, "a.test", &first);
-    let (mut goes, _server) = open(&gateway, "b.test", &first);
+    let mut stays = gateway.open_at("a.test", &first);
+    let (mut goes, _server) = gateway.open_at("b.test", &first);
     let rolled = [(first.address(), SERVING), ready(&second)];
     publish(
         &gateway,
@@ -275,7 +265,7 @@ fn the_connections_of_a_terminating_endpoint_stay_by_default() {
     assert_eq!(goes.close().0, 1012);
     assert_alive(&mut stays);
     // New ones go elsewhere.
-    open(&gateway, "a.test", &second);
+    gateway.open_at("a.test", &second);
 }
 
 #[test]
@@ -286,9 +276,9 @@ fn a_terminating_endpoint_has_its_connections_told_goodbye_and_no_others() {
         vec![host("a.test", leaving(&endpoints, OnChange::Close))]
     };
     let gateway = Harness::with(with(EndpointState::NotReady), |settings| settings.workers = 2);
-    let mut staying: Vec<_> = (0..4).map(|_| open(&gateway, "a.test", &second)).collect();
+    let mut staying: Vec<_> = (0..4).map(|_| gateway.open_at("a.test", &second)).collect();
     publish(&gateway, with(EndpointState::Ready));
-    let going: Vec<_> = (0..4).map(|_| open(&gateway, "a.test", &first)).collect();
+    let going: Vec<_> = (0..4).map(|_| gateway.open_at("a.test", &first)).collect();
     // That it is not ready for a while costs nothing.
     publish(&gateway, with(EndpointState::NotReady));
     publish(&gateway, with(SERVING));

@@ -1,27 +1,10 @@
 //! The series of routes that are no more: told until the last connection has ended, and once after that.
 
-use tidegate::table::{HttpMode, RoutingTable, Rule};
+use tidegate::table::{HttpMode, RoutingTable};
 
-use crate::support::{
-    Backend, Frame, Harness, Peer, eventually, host, rule, switching, upgrade_request,
-};
+use crate::support::{Backend, Frame, Harness, eventually, host, rule_of, upgrade_request};
 
 const CLOSED: &str = "tidegate_connections_closed_total";
-
-fn named(name: &str, backend: &Backend) -> Rule {
-    let mut rule = rule(&[backend.address()]);
-    rule.route.name = name.into();
-    rule
-}
-
-#[track_caller]
-fn open(gateway: &Harness, name: &str, backend: &Backend) -> (Peer, Peer) {
-    let mut client = gateway.client();
-    client.send(upgrade_request(name));
-    let (server, _) = backend.answer(switching(""));
-    assert_eq!(client.head().status(), 101);
-    (client, server)
-}
 
 /// Names of the families in which a route has series.
 fn families<'t>(text: &'t str, route: &str) -> Vec<&'t str> {
@@ -39,10 +22,10 @@ fn families<'t>(text: &'t str, route: &str) -> Vec<&'t str> {
 fn a_removed_route_has_its_series_until_its_last_connection_has_ended_and_been_told() {
     let backend = Backend::bind();
     let hosts =
-        || ["gone", "kept"].map(|name| host(&format!("{name}.test"), named(name, &backend)));
+        || ["gone", "kept"].map(|name| host(&format!("{name}.test"), rule_of(name, &backend)));
     let gateway = Harness::start(hosts().into());
-    let (mut client, mut server) = open(&gateway, "gone.test", &backend);
-    let _kept = open(&gateway, "kept.test", &backend);
+    let (mut client, mut server) = gateway.open_at("gone.test", &backend);
+    let _kept = gateway.open_at("kept.test", &backend);
     gateway.table.publish(RoutingTable::new(hosts().into_iter().skip(1))).unwrap();
     for _ in 0..3 {
         assert!(families(&gateway.scrape(), "gone").contains(&"tidegate_connections_open"));
@@ -73,9 +56,9 @@ fn a_removed_route_has_its_series_until_its_last_connection_has_ended_and_been_t
 #[test]
 fn a_route_that_only_ever_refused_or_forwarded_is_forgotten_as_well() {
     let backend = Backend::bind();
-    let mut forwards = named("forwards", &backend);
+    let mut forwards = rule_of("forwards", &backend);
     forwards.http = HttpMode::Forward;
-    let hosts = vec![host("a.test", named("refuses", &backend)), host("b.test", forwards)];
+    let hosts = vec![host("a.test", rule_of("refuses", &backend)), host("b.test", forwards)];
     let gateway = Harness::start(hosts);
     assert_eq!(gateway.ask("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").0.status(), 426);
     let mut client = gateway.client();

@@ -101,14 +101,14 @@ impl Ejections {
         }
     }
 
-    /// Notes that the endpoint could not be reached.
+    /// Notes that the endpoint could not be reached. Whether that ejects it, now or anew.
     pub(super) fn missed(
         &mut self,
         address: SocketAddr,
         tls: Option<&BackendTls>,
         fault: Fault,
         now: Instant,
-    ) {
+    ) -> bool {
         // Pods come and go: addresses of which nobody has heard since are forgotten.
         self.records.retain(|_, record| record.until.unwrap_or(record.heard) + PROBATION > now);
         let tls = match fault {
@@ -125,11 +125,13 @@ impl Ejections {
         record.failures = record.failures.saturating_add(1);
         record.heard = now;
         // Who was on the way there when it was ejected has no more to say.
-        if !record.holds(now) && record.failures >= FAILURES || record.trial {
+        let ejects = !record.holds(now) && record.failures >= FAILURES || record.trial;
+        if ejects {
             record.ejections = record.ejections.saturating_add(1);
             record.until = Some(now + record.length());
             record.trial = false;
         }
+        ejects
     }
 
     /// Forgets an endpoint.

@@ -247,10 +247,10 @@ fn an_ejected_endpoint_is_tried_once_when_its_time_is_up() {
     let start = scene.now;
     let seat = scene.choose(&backends[..1]);
     let (dead, other) = (seat.address().port(), 3 - seat.address().port());
-    seat.missed(&backends[0], Fault::Tcp, start);
+    assert!(!seat.missed(&backends[0], Fault::Tcp, start));
     drop(seat);
     assert_eq!(scene.chosen(&backends), [1, 2, 3], "one failure is no ejection");
-    scene.choose(&[backend(1, &[dead])]).missed(&backends[0], Fault::Tcp, start);
+    assert!(scene.choose(&[backend(1, &[dead])]).missed(&backends[0], Fault::Tcp, start));
     // It has the fewest connections.
     assert_eq!(scene.chosen(&backends), [other, 3]);
     scene.now = start + ejection::SHORTEST - Duration::from_millis(1);

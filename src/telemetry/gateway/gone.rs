@@ -56,6 +56,7 @@ impl GatewayMetrics {
         prune(&self.backend_connect_duration, &gone);
         prune(&self.backend_ports_exhausted, &gone);
         prune(&self.backend_connect_failures, &gone);
+        prune(&self.backend_ejections, &gone);
         self.traffic.forget(&gone);
     }
 

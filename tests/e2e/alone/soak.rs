@@ -47,7 +47,7 @@ impl Changes<'_> {
                 namespace.apply(&[&self.route(newest, &format!("/{number}"))]);
             }
             2 => {
-                let renewed = self.app.authority.issue(&["*.test"]);
+                let renewed = self.app.authority.issue(&["*.test", &self.app.client.host]);
                 namespace.apply(&[&objects::tls_secret("chat-tls", &renewed)]);
             }
             // As many as are added: memory is compared at the end.
@@ -117,11 +117,13 @@ fn changes_harm_no_socket_of_an_untouched_route() {
     let to: Vec<_> = replicas.iter().map(Pod::https).collect();
     let mut changing = Changes {
         release: &release,
-        app: App::start(&release, "changing", 2),
+        app: App::start_lingering(&release, "changing", 2),
         routes: VecDeque::new(),
         made: 0,
         leases_lost: 0,
     };
+    // Their pods are told to end all the time. They stay while their pod serves, which tells them itself when it goes.
+    let guests = Crowd::gather(&changing.app.client, &to, members.div_ceil(40), Manner::RETURNS);
     // 400 bursts a second at most: the changes want some processor time as well.
     let manner = Manner {
         pause: Duration::from_secs((members as u64).div_ceil(400)),
@@ -158,9 +160,11 @@ fn changes_harm_no_socket_of_an_untouched_route() {
         let after = memory(&replicas);
         if after <= before * 1.05 { Ok(after) } else { Err(format!("{before:.1}, {after:.1} MiB")) }
     });
+    let guests = guests.disperse();
     let arrivals = arrivals.end();
     let open = crowd.open();
     let chronicle = crowd.disperse();
+    let moved: Vec<_> = guests.ended.iter().filter(|ended| ended.code == Some(1001)).collect();
     println!(
         "soak: {changes} changes in {:.0} s ({} tables published, the Lease lost {} times) under {members} sockets\n\
          soak: {} sockets lost, {} of {} messages lost or out of turn, {} of {} new upgrades failed\n\
@@ -174,7 +178,18 @@ fn changes_harm_no_socket_of_an_untouched_route() {
         arrivals.iter().filter(|arrival| arrival.result.is_err()).count(),
         arrivals.len(),
     );
+    println!(
+        "soak: {} times a pod that ended told one of {} guests goodbye, {} of {} other ends, {} upgrades failed",
+        moved.len(),
+        members.div_ceil(40),
+        guests.ended.len() - moved.len(),
+        guests.ended.len(),
+        guests.failed.len(),
+    );
     chronicle.expect_unharmed();
+    // Close 1001 is the backend's word; the gateway's own would be another.
+    assert!(!moved.is_empty() && moved.len() == guests.ended.len(), "{}", guests.summary());
+    assert!(guests.failed.is_empty() && guests.disorder.is_empty(), "{}", guests.summary());
     assert_eq!((open, chronicle.back), (members, chronicle.sent));
     let refused = arrivals.iter().find(|arrival| arrival.result.is_err());
     assert!(refused.is_none(), "{refused:?}");

@@ -39,6 +39,15 @@ impl App {
         Self::prepare_as(label, &deployment).serve(release)
     }
 
+    /// The same with pods that serve on for three seconds after SIGTERM, and then tell their sockets Close 1001.
+    #[track_caller]
+    pub fn start_lingering(release: &Release, label: &str, replicas: u32) -> Self {
+        let mut deployment = objects::deployment(Self::NAME, replicas);
+        let container = &mut deployment["spec"]["template"]["spec"]["containers"][0];
+        container["args"] = json!(["echo-backend", "--listen=[::]:8080", "--linger=3"]);
+        Self::prepare_as(label, &deployment).serve(release)
+    }
+
     #[track_caller]
     fn serve(self, release: &Release) -> Self {
         let mut route = objects::route(Self::NAME, &self.client.host);

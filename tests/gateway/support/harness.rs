@@ -71,6 +71,7 @@ impl Harness {
                 spread: Duration::ZERO,
                 timeout: Duration::from_secs(6),
             },
+            name_endpoints: false,
         };
         adjust(&mut settings);
         let registry = telemetry::registry();
@@ -113,8 +114,14 @@ impl Harness {
     /// An open connection to `a.test`: the client's and the backend's end.
     #[track_caller]
     pub fn open(&self, backend: &Backend) -> (Peer, Peer) {
+        self.open_at("a.test", backend)
+    }
+
+    /// The same with another host.
+    #[track_caller]
+    pub fn open_at(&self, host: &str, backend: &Backend) -> (Peer, Peer) {
         let mut client = self.client();
-        let server = open_over(&mut client, backend);
+        let server = open_over_at(&mut client, host, backend);
         (client, server)
     }
 
@@ -180,11 +187,23 @@ impl Harness {
 /// Makes the upgrade over a client's connection; the backend's end.
 #[track_caller]
 pub fn open_over(client: &mut Peer, backend: &Backend) -> Peer {
-    client.send(upgrade_request("a.test"));
+    open_over_at(client, "a.test", backend)
+}
+
+#[track_caller]
+fn open_over_at(client: &mut Peer, host: &str, backend: &Backend) -> Peer {
+    client.send(upgrade_request(host));
     let (server, _) = backend.answer(switching(""));
     let head = client.head();
     assert_eq!(head.status(), 101, "{head:?}");
     server
+}
+
+/// The rule of a route of this name to one backend.
+pub fn rule_of(route: &str, backend: &Backend) -> Rule {
+    let mut rule = rule(&[backend.address()]);
+    rule.route.name = route.into();
+    rule
 }
 
 /// A rule of the route test/route that allows clear text and refuses plain HTTP.

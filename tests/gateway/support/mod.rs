@@ -15,7 +15,7 @@ pub use self::{
     crowd::{EchoProcess, assert_even, goodbyes, raise_file_limit},
     flow::{await_standstill, send_all},
     frames::{Frame, OpCode},
-    harness::{Harness, Hosts, echo_backend, host, open_over, prefix, rule, tls_host},
+    harness::{Harness, Hosts, echo_backend, host, open_over, prefix, rule, rule_of, tls_host},
     peer::{ACCEPT, Backend, Head, KEY, Peer, switching, upgrade_request, upgrade_with},
     stage::{Stage, Wire},
 };
