@@ -7,6 +7,7 @@ use kube::core::cel::validate_cel;
 use serde_json::{Value, json};
 use tidegate::{
     api::{ConditionType, WebSocketRoute},
+    doctor::diagnosis::{Code, Culprit},
     gateway::{CloseCause, RefusalReason},
 };
 
@@ -31,6 +32,23 @@ fn every_refusal_reason_and_close_cause_is_explained_and_no_other() {
     assert_eq!(first_cells(refusals), BTreeSet::from(known));
     let known = CloseCause::ALL.map(|cause| cause.as_str().to_owned());
     assert_eq!(first_cells(causes), BTreeSet::from(known));
+}
+
+#[test]
+fn every_diagnosis_and_box_of_the_doctor_is_explained_with_its_exit_code_and_no_other() {
+    let page = read("docs/doctor.md");
+    let (_, diagnoses) = page.split_once("## Diagnoses").unwrap();
+    let (diagnoses, boxes) = diagnoses.split_once("| box |").unwrap();
+    let (boxes, _) = boxes.split_once("## As JSON").unwrap();
+    let rows: BTreeSet<String> = diagnoses
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.split('|').take(3).collect::<Vec<_>>().join("|"))
+        .collect();
+    let row = |code: Code| format!("| `{}` | {} ", code.as_str(), code.exit_code());
+    assert_eq!(rows, BTreeSet::from(Code::ALL.map(row)));
+    let known = Culprit::ALL.map(|culprit| culprit.as_str().to_owned());
+    assert_eq!(first_cells(boxes), BTreeSet::from(known));
 }
 
 #[test]

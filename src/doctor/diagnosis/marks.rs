@@ -100,9 +100,11 @@ pub(super) struct GatewaySaw {
     pub(super) missing: Vec<String>,
     /// The proxies that named themselves.
     pub(super) via: Option<String>,
+    /// Names of headers that only proxies add.
+    pub(super) proxies: Option<String>,
 }
 
-/// Reads `http=1.0; missing=upgrade,connection; via="1.1 squid"`.
+/// Reads `http=1.0; missing=upgrade,connection; via="1.1 squid"; forwarded-for=2; proxies=x-bluecoat-via`.
 pub(super) fn gateway_saw(answer: &Answer) -> Option<GatewaySaw> {
     let mut saw = GatewaySaw::default();
     for part in outside_quotes(answer.header("tidegate-seen")?) {
@@ -115,6 +117,7 @@ pub(super) fn gateway_saw(answer: &Answer) -> Option<GatewaySaw> {
                 saw.missing = missing.map(str::to_owned).collect();
             }
             "via" if !value.is_empty() => saw.via = Some(value.to_owned()),
+            "proxies" if !value.is_empty() => saw.proxies = Some(value.to_owned()),
             _ => {}
         }
     }
@@ -189,11 +192,13 @@ mod tests {
 
     #[test]
     fn what_the_gateway_saw_is_read() {
-        let seen = "http=1.0; missing=upgrade,connection; via=\"1.1 squid; (x)\"";
+        let seen =
+            "http=1.0; missing=upgrade,connection; via=\"1.1 squid; (x)\"; proxies=forwarded";
         let saw = gateway_saw(&with(&[("tidegate-seen", seen)])).unwrap();
         assert_eq!(saw.http.as_deref(), Some("1.0"));
         assert_eq!(saw.missing, ["upgrade", "connection"]);
         assert_eq!(saw.via.as_deref(), Some("1.1 squid; (x)"));
+        assert_eq!(saw.proxies.as_deref(), Some("forwarded"));
         let bare = gateway_saw(&with(&[("tidegate-seen", "http=1.1; ;x; missing=")])).unwrap();
         assert_eq!((bare.missing.len(), bare.via), (0, None));
         assert_eq!(gateway_saw(&with(&[])), None);

@@ -99,12 +99,16 @@ fn is_stripped(answer: &Answer, view: &View<'_>) -> Option<(Code, Vec<String>)> 
         if let Some(via) = &saw.via {
             evidence.push(format!("on the way to the gateway it passed {via:?}"));
         }
+        if let Some(proxies) = &saw.proxies {
+            evidence.push(format!("the gateway saw headers that only proxies add: {proxies}"));
+        }
     }
     let http10 = saw.as_ref().is_some_and(|saw| saw.http.as_deref() == Some("1.0"));
     let missing = saw.as_ref().is_some_and(|saw| !saw.missing.is_empty());
     // The request was a sound one, so whoever says that it lacks something did not get it as it was.
     let said = match reason {
         Some("upgrade_stripped" | "not_websocket") => true,
+        Some("bad_version") => missing,
         Some("bad_handshake") => missing || http10 || answer.body.contains("a proxy on the way"),
         Some(_) => return None,
         None => {

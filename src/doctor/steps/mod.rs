@@ -21,7 +21,7 @@ use super::{
     Settings,
     seen::{
         Anchor, Attempt, Http2Seen, IdleEnd, Outcome, PortOutcome, PortSeen, Resolution, Seen,
-        Step, Way,
+        Step, UpgradeSeen, Way,
     },
 };
 
@@ -72,6 +72,9 @@ pub async fn examine(settings: &Settings, tell: &mut dyn FnMut(Told<'_>)) -> Vec
     let as_asked = sound && !walk.lost_subprotocol(first);
     if !as_asked && first != on_443 && (way == Way::Proxy || walk.reaches(on_443)) {
         walk.attempt(on_443).await;
+    }
+    if walk.is_of_unknown(first) {
+        walk.get(first).await;
     }
     if let Some(limit) = settings.idle.filter(|_| sound) {
         walk.idle(first, limit).await;
@@ -199,7 +202,6 @@ impl Walk<'_> {
             }
         }
         let Some(socket) = socket.filter(|_| verdict) else {
-            self.get(attempt).await;
             return false;
         };
         let begun = Instant::now();
@@ -219,6 +221,22 @@ impl Walk<'_> {
             }
             _ => false,
         })
+    }
+
+    /// Whether an upgrade failed of which nothing tells yet who refused it: no name of the gateway's, and no other way
+    /// that was granted.
+    fn is_of_unknown(&self, attempt: Attempt) -> bool {
+        let upgrades = || {
+            self.steps.iter().filter_map(|step| match &step.seen {
+                Seen::Upgrade(seen) => Some((step.attempt, seen)),
+                _ => None,
+            })
+        };
+        let reason = |seen: &UpgradeSeen| {
+            seen.answer.as_ref().is_some_and(|answer| answer.header("tidegate-reason").is_some())
+        };
+        upgrades().any(|(on, seen)| on == Some(attempt) && !seen.is_sound() && !reason(seen))
+            && !upgrades().any(|(_, seen)| seen.is_sound())
     }
 
     /// What the same path answers to a plain request: a server that is there for it did not say what a box says instead.
