@@ -27,6 +27,8 @@ HTTPS, HTTP, DEVELOPMENT, ADMIN, ECHO = 443, 80, 3000, 9090, 8080
 # mitmproxy is a second's work for an idle processor.
 START_DEADLINE = 90.0
 STOP_DEADLINE = 10.0
+# From the end of a client to the gateway's counters and its log.
+SETTLE_DEADLINE = 30.0
 LOOK = 0.02
 
 CLONE_NEWNET = 0x40000000
@@ -301,7 +303,7 @@ class Lab:
             )
             return (counters, lines) if agree and counters.sum(OPEN) == self.left_open else None
 
-        return poll(f"{self.name}: the gateway's connections end, and the log tells it", look, STOP_DEADLINE)
+        return poll(f"{self.name}: the gateway's connections end, and the log tells it", look, SETTLE_DEADLINE)
 
     @contextlib.contextmanager
     def watch(self, left_open=0):
