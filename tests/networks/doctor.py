@@ -5,7 +5,7 @@ import os
 import subprocess
 
 import expected
-from boxes import PROXY
+from box import PROXY
 from lab import Failure, check
 
 DEADLINE = 90

@@ -38,7 +38,8 @@ class Case:
 
     def __str__(self):
         variables = [f"{name}={value}" for name, value in self.environment]
-        return " ".join((*variables, "doctor", self.url, *self.arguments)) + (" (company's authority trusted)" if self.corporate else "")
+        words = " ".join((*variables, "doctor", self.url, *self.arguments))
+        return words + (" (company's authority trusted)" if self.corporate else "")
 
 
 def fine(url, *arguments, **more):
@@ -65,6 +66,7 @@ def stripped(url, box, **way):
     )
 
 
+INTERCEPTED = (("tls_intercepted", "tls_inspection"),)
 BOTH = "upgrade,connection"
 HELD = ("--idle", "8s")
 IDLE_CUT = (4, 8)
@@ -127,21 +129,21 @@ EXPECTED = {
     ],
     # ---- TLS inspection
     "inspection": [
-        Case(GATEWAY, (("tls_intercepted", "tls_inspection"),), 0, corporate=True),
-        Case(GATEWAY, (("tls_intercepted", "tls_inspection"),), 13, ("--expect-issuer", "Lab Trust"), corporate=True),
+        Case(GATEWAY, INTERCEPTED, 0, corporate=True),
+        Case(GATEWAY, INTERCEPTED, 13, ("--expect-issuer", "Lab Trust"), corporate=True),
         # Nobody here knows who issued it: it may as well be the server's own authority. The doctor goes on all the same.
         Case(GATEWAY, (("tls_untrusted", "unknown"),), 12),
         fine(CLEAR),
     ],
     "inspection-strips": [
-        Case(GATEWAY, (("tls_intercepted", "tls_inspection"), ("upgrade_stripped", "tls_inspection")), 15, corporate=True,
+        Case(GATEWAY, (*INTERCEPTED, ("upgrade_stripped", "tls_inspection")), 15, corporate=True,
              refused=frozenset({"upgrade_stripped"}), closed=frozenset()),
     ],
     "inspection-blocks": [
-        nothing_arrives(GATEWAY, (("tls_intercepted", "tls_inspection"), ("upgrade_blocked", "tls_inspection")), 15, corporate=True),
+        nothing_arrives(GATEWAY, (*INTERCEPTED, ("upgrade_blocked", "tls_inspection")), 15, corporate=True),
     ],
     "inspection-cuts": [
-        nothing_arrives(GATEWAY, (("tls_intercepted", "tls_inspection"), ("upgrade_blocked", "tls_inspection")), 15, corporate=True),
+        nothing_arrives(GATEWAY, (*INTERCEPTED, ("upgrade_blocked", "tls_inspection")), 15, corporate=True),
     ],
     # ---- nginx in front
     "nginx": [cut(FRONT, "reverse_proxy")],

@@ -2,7 +2,7 @@
 
     client 192.0.2.2 ── 192.0.2.1 box 198.51.100.1 ── 198.51.100.2 server
 
-The box routes between the two sides; what else it does is told in boxes.py. Everything is within the namespaces that
+The box routes between the two sides; what else it does is its class's to say (boxes.py). Everything is within the namespaces that
 networks.py has gone into before, so that the machine's own network, its mounts and its processes see nothing of it.
 """
 
