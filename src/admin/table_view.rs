@@ -1,10 +1,10 @@
 //! The routing table as JSON, for people who ask what is served now. Certificates by name; no keys.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::table::{Backend, PathKind, Published, RouteEntry};
+use crate::table::{Backend, Endpoint, PathKind, Published, RouteEntry, Solver, SolverKey};
 
 /// The table as indented JSON with a final newline.
 pub(super) fn render(published: &Published) -> String {
@@ -21,11 +21,17 @@ pub(super) fn render(published: &Published) -> String {
                     "secret": tls.secret.to_string(),
                     "notAfter": tls.not_after,
                 })),
+                "strictTransportSecurity": host.hsts.as_ref().and_then(|value| value.to_str().ok()),
                 "matches": entries.into_iter().map(entry).collect::<Vec<_>>(),
             })
         })
         .collect();
-    let view = json!({ "generation": published.generation, "hosts": hosts });
+    let solvers: Vec<Value> = published.table.solvers().iter().map(solver).collect();
+    let view = json!({
+        "generation": published.generation,
+        "hosts": hosts,
+        "acmeSolvers": solvers,
+    });
     format!("{view:#}\n")
 }
 
@@ -76,6 +82,15 @@ fn entry(entry: &RouteEntry) -> Value {
     })
 }
 
+fn solver((key, solver): (SolverKey, &Arc<Solver>)) -> Value {
+    json!({
+        "domain": key.domain,
+        "token": key.token,
+        "service": solver.service.to_string(),
+        "endpoints": solver.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
+    })
+}
+
 /// Seconds, or null for no limit.
 fn seconds(limit: Option<Duration>) -> Option<f64> {
     limit.map(|limit| limit.as_secs_f64())
@@ -87,10 +102,14 @@ fn backend(backend: &Backend) -> Value {
         "port": backend.port,
         "weight": backend.weight,
         "tls": backend.tls.is_some(),
-        "endpoints": backend.endpoints.iter().map(|endpoint| json!({
-            "address": endpoint.address.to_string(),
-            "state": format!("{:?}", endpoint.state),
-            "local": endpoint.local,
-        })).collect::<Vec<_>>(),
+        "endpoints": backend.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
+    })
+}
+
+fn endpoint(endpoint: &Endpoint) -> Value {
+    json!({
+        "address": endpoint.address.to_string(),
+        "state": format!("{:?}", endpoint.state),
+        "local": endpoint.local,
     })
 }

@@ -18,7 +18,7 @@ pub use reference_grant::{
 };
 pub use route::{
     BackendRef, BackendTls, CaCertificateKind, CaCertificateRef, Drain, FrameChecks, HashOn,
-    HashSource, HeaderMatch, HttpMode, Keepalive, Limits, LoadBalancing, LoadBalancingPolicy,
+    HashSource, HeaderMatch, Hsts, HttpMode, Keepalive, Limits, LoadBalancing, LoadBalancingPolicy,
     OnChange, PathMatch, PathMatchType, Plaintext, QueryParamMatch, Rebalance, Retry, RouteMatch,
     RouteRule, RouteTls, SecretRef, Timeouts, TlsVersion, WebSocketRoute, WebSocketRouteSpec,
 };

@@ -13,7 +13,7 @@ pub use self::{
     load_balancing::{HashOn, HashSource, LoadBalancing, LoadBalancingPolicy, Rebalance, Retry},
     policy::{Drain, FrameChecks, Keepalive, Limits, OnChange, Timeouts},
 };
-use super::{DEFAULT_CLASS, WebSocketRouteStatus};
+use super::{DEFAULT_CLASS, Duration, WebSocketRouteStatus};
 
 /// Which WebSockets to serve, and where to take them.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -67,8 +67,8 @@ pub struct WebSocketRouteSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<RouteTls>,
 
-    /// What happens to ws:// on port 80. Refuse answers 403, Redirect 308 to https, Allow serves it in clear
-    /// text.
+    /// What happens to ws:// on port 80. Refuse answers 403 and says what to use in its place; Redirect answers 308 to wss:// (to
+    /// https:// where no WebSocket is asked for), which browsers do not follow for WebSockets; Allow serves it in clear text.
     #[serde(default)]
     pub plaintext: Plaintext,
 
@@ -99,6 +99,29 @@ pub struct RouteTls {
     /// The oldest TLS version accepted.
     #[serde(default)]
     pub min_version: TlsVersion,
+
+    /// Tells browsers to use TLS alone for these hostnames (HSTS, RFC 6797): each answer over TLS has the header
+    /// Strict-Transport-Security. Without it there is none, and one of the backend's passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hsts: Option<Hsts>,
+}
+
+/// HTTP Strict Transport Security (RFC 6797). Browsers remember it: taking it back takes 'maxAge: 0s' for as long as maxAge was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "!self.preload || (self.includeSubdomains && duration(self.maxAge) >= duration('8760h'))"
+).message("preload needs includeSubdomains: true and a maxAge of 8760h (a year) or more: the browsers' lists take no other hostname"))]
+pub struct Hsts {
+    /// For how long browsers remember it, in whole seconds. '0s' makes them forget.
+    #[serde(default = "default_max_age")]
+    pub max_age: Duration,
+    /// Whether it holds for all names below these hostnames too, whoever serves them.
+    #[serde(default)]
+    pub include_subdomains: bool,
+    /// Consent to stand in the lists that browsers come with, from which it takes months to be removed.
+    #[serde(default)]
+    pub preload: bool,
 }
 
 /// A Secret, possibly of another namespace.
@@ -132,7 +155,7 @@ pub enum Plaintext {
     /// 403 with a sentence that names the wss:// URL.
     #[default]
     Refuse,
-    /// 308 to the same URL over https.
+    /// 308 to the same URL over TLS.
     Redirect,
     /// Served in clear text.
     Allow,
@@ -377,6 +400,10 @@ fn default_path() -> String {
 
 fn default_matches() -> Vec<RouteMatch> {
     vec![RouteMatch::default()]
+}
+
+const fn default_max_age() -> Duration {
+    Duration::from_secs(8760 * 3600)
 }
 
 const fn default_weight() -> u32 {

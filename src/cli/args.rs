@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use super::dev::Upstream;
@@ -83,6 +83,16 @@ pub struct ServeArgs {
     /// The port at which clients reach the TLS listener, for redirects and messages
     #[arg(long, env = "TIDEGATE_PUBLIC_HTTPS_PORT", default_value_t = 443, value_name = "PORT")]
     pub public_https_port: u16,
+
+    /// Take ACME's HTTP-01 challenges to the Services that are labelled as cert-manager's solvers
+    #[arg(
+        long,
+        env = "TIDEGATE_ACME_HTTP01",
+        default_value_t = true,
+        action = ArgAction::Set,
+        value_name = "true|false"
+    )]
+    pub acme_http01: bool,
 
     /// Serve the routes with this spec.className
     #[arg(long, env = "TIDEGATE_CLASS", default_value = DEFAULT_CLASS, value_name = "NAME")]

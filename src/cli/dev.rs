@@ -94,6 +94,7 @@ pub(super) fn run(args: &DevArgs) -> Result<()> {
             source: SourceSettings::Files(folder),
             class: DEFAULT_CLASS.to_owned(),
             zone: None,
+            acme_http01: true,
         },
         data: data
             .into_iter()

@@ -93,6 +93,7 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
             class: args.class,
             // The chart takes it from a label that the pod may not have.
             zone: args.zone.filter(|zone| !zone.is_empty()),
+            acme_http01: args.acme_http01,
         },
         data,
         admin,

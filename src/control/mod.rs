@@ -53,6 +53,8 @@ pub struct ControlSettings {
     pub class: String,
     /// The zone that this process runs in, as the hints of EndpointSlices call it.
     pub zone: Option<String>,
+    /// Whether challenges of ACME go to the Services that are labelled as solvers.
+    pub acme_http01: bool,
 }
 
 /// Where objects come from.
@@ -172,8 +174,11 @@ async fn run(
     shutdown: watch::Receiver<bool>,
     started: Started,
 ) -> bool {
-    let ControlSettings { source, class, zone } = settings;
+    let ControlSettings { source, class, zone, acme_http01 } = settings;
     let mut translator = Translator::in_zone(zone);
+    if !acme_http01 {
+        translator = translator.without_solvers();
+    }
     let served = class.clone();
     let translate = move |inputs: &Inputs| translator.translate(inputs, &served);
     let result = match source {

@@ -30,14 +30,9 @@ pub struct Found {
     pub rule: Arc<Rule>,
 }
 
-/// The rule that takes the request. Over TLS the host is the one that the connection was opened for, or one that is served
-/// with the very certificate and settings that the client was shown (RFC 9110 §7.4).
-pub fn find_rule(
-    table: &RoutingTable,
-    arrival: &Arrival,
-    host: &str,
-    request: &RequestFacts<'_>,
-) -> Result<Found, Refusal> {
+/// Checks that a connection may carry requests for a host. Over TLS that is the one that it was opened for, or one that is
+/// served with the very certificate and settings that the client was shown (RFC 9110 §7.4).
+pub fn check_host(table: &RoutingTable, arrival: &Arrival, host: &str) -> Result<(), Refusal> {
     if let Arrival::Tls { server_name, identity } = arrival
         && server_name.as_deref() != Some(host)
         && !(identity.is_some() && identity.as_ref() == table.identity(host))
@@ -52,6 +47,15 @@ pub fn find_rule(
         };
         return Err(Refusal::new(RefusalReason::Misdirected, detail));
     }
+    Ok(())
+}
+
+/// The rule that takes the request.
+pub fn find_rule(
+    table: &RoutingTable,
+    host: &str,
+    request: &RequestFacts<'_>,
+) -> Result<Found, Refusal> {
     let virtual_host = table.host(host).ok_or_else(|| {
         Refusal::new(RefusalReason::NoRoute, format!("No WebSocketRoute has the hostname {host}."))
     })?;
@@ -79,26 +83,86 @@ fn no_rule(virtual_host: &VirtualHost, host: &str, request: &RequestFacts<'_>) -
     Refusal::new(RefusalReason::NoRoute, detail)
 }
 
-/// What the rule says to a request in clear text.
-pub fn check_plaintext(
-    rule: &Rule,
-    secure: bool,
-    host: &str,
-    uri: &Uri,
-    https_port: u16,
-) -> Result<(), Refusal> {
-    if secure || rule.plaintext == Plaintext::Allow {
+/// What a request's security is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Whether the client came by TLS.
+    pub secure: bool,
+    /// Whether a peer that is not trusted says that the client came by TLS.
+    pub claims_tls: bool,
+    /// Whether the client wants a WebSocket.
+    pub websocket: bool,
+    /// The host that it asked for, without port.
+    pub host: &'a str,
+    /// Its target.
+    pub uri: &'a Uri,
+    /// The port at which clients reach the TLS listener.
+    pub https_port: u16,
+}
+
+impl Asked<'_> {
+    /// The same target over TLS, without the query, which may hold secrets.
+    pub fn secure_url(&self) -> String {
+        self.with_target(if self.websocket { "wss" } else { "https" }, self.uri.path())
+    }
+
+    fn with_target(&self, scheme: &str, target: &str) -> String {
+        match self.https_port {
+            443 => format!("{scheme}://{}{target}", self.host),
+            port => format!("{scheme}://{}:{port}{target}", self.host),
+        }
+    }
+}
+
+/// What a rule's policy says to a request in clear text.
+///
+/// A redirect leads to `wss://` whom it finds as a WebSocket client: those that follow one take no other scheme. Behind a proxy that
+/// ends TLS and is not trusted there is none, for it would lead back to that proxy for ever.
+pub fn check_plaintext(policy: Plaintext, asked: &Asked<'_>) -> Result<(), Refusal> {
+    if asked.secure || policy == Plaintext::Allow {
         return Ok(());
     }
-    let port = if https_port == 443 { String::new() } else { format!(":{https_port}") };
-    let path = uri.path();
-    let mut refusal = Refusal::new(
-        RefusalReason::Plaintext,
-        format!("This is served over TLS only: use wss://{host}{port}{path} in place of ws://."),
+    let url = asked.secure_url();
+    let host = asked.host;
+    if asked.claims_tls {
+        let mut refusal = Refusal::new(
+            RefusalReason::Plaintext,
+            format!(
+                "{host} is served over TLS only, and the proxy that says that this request came by TLS is not trusted."
+            ),
+        );
+        refusal.advice = Some(
+            format!(
+                "Whoever runs the gateway: name the proxy's address in --trusted-proxies (in the chart trustedProxies), or let the \
+                 proxy pass TLS on. As a client connect to {url}."
+            )
+            .into(),
+        );
+        return Err(refusal);
+    }
+    let (detail, way) = if asked.websocket {
+        (
+            format!("{host} is served over TLS only: connect to {url} in place of ws://."),
+            format!("In a browser: new WebSocket(\"{url}\")."),
+        )
+    } else {
+        (
+            format!("{host} is served over TLS only: use {url} in place of http://."),
+            "For a WebSocket: wss:// in place of ws://.".to_owned(),
+        )
+    };
+    let mut refusal = Refusal::new(RefusalReason::Plaintext, detail);
+    refusal.advice = Some(
+        format!(
+            "{way} Clear text can be read and changed by anyone on the way, proxies on port 80 break WebSockets, and pages on https:// \
+             may not open ws:// at all. Whoever runs {host} could allow it: \"plaintext: Allow\" in its WebSocketRoute."
+        )
+        .into(),
     );
-    if rule.plaintext == Plaintext::Redirect {
-        let target = uri.path_and_query().map_or(path, |target| target.as_str());
-        refusal.location = HeaderValue::from_str(&format!("https://{host}{port}{target}")).ok();
+    if policy == Plaintext::Redirect {
+        let target = asked.uri.path_and_query().map_or(asked.uri.path(), |target| target.as_str());
+        let scheme = if asked.websocket { "wss" } else { "https" };
+        refusal.location = HeaderValue::from_str(&asked.with_target(scheme, target)).ok();
     }
     Err(refusal)
 }

@@ -2,7 +2,7 @@
 //! pure parts beside this file.
 
 use std::{
-    cell::OnceCell,
+    cell::{Cell, OnceCell},
     convert::Infallible,
     error::Error,
     net::{IpAddr, SocketAddr},
@@ -18,8 +18,8 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::task::spawn_local;
 
 use super::{
-    ListenerKind,
-    admit::{Arrival, Found, check_plaintext, find_rule},
+    ListenerKind, acme,
+    admit::{Arrival, Asked, Found, check_host, check_plaintext, find_rule},
     balance::{Seat, Wanted, key},
     files::FileToken,
     frames::Extensions,
@@ -30,10 +30,11 @@ use super::{
     sessions::Origin,
     transport::Transport,
     upstream::{self, Answer},
+    way::Way,
     worker::{LiveToken, Worker},
 };
 use crate::{
-    table::{Policy, RequestFacts, Rule},
+    table::{HttpMode, Policy, RequestFacts, Rule},
     telemetry::{OpenGauge, RouteMetrics},
 };
 
@@ -66,14 +67,25 @@ pub(super) struct Facts {
     pub(super) id: HeaderValue,
     pub(super) client: IpAddr,
     pub(super) uri: Uri,
+    pub(super) way: Way,
     pub(super) started: Instant,
+}
+
+/// What is found out about a request on the way to its answer, whatever that is.
+#[derive(Default)]
+struct Learned {
+    rule: OnceCell<Arc<Rule>>,
+    /// Whether the client came by TLS.
+    secure: Cell<bool>,
+    /// `Strict-Transport-Security` of its host.
+    hsts: OnceCell<HeaderValue>,
 }
 
 /// A request without an answer yet. Dropped as such it is counted: the client has left.
 struct Unanswered<'a> {
     connection: &'a ClientConnection,
     facts: &'a Facts,
-    rule: OnceCell<Arc<Rule>>,
+    learned: Learned,
     answered: bool,
 }
 
@@ -82,7 +94,7 @@ impl Drop for Unanswered<'_> {
         if !self.answered {
             let refusal =
                 Refusal::new(RefusalReason::ClientGone, "The client left before it was answered.");
-            let rule = self.rule.get().map(Arc::as_ref);
+            let rule = self.learned.rule.get().map(Arc::as_ref);
             self.connection.count_refusal(self.facts, rule, &refusal, CLIENT_GONE, None);
         }
     }
@@ -97,19 +109,29 @@ pub(super) async fn handle(
     let _entry = connection.worker.sessions.enter_request();
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (mut parts, body) = request.into_parts();
+    let way = Way::of(&parts);
     let hop = HopByHop::take(&mut parts.headers);
-    let facts = connection.facts(&parts);
+    let facts = connection.facts(&parts, way);
     let mut exchange = Unanswered {
         connection: &connection,
         facts: &facts,
-        rule: OnceCell::new(),
+        learned: Learned::default(),
         answered: false,
     };
-    let answer = connection.answer(&facts, &exchange.rule, parts, &hop, body, on_upgrade).await;
-    exchange.answered = true;
-    let rule = exchange.rule.get().map(Arc::as_ref);
+    let learned = &exchange.learned;
+    let answer = connection.answer(&facts, learned, parts, &hop, body, on_upgrade).await;
+    let rule = learned.rule.get().map(Arc::as_ref);
     let mut response = answer.unwrap_or_else(|refusal| connection.refuse(&facts, rule, &refusal));
-    response.headers_mut().insert(X_REQUEST_ID, facts.id.clone());
+    let headers = response.headers_mut();
+    headers.insert(X_REQUEST_ID, facts.id.clone());
+    if !learned.secure.get() {
+        // RFC 6797 §7.2: none in clear text, whoever wrote it.
+        headers.remove(header::STRICT_TRANSPORT_SECURITY);
+    } else if let Some(value) = learned.hsts.get() {
+        // §7.1: one and no more. The route's takes the place of the backend's.
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, value.clone());
+    }
+    exchange.answered = true;
     Ok(response)
 }
 
@@ -118,7 +140,7 @@ impl ClientConnection {
         self.worker.settings.trusted_proxies.iter().any(|net| net.contains(&address.to_canonical()))
     }
 
-    fn facts(&self, parts: &request::Parts) -> Facts {
+    fn facts(&self, parts: &request::Parts, way: Way) -> Facts {
         let peer = self.peer.ip();
         let given =
             parts.headers.get(X_REQUEST_ID).filter(|id| self.trusts(peer) && id.len() <= 128);
@@ -129,6 +151,7 @@ impl ClientConnection {
             }),
             client: headers::client_address(&parts.headers, peer, |address| self.trusts(address)),
             uri: parts.uri.clone(),
+            way,
             started: Instant::now(),
         }
     }
@@ -136,12 +159,16 @@ impl ClientConnection {
     async fn answer(
         self: &Rc<Self>,
         facts: &Facts,
-        rule_found: &OnceCell<Arc<Rule>>,
+        learned: &Learned,
         mut parts: request::Parts,
         hop: &HopByHop,
         body: Incoming,
         on_upgrade: OnUpgrade,
     ) -> Result<Response<AnswerBody>, Refusal> {
+        let trusted = self.trusts(self.peer.ip());
+        let claims_tls = headers::claims_https(&parts.headers);
+        let secure = self.listener == ListenerKind::Https || (trusted && claims_tls);
+        learned.secure.set(secure);
         let host = handshake::host_of(&parts)?;
         if handshake::has_dot_segments(parts.uri.path()) {
             return Err(Refusal::new(
@@ -157,18 +184,35 @@ impl ClientConnection {
             .table
             .load()
             .ok_or_else(|| Refusal::new(RefusalReason::NoRoute, "No routes are loaded yet."))?;
+        if let Some(token) = acme::token_of(&parts)
+            && let Some(solver) = published.table.solver(&host, token)
+        {
+            let (solver, token) = (Arc::clone(solver), token.to_owned());
+            drop(published);
+            return self.solve(facts, &solver, &host, &token).await;
+        }
         let request = RequestFacts {
             path: parts.uri.path(),
             query: parts.uri.query(),
             headers: &parts.headers,
         };
-        let Found { hostname, rule } = find_rule(&published.table, &self.arrival, &host, &request)?;
-        let rule = Arc::clone(rule_found.get_or_init(|| rule));
+        check_host(&published.table, &self.arrival, &host)?;
+        if let Some(hsts) = published.table.host(&host).and_then(|host| host.hsts.as_ref()) {
+            learned.hsts.get_or_init(|| hsts.clone());
+        }
+        let Found { hostname, rule } = find_rule(&published.table, &host, &request)?;
+        let rule = Arc::clone(learned.rule.get_or_init(|| rule));
         drop(published);
-        let trusted = self.trusts(self.peer.ip());
-        let claims_https = trusted && headers::claims_https(&parts.headers);
-        let secure = self.listener == ListenerKind::Https || claims_https;
-        check_plaintext(&rule, secure, &host, &parts.uri, self.worker.settings.public_https_port)?;
+        let asked = Asked {
+            secure,
+            claims_tls,
+            websocket: facts.way.wants_websocket(),
+            host: &host,
+            uri: &parts.uri,
+            https_port: self.worker.settings.public_https_port,
+        };
+        check_plaintext(rule.plaintext, &asked)?;
+        facts.way.check(rule.http == HttpMode::Refuse, &asked)?;
         // With the port, as the client wrote it.
         let authority = parts.uri.authority().map(|authority| authority.to_string());
         let written = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
@@ -324,10 +368,15 @@ impl ClientConnection {
         refusal: &Refusal,
     ) -> Response<AnswerBody> {
         let mut response = refusal.response();
+        if refusal.reason.concerns_way() {
+            let name = header::HeaderName::from_static(super::refuse::SEEN_HEADER);
+            response.headers_mut().insert(name, facts.way.seen());
+        }
         if let Some(source) =
             refusal.source.as_ref().filter(|_| self.worker.settings.name_endpoints)
         {
-            *response.body_mut() = format!("{}\n{source}\n", refusal.detail).into();
+            let body = [&response.body()[..], source.as_bytes(), b"\n"].concat();
+            *response.body_mut() = body.into();
         }
         self.count_refusal(facts, rule, refusal, response.status().as_u16(), None);
         response.map(full)
@@ -345,6 +394,7 @@ impl ClientConnection {
             rule.map_or(("", ""), |rule| (&rule.route.namespace, &rule.route.name));
         let reason = refusal.reason.as_str();
         self.worker.metrics.refused(namespace, route, self.listener.as_str(), reason);
+        let way = refusal.reason.concerns_way().then_some(&facts.way);
         tracing::info!(
             target: "tidegate::access",
             event = "refused",
@@ -359,6 +409,11 @@ impl ClientConnection {
             path = facts.uri.path(),
             endpoint = endpoint.map(tracing::field::display),
             error = refusal.source.as_deref(),
+            http = way.map(Way::http),
+            missing = way.and_then(Way::missing),
+            via = way.and_then(Way::via),
+            forwarded_for = way.and_then(Way::forwarded_for),
+            proxies = way.and_then(Way::proxies),
             "{}",
             refusal.detail,
         );
@@ -391,6 +446,6 @@ pub(super) fn outgoing<B>(
     Ok(Request::from_parts(parts, body))
 }
 
-fn full(bytes: Bytes) -> AnswerBody {
+pub(super) fn full(bytes: Bytes) -> AnswerBody {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }

@@ -1,9 +1,10 @@
 //! The data plane: from an accepted socket to its end.
 //!
 //! Serves whatever table is in the cell; never waits for the control plane and knows nothing of Kubernetes. What
-//! peers send is judged by pure functions (`handshake`, `headers`, `admit`, `balance`, `frames`); `http` and `worker` do
+//! peers send is judged by pure functions (`handshake`, `headers`, `way`, `admit`, `balance`, `frames`); `http` and `worker` do
 //! the I/O around them. Those of them that are public are so for benchmarks and fuzz targets.
 
+mod acme;
 mod admit;
 mod balance;
 mod drain;
@@ -27,6 +28,7 @@ mod survey;
 mod tls;
 mod transport;
 mod upstream;
+mod way;
 mod worker;
 
 use std::{

@@ -13,6 +13,8 @@ pub enum RefusalReason {
     NoRoute,
     /// A plain HTTP request where only WebSockets are served.
     NotWebsocket,
+    /// A WebSocket client's request that a box on the way has made plain HTTP, or HTTP/1.0.
+    UpgradeStripped,
     /// A WebSocket version other than 13 (RFC 6455 §4.2.1).
     BadVersion,
     /// Not a sound opening handshake (RFC 6455 §4.2.1), or not sound HTTP.
@@ -41,9 +43,10 @@ pub enum RefusalReason {
 
 impl RefusalReason {
     /// Every reason, for tests and docs.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NoRoute,
         Self::NotWebsocket,
+        Self::UpgradeStripped,
         Self::BadVersion,
         Self::BadHandshake,
         Self::Misdirected,
@@ -63,6 +66,7 @@ impl RefusalReason {
         match self {
             Self::NoRoute => "no_route",
             Self::NotWebsocket => "not_websocket",
+            Self::UpgradeStripped => "upgrade_stripped",
             Self::BadVersion => "bad_version",
             Self::BadHandshake => "bad_handshake",
             Self::Misdirected => "misdirected",
@@ -78,11 +82,26 @@ impl RefusalReason {
         }
     }
 
+    /// Whether the way that the request took may be why: what was seen of it is told to the client and to the log.
+    pub(super) const fn concerns_way(self) -> bool {
+        matches!(
+            self,
+            Self::NoRoute
+                | Self::NotWebsocket
+                | Self::UpgradeStripped
+                | Self::BadVersion
+                | Self::BadHandshake
+                | Self::Plaintext
+        )
+    }
+
     /// The status of the answer, unless the refusal brings its own.
     const fn status(self) -> StatusCode {
         match self {
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::NotWebsocket | Self::BadVersion => StatusCode::UPGRADE_REQUIRED,
+            Self::NotWebsocket | Self::UpgradeStripped | Self::BadVersion => {
+                StatusCode::UPGRADE_REQUIRED
+            }
             Self::BadHandshake | Self::ClientGone => StatusCode::BAD_REQUEST,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Plaintext => StatusCode::FORBIDDEN,
@@ -104,6 +123,8 @@ pub struct Refusal {
     pub reason: RefusalReason,
     /// One plain sentence, for the client and the log.
     pub detail: Cow<'static, str>,
+    /// What to do about it, and who can: for the client alone, below the sentence.
+    pub advice: Option<Cow<'static, str>>,
     /// Where to go instead; makes the answer a 308.
     pub location: Option<HeaderValue>,
     /// What went wrong underneath, for the log alone: it may name addresses.
@@ -112,6 +133,9 @@ pub struct Refusal {
 
 /// The answer's header that holds the reason's word.
 pub(super) const REASON_HEADER: &str = "tidegate-reason";
+
+/// The answer's header that holds what was seen of the request's way.
+pub(super) const SEEN_HEADER: &str = "tidegate-seen";
 
 impl Refusal {
     /// There is no file left for the socket to an endpoint.
@@ -124,7 +148,7 @@ impl Refusal {
 
     /// A refusal with a sentence.
     pub fn new(reason: RefusalReason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, detail: detail.into(), location: None, source: None }
+        Self { reason, detail: detail.into(), advice: None, location: None, source: None }
     }
 
     /// Adds what went wrong underneath.
@@ -142,7 +166,12 @@ impl Refusal {
 
     /// The answer to the client.
     pub fn response(&self) -> Response<Bytes> {
-        let mut response = Response::new(Bytes::from(format!("{}\n", self.detail)));
+        let mut text = format!("{}\n", self.detail);
+        if let Some(advice) = &self.advice {
+            text.push_str(advice);
+            text.push('\n');
+        }
+        let mut response = Response::new(Bytes::from(text));
         *response.status_mut() = match &self.location {
             Some(_) => StatusCode::PERMANENT_REDIRECT,
             None => self.reason.status(),
@@ -156,7 +185,7 @@ impl Refusal {
             HeaderValue::from_static(self.reason.as_str()),
         );
         match self.reason {
-            RefusalReason::NotWebsocket => {
+            RefusalReason::NotWebsocket | RefusalReason::UpgradeStripped => {
                 set(header::UPGRADE, HeaderValue::from_static("websocket"));
                 // RFC 9110 §7.8: who sends Upgrade names it in Connection.
                 set(header::CONNECTION, HeaderValue::from_static("upgrade"));

@@ -19,6 +19,10 @@ pub struct VirtualHost {
     pub pattern: Arc<str>,
     /// Its certificate; `None` serves the self-made one.
     pub tls: Option<Arc<TlsIdentity>>,
+    /// The value of `Strict-Transport-Security` in answers over TLS (RFC 6797 §6.1); `None` sends none.
+    pub hsts: Option<HeaderValue>,
+    /// The namespace of the Secret that its certificate should come from, also while there is none in it yet.
+    pub secret_namespace: Option<Box<str>>,
     /// By the whole path.
     exact: HashMap<Box<str>, Vec<RouteEntry>>,
     /// By leading path elements, without a trailing slash: `""` takes every path.
@@ -74,7 +78,7 @@ pub struct RequestFacts<'a> {
 impl VirtualHost {
     /// A host of these entries. Among entries that fit a request an exact path beats a prefix, a longer
     /// prefix a shorter one, then more headers, more query parameters, subprotocols over none; among
-    /// equals the one that stands first in `entries` wins.
+    /// equals the one that stands first in `entries` wins. It has no `hsts`.
     pub fn new(
         pattern: &str,
         tls: Option<Arc<TlsIdentity>>,
@@ -93,7 +97,22 @@ impl VirtualHost {
             list.sort_by_key(|entry| Reverse(entry.key.specificity()));
         }
         let longest_prefix = prefix.keys().map(|path| path.len()).max().unwrap_or(0);
-        Self { pattern: pattern.to_ascii_lowercase().into(), tls, exact, prefix, longest_prefix }
+        let secret_namespace = tls.as_ref().map(|tls| tls.secret.namespace.as_str().into());
+        Self {
+            pattern: pattern.to_ascii_lowercase().into(),
+            tls,
+            hsts: None,
+            secret_namespace,
+            exact,
+            prefix,
+            longest_prefix,
+        }
+    }
+
+    /// Whether what is in a namespace may speak for this host: one of its routes is, or its certificate's Secret.
+    pub fn belongs_to(&self, namespace: &str) -> bool {
+        self.secret_namespace.as_deref() == Some(namespace)
+            || self.entries().any(|entry| entry.rule.route.namespace == namespace)
     }
 
     /// The rule that takes the request.

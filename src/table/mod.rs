@@ -4,6 +4,7 @@
 //! afterwards. Nothing here knows of Kubernetes, and nothing here holds state of a connection:
 //! counters and live sockets are the gateway's.
 
+mod acme;
 mod backend;
 mod cell;
 mod host;
@@ -12,6 +13,7 @@ mod tls;
 
 use std::{collections::HashMap, sync::Arc};
 
+pub use acme::{Solver, SolverKey, Solvers};
 pub use backend::{
     Backend, Endpoint, EndpointState, Endpoints, HashOn, LoadBalancing, Policy, Rank,
 };
@@ -29,6 +31,8 @@ pub struct RoutingTable {
     exact: HashMap<Box<str>, Arc<VirtualHost>>,
     /// By what follows `*.`, lower case.
     wildcard: HashMap<Box<str>, Arc<VirtualHost>>,
+    /// Who answers ACME's challenges.
+    solvers: Solvers,
 }
 
 impl RoutingTable {
@@ -43,6 +47,28 @@ impl RoutingTable {
             };
         }
         table
+    }
+
+    /// The same table with these solvers.
+    #[must_use]
+    pub fn with_solvers(mut self, solvers: Solvers) -> Self {
+        self.solvers = solvers;
+        self
+    }
+
+    /// Who answers the challenge `token` for `name` (lower case, no port). Where the name is served, only the namespaces that it
+    /// [belongs to](VirtualHost::belongs_to) have a say: else whoever may create a Service could get a certificate for it.
+    pub fn solver(&self, name: &str, token: &str) -> Option<&Arc<Solver>> {
+        let host = self.host(name);
+        let may = |solver: &&Arc<Solver>| {
+            host.is_none_or(|host| host.belongs_to(&solver.service.namespace))
+        };
+        self.solvers.of(SolverKey::new(name, token)).iter().find(may)
+    }
+
+    /// All solvers.
+    pub fn solvers(&self) -> &Solvers {
+        &self.solvers
     }
 
     /// The host that serves `name` (lower case, no port): the exact one, else the wildcard with

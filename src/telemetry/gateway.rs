@@ -29,6 +29,7 @@ pub struct GatewayMetrics {
     upgrade_duration: HistogramVec,
     connection_duration: HistogramVec,
     http_requests: IntCounterVec,
+    acme_challenges: IntCounterVec,
     backend_connections_open: IntGaugeVec,
     backend_connect_duration: HistogramVec,
     backend_ports_exhausted: IntCounterVec,
@@ -168,6 +169,11 @@ impl GatewayMetrics {
                 "Plain HTTP requests forwarded (http: Forward), by status code.",
                 &[NAMESPACE, ROUTE, CODE],
             )?,
+            acme_challenges: counter(
+                names::ACME_CHALLENGES_TOTAL,
+                "HTTP-01 challenges of ACME that a solver has answered, by status code.",
+                &[CODE],
+            )?,
             backend_connections_open: gauge(
                 names::BACKEND_CONNECTIONS_OPEN,
                 "Connections to endpoints that are open now.",
@@ -263,6 +269,11 @@ impl GatewayMetrics {
     /// Counts a plain HTTP request that was forwarded.
     pub fn forwarded(&self, namespace: &str, route: &str, code: &str) {
         self.http_requests.with_label_values(&[namespace, route, code]).inc();
+    }
+
+    /// Counts a challenge of ACME that a solver has answered.
+    pub fn challenged(&self, code: &str) {
+        self.acme_challenges.with_label_values(&[code]).inc();
     }
 
     /// Counts a TLS handshake that failed.

@@ -22,6 +22,8 @@ pub const BYTES_TOTAL: &str = "tidegate_bytes_total";
 pub const MESSAGES_TOTAL: &str = "tidegate_messages_total";
 /// Plain HTTP requests forwarded. Labels: namespace, route, code.
 pub const HTTP_REQUESTS_TOTAL: &str = "tidegate_http_requests_total";
+/// Challenges of ACME that a solver has answered. Labels: code.
+pub const ACME_CHALLENGES_TOTAL: &str = "tidegate_acme_challenges_total";
 /// Connections to endpoints that are open now. Labels: namespace, route.
 pub const BACKEND_CONNECTIONS_OPEN: &str = "tidegate_backend_connections_open";
 /// TCP and TLS to an endpoint, seconds. Labels: namespace, route.

@@ -59,10 +59,10 @@ impl TrustCache {
 
 /// The backends of one translation.
 pub(super) struct Backends<'a> {
-    inputs: &'a Inputs,
+    pub(super) inputs: &'a Inputs,
     trust: &'a mut TrustCache,
     /// Our own zone.
-    zone: Option<&'a str>,
+    pub(super) zone: Option<&'a str>,
     /// EndpointSlices by namespace and Service.
     slices: HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
     /// What was found out about a Service's port: many rules may lead to one.
@@ -224,10 +224,14 @@ impl<'a> Backends<'a> {
                 protocol.unwrap_or_default()
             ));
         };
-        let slices = self.slices.get(&(name.namespace.as_str(), name.name.as_str()));
-        let (endpoints, ignored) =
-            endpoints(service, port, slices.map(Vec::as_slice).unwrap_or_default(), self.zone);
+        let (endpoints, ignored) = endpoints(service, port, self.slices(name), self.zone);
         Ok(Port { tls, protocol: protocol.map(Arc::from), endpoints, ignored })
+    }
+
+    /// The EndpointSlices of a Service.
+    pub(super) fn slices<'b>(&'b self, service: &'b ObjectRef) -> &'b [&'a EndpointSlice] {
+        let slices = self.slices.get(&(service.namespace.as_str(), service.name.as_str()));
+        slices.map(Vec::as_slice).unwrap_or_default()
     }
 
     fn tls(
@@ -335,7 +339,7 @@ fn kind(kind: CaCertificateKind) -> &'static str {
     }
 }
 
-fn is_external(service: &Service) -> bool {
+pub(super) fn is_external(service: &Service) -> bool {
     service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName")
 }
 

@@ -54,7 +54,7 @@ impl<'a> Certificates<'a> {
 
     /// The certificate that a route wants, or what is wrong with its Secret.
     pub(super) fn identity(&mut self, wanted: &TlsWanted) -> Result<Arc<TlsIdentity>, Fault> {
-        let TlsWanted { secret: name, field, min_version } = wanted;
+        let TlsWanted { secret: name, field, min_version, .. } = wanted;
         let fault = |message| Fault { reason: Reason::InvalidCertificateRef, message };
         let secret = self.inputs.secrets.get(name).ok_or_else(|| {
             fault(format!(

@@ -9,6 +9,8 @@ use std::{
     sync::Arc,
 };
 
+use http::HeaderValue;
+
 use super::{
     routes::{CheckedRoute, CheckedRule},
     status,
@@ -31,6 +33,8 @@ struct Host {
     holders: HashMap<MatchKey, (ObjectRef, usize)>,
     /// Whose certificate is shown.
     certificate: Option<(ObjectRef, Claim)>,
+    /// Whose `Strict-Transport-Security` is sent.
+    hsts: Option<(ObjectRef, HeaderValue)>,
 }
 
 /// What a route wants its hostnames to show.
@@ -40,6 +44,8 @@ pub(super) struct Claim {
     pub(super) min_version: TlsVersion,
     /// `None` if the Secret cannot be used.
     pub(super) identity: Option<Arc<TlsIdentity>>,
+    /// The value of `Strict-Transport-Security`, if it wants one.
+    pub(super) hsts: Option<HeaderValue>,
 }
 
 impl Claim {
@@ -97,7 +103,8 @@ impl<'a> Hosts<'a> {
         Placement { served, lost: lost.sentences(&route.object) }
     }
 
-    /// Lets the route choose the certificate of `hostnames`, where none has before it.
+    /// Lets the route choose the certificate of `hostnames`, where none has before it. Of those that choose the same one the
+    /// first that asks for `Strict-Transport-Security` decides on that.
     pub(super) fn claim(
         &mut self,
         route: &ObjectRef,
@@ -106,12 +113,22 @@ impl<'a> Hosts<'a> {
     ) -> ClaimOutcome<'a> {
         let mut held = Vec::new();
         let mut winners = Vec::<(ObjectRef, Claim, Vec<&str>)>::new();
+        let mut hsts_winners = Vec::<(ObjectRef, HeaderValue, Vec<&str>)>::new();
         for &hostname in hostnames {
             let host = self.hosts.entry(hostname).or_default();
             let (winner, shown) =
                 host.certificate.get_or_insert_with(|| (route.clone(), claim.clone()));
             if shown.is_like(claim) {
                 held.push(hostname);
+                let Some(wanted) = &claim.hsts else { continue };
+                let (winner, sent) =
+                    host.hsts.get_or_insert_with(|| (route.clone(), wanted.clone()));
+                if sent != wanted {
+                    match hsts_winners.iter_mut().find(|(other, ..)| other == winner) {
+                        Some((.., under)) => under.push(hostname),
+                        None => hsts_winners.push((winner.clone(), sent.clone(), vec![hostname])),
+                    }
+                }
             } else if let Some((.., under)) = winners.iter_mut().find(|(other, ..)| other == winner)
             {
                 under.push(hostname);
@@ -129,15 +146,29 @@ impl<'a> Hosts<'a> {
                 version(shown.min_version),
             )
         });
-        ClaimOutcome { held, lost: lost.collect() }
+        let hsts_lost = hsts_winners.into_iter().map(|(winner, sent, under)| {
+            format!(
+                "spec.tls.hsts: under {} the header Strict-Transport-Security is chosen by route {winner}, which has \
+                 precedence (older, or first by name): {}. Write the same here, or leave it out.",
+                status::list(&under),
+                sent.to_str().unwrap_or_default(),
+            )
+        });
+        ClaimOutcome { held, lost: lost.chain(hsts_lost).collect() }
     }
 
     /// The hosts of the table. Within a host the entries stand in order of precedence.
     pub(super) fn build(self) -> impl Iterator<Item = VirtualHost> {
         // A hostname that only losers named has no entry, for whoever wins it has one.
         self.hosts.into_iter().map(|(pattern, host)| {
-            let tls = host.certificate.and_then(|(_, claim)| claim.identity);
-            VirtualHost::new(pattern, tls, host.entries)
+            let claim = host.certificate.map(|(_, claim)| claim);
+            let secret_namespace =
+                claim.as_ref().map(|claim| claim.secret.namespace.as_str().into());
+            let tls = claim.and_then(|claim| claim.identity);
+            let mut built = VirtualHost::new(pattern, tls, host.entries);
+            built.hsts = host.hsts.map(|(_, value)| value);
+            built.secret_namespace = secret_namespace;
+            built
         })
     }
 }

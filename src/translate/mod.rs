@@ -7,6 +7,7 @@
 //! [`Translator`] remembers what is dear to make (parsed certificates and trust) by its content, so
 //! that what has not changed is the same object in the next table. It changes no answer.
 
+mod acme;
 mod backends;
 mod certificates;
 mod conflicts;
@@ -27,7 +28,7 @@ pub use output::{ConditionOutput, Output, Problem, RouteStatus};
 
 use crate::{
     api::{self, Reason},
-    table::{ObjectRef, RoutingTable, Rule},
+    table::{ObjectRef, RoutingTable, Rule, Solvers},
 };
 use backends::{Backends, TrustCache};
 use certificates::{CertificateCache, Certificates};
@@ -41,6 +42,7 @@ use status::Findings;
 #[derive(Debug, Default)]
 pub struct Translator {
     zone: Option<String>,
+    no_solvers: bool,
     certificates: CertificateCache,
     trust: TrustCache,
 }
@@ -72,6 +74,12 @@ impl Translator {
         Self { zone, ..Self::default() }
     }
 
+    /// The same, but no Service is taken for one that answers ACME's challenges.
+    #[must_use]
+    pub fn without_solvers(self) -> Self {
+        Self { no_solvers: true, ..self }
+    }
+
     /// Builds the table and the statuses for the routes of `class`. Equal inputs give equal outputs,
     /// whatever was translated before.
     pub fn translate(&mut self, inputs: &Inputs, class: &str) -> Output {
@@ -96,7 +104,8 @@ impl Translator {
             work.findings.insert(checked.object, findings);
         }
         let next_change = work.certificates.next_change();
-        let table = RoutingTable::new(work.hosts.build());
+        let solvers = if self.no_solvers { Solvers::default() } else { work.backends.solvers() };
+        let table = RoutingTable::new(work.hosts.build()).with_solvers(solvers);
         let (statuses, problems) = status::report(work.findings, inputs.addresses.as_deref());
         self.certificates.forget_unused();
         self.trust.forget_unused();
@@ -128,6 +137,13 @@ impl<'a> Work<'a> {
             let message = lost.collect::<Vec<_>>();
             findings.reject_as_conflicted(message);
             return findings;
+        }
+        if route.spec.plaintext == api::Plaintext::Allow {
+            findings.notes.push(
+                "spec.plaintext is Allow: ws:// on port 80 is served in clear text, which anyone on the way can read and \
+                 change, and proxies may break."
+                    .into(),
+            );
         }
         findings.served = placement.served.iter().map(|&hostname| hostname.to_owned()).collect();
         findings.partial.extend(lost.map(|message| Fault { reason: Reason::Conflicted, message }));
@@ -168,6 +184,7 @@ impl<'a> Work<'a> {
             secret: wanted.secret.clone(),
             min_version: wanted.min_version,
             identity: identity.ok(),
+            hsts: wanted.hsts.clone(),
         })
     }
 

@@ -3,7 +3,7 @@
 //! The CRD refuses most of this at the API server already; but files, and objects stored under an
 //! older schema, come here unchecked.
 
-use std::{cmp::Ordering, collections::HashSet};
+use std::{cmp::Ordering, collections::HashSet, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::{Fault, RouteInput, load_balancing, policy, status, status::Findings};
 use crate::{
     api::{
-        PathMatch, PathMatchType, Reason, RouteMatch, RouteRule, RouteTls, TlsVersion,
+        Hsts, PathMatch, PathMatchType, Reason, RouteMatch, RouteRule, RouteTls, TlsVersion,
         WebSocketRoute, WebSocketRouteSpec,
     },
     table::{MatchKey, ObjectRef, PathKind},
@@ -19,6 +19,8 @@ use crate::{
 
 const MAX_BACKENDS: usize = 16;
 const MAX_WEIGHT: u32 = 1_000_000;
+/// The least that browsers' lists of HSTS hosts take: a year.
+const PRELOAD_MIN_AGE: Duration = Duration::from_secs(8760 * 3600);
 
 /// A route with its sound parts.
 pub(super) struct CheckedRoute<'a> {
@@ -51,6 +53,8 @@ pub(super) struct TlsWanted {
     /// The field that names the Secret.
     pub(super) field: &'static str,
     pub(super) min_version: TlsVersion,
+    /// The value of `Strict-Transport-Security`, if there is to be one.
+    pub(super) hsts: Option<HeaderValue>,
 }
 
 /// Namespace and name of an object.
@@ -116,6 +120,14 @@ pub(super) fn check(route: &WebSocketRoute) -> CheckedRoute<'_> {
         Ok(tls) => checked.tls = tls,
         Err(message) => checked.rejected = Some(message),
     }
+    if let Some(tls) = &mut checked.tls
+        && let Some(wanted) = spec.tls.as_ref().and_then(|tls| tls.hsts.as_ref())
+    {
+        match hsts(wanted) {
+            Ok(value) => tls.hsts = Some(value),
+            Err(message) => checked.faults.push(message),
+        }
+    }
     let mut seen = HashSet::new();
     for (index, name) in spec.hostnames.iter().enumerate() {
         match hostname(name) {
@@ -159,7 +171,27 @@ fn wanted(tls: &RouteTls, namespace: &str) -> Result<TlsWanted, String> {
                 .into());
         }
     };
-    Ok(TlsWanted { secret, field, min_version: tls.min_version })
+    Ok(TlsWanted { secret, field, min_version: tls.min_version, hsts: None })
+}
+
+/// The value of `Strict-Transport-Security` (RFC 6797 §6.1).
+fn hsts(spec: &Hsts) -> Result<HeaderValue, String> {
+    let max_age = spec.max_age.get();
+    if spec.preload && !(spec.include_subdomains && max_age >= PRELOAD_MIN_AGE) {
+        return Err("spec.tls.hsts: preload needs includeSubdomains: true and a maxAge of 8760h (a year) or more: the \
+                    browsers' lists take no other hostname. No Strict-Transport-Security is sent."
+            .into());
+    }
+    // Less than a second must not become "forget it".
+    let seconds = max_age.as_millis().div_ceil(1000);
+    let mut value = format!("max-age={seconds}");
+    if spec.include_subdomains {
+        value.push_str("; includeSubDomains");
+    }
+    if spec.preload {
+        value.push_str("; preload");
+    }
+    Ok(HeaderValue::try_from(value).expect("digits and directives are visible ASCII"))
 }
 
 /// Whether a hostname can be the name that a client asks for (RFC 1123 §2.1, RFC 6066 §3), or a wildcard for it.

@@ -322,7 +322,7 @@ class Pods(unittest.TestCase):
 @functools.cache
 def serve_flags():
     """The flags that have an environment twin, which are those of `serve`, but for those of `check`."""
-    twins = set(re.findall(r'env = "TIDEGATE_([A-Z_]+)"', (ROOT / "src/cli/args.rs").read_text()))
+    twins = set(re.findall(r'env = "TIDEGATE_([A-Z0-9_]+)"', (ROOT / "src/cli/args.rs").read_text()))
     if "HTTPS_LISTEN" not in twins:
         raise AssertionError("src/cli/args.rs no longer names the flags' variables as env = \"TIDEGATE_…\"")
     return {f"--{twin.lower().replace('_', '-')}" for twin in twins if not twin.startswith("CHECK_")}

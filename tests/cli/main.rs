@@ -5,6 +5,7 @@ mod bad_input;
 mod check;
 mod dev;
 mod drain;
+mod edge;
 mod files;
 mod log;
 mod ports;

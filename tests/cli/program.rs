@@ -142,14 +142,23 @@ impl Drop for Program {
 
 /// GET over plain HTTP; the whole answer.
 pub fn get(address: SocketAddr, path: &str) -> String {
+    get_with(address, path, "Host: localhost\r\n")
+}
+
+/// The same with other headers, each ending in CRLF.
+pub fn get_with(address: SocketAddr, path: &str, lines: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    ask(&mut stream, "localhost", path)
+    ask_with(&mut stream, path, lines)
 }
 
 /// GET on an open connection, the last one there; the whole answer.
 pub fn ask<S: Read + Write>(stream: &mut S, host: &str, path: &str) -> String {
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+    ask_with(stream, path, &format!("Host: {host}\r\n"))
+}
+
+fn ask_with<S: Read + Write>(stream: &mut S, path: &str, lines: &str) -> String {
+    write!(stream, "GET {path} HTTP/1.1\r\n{lines}Connection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer

@@ -10,6 +10,7 @@
 #![cfg(test)]
 #![allow(clippy::print_stderr, reason = "what a failed test leaves in its output")]
 
+mod acme;
 mod alone;
 mod backend_tls;
 mod certificates;

@@ -8,6 +8,7 @@
 
 mod support;
 
+mod acme;
 mod backend_tls;
 mod balancing;
 mod bereaved;
@@ -19,6 +20,7 @@ mod drain;
 mod endings;
 mod forward;
 mod forwarded_for;
+mod hsts;
 mod idle;
 mod keepalive;
 mod rebalance;
@@ -27,5 +29,6 @@ mod relay;
 mod resumption;
 mod scrape;
 mod smuggling;
+mod stripped;
 mod tls;
 mod upgrade_safety;

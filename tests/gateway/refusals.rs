@@ -20,7 +20,11 @@ fn assert_told(gateway: &Harness, answer: &(Head, String), status: u16, reason: 
     assert_eq!((head.status(), head.get("tidegate-reason")), (status, Some(word)), "{body}");
     assert_eq!(head.get("content-type"), Some("text/plain; charset=utf-8"));
     assert_eq!(head.get("cache-control"), Some("no-store"));
-    assert!(body.ends_with(".\n") && body.lines().count() == 1, "one sentence: {body:?}");
+    assert!(body.ends_with('\n') && body.lines().all(|line| line.ends_with('.')), "{body:?}");
+    // What to do about it, and who can, stands below the sentence where there is more to say of it.
+    let advised = matches!(reason, RefusalReason::Plaintext | RefusalReason::UpgradeStripped);
+    assert_eq!(body.lines().count(), if advised { 2 } else { 1 }, "{body:?}");
+    assert_eq!(head.get("x-request-id").map(str::len), Some(32));
     gateway.await_metric("tidegate_upgrade_failures_total", &[("reason", word)], 1.0);
 }
 
@@ -100,7 +104,8 @@ fn clear_text_is_answered_403_where_the_route_refuses_it() {
     let (head, body) =
         assert_refused(hosts, &upgrade_request("a.test"), 403, RefusalReason::Plaintext);
     assert_eq!(head.get("location"), None);
-    assert!(body.contains("wss://a.test/"), "{body}");
+    assert!(body.contains("connect to wss://a.test/ in place of ws://"), "{body}");
+    assert!(body.contains("new WebSocket(\"wss://a.test/\")"), "{body}");
 }
 
 #[test]
@@ -109,7 +114,34 @@ fn clear_text_is_answered_308_where_the_route_redirects_it() {
     let gateway = Harness::with(hosts, |settings| settings.public_https_port = 8443);
     let answer = gateway.ask(upgrade_request("a.test").replace("GET /", "GET /chat?room=1"));
     assert_told(&gateway, &answer, 308, RefusalReason::Plaintext);
-    assert_eq!(answer.0.get("location"), Some("https://a.test:8443/chat?room=1"));
+    assert_eq!(answer.0.get("location"), Some("wss://a.test:8443/chat?room=1"));
+    assert!(!answer.1.contains("room=1"), "queries may hold secrets: {}", answer.1);
+    // A browser's page, or curl.
+    let (head, _) = gateway.ask("GET /chat?room=1 HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    assert_eq!(head.status(), 308);
+    assert_eq!(head.get("location"), Some("https://a.test:8443/chat?room=1"));
+}
+
+#[test]
+fn a_redirect_that_is_followed_ends_in_an_open_socket() {
+    let authority = Authority::new();
+    let backend = Backend::bind();
+    let identity = authority.certify("a.test").identity("a", false);
+    let rule = Rule { plaintext: Plaintext::Redirect, ..rule(&[backend.address()]) };
+    let gateway = Harness::start(vec![tls_host("a.test", &identity, rule)]);
+    let (head, _) = gateway.ask(upgrade_request("a.test"));
+    assert_eq!((head.status(), head.get("location")), (308, Some("wss://a.test/")));
+    let mut client = gateway.tls_client(&client_config(&authority.pem), "a.test");
+    open_over(&mut client, &backend);
+}
+
+#[test]
+fn a_proxy_that_ends_tls_and_is_not_trusted_is_told_of_and_not_redirected_back_to_itself() {
+    let hosts = vec![host("a.test", Rule { plaintext: Plaintext::Redirect, ..nobody() })];
+    let request = upgrade_with("a.test", "X-Forwarded-Proto: https\r\n");
+    let (head, body) = assert_refused(hosts, &request, 403, RefusalReason::Plaintext);
+    assert_eq!(head.get("location"), None);
+    assert!(body.contains("--trusted-proxies"), "{body}");
 }
 
 #[test]

@@ -197,14 +197,14 @@ fn an_upgrade_by_post_is_refused() {
 #[test]
 fn an_upgrade_over_http_1_0_is_refused() {
     let request = upgrade_request("a.test").replace("HTTP/1.1", "HTTP/1.0");
-    assert_refused_untouched(&request, 400, "bad_handshake");
+    assert_refused_untouched(&request, 426, "upgrade_stripped");
 }
 
 #[test]
 fn an_upgrade_that_connection_does_not_name_is_refused() {
     let request =
         upgrade_request("a.test").replace("Connection: Upgrade", "Connection: keep-alive");
-    assert_refused_untouched(&request, 400, "bad_handshake");
+    assert_refused_untouched(&request, 426, "upgrade_stripped");
 }
 
 #[test]

@@ -98,6 +98,7 @@ fn every_rule_of_conflicts_is_shown_and_names_the_winner() {
         ("is never reached: spec.rules[", "a rule repeats another of its route"),
         ("belongs to route ", "a match is another route's"),
         ("the certificate is chosen by route ", "a hostname's certificate is another route's"),
+        ("Strict-Transport-Security is chosen by route ", "a hostname's HSTS is another route's"),
     ];
     for (part, rule) in rules {
         assert!(

@@ -12,6 +12,12 @@ use tidegate::{
 pub(crate) fn render(output: &Output) -> String {
     let answer = Answer {
         hosts: output.table.hosts().into_iter().map(|host| Host::of(host)).collect(),
+        solvers: output
+            .table
+            .solvers()
+            .iter()
+            .map(|(key, solver)| Solver::of(key, solver))
+            .collect(),
         statuses: output.statuses.iter().map(|(route, status)| Status::of(route, status)).collect(),
         problems: output.problems.iter().map(Problem::to_string).collect(),
     };
@@ -21,6 +27,9 @@ pub(crate) fn render(output: &Output) -> String {
 #[derive(Serialize)]
 struct Answer {
     hosts: Vec<Host>,
+    /// In the order in which they are asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    solvers: Vec<Solver>,
     statuses: Vec<Status>,
     problems: Vec<String>,
 }
@@ -29,6 +38,8 @@ struct Answer {
 struct Host {
     hostname: String,
     certificate: String,
+    #[serde(rename = "Strict-Transport-Security", skip_serializing_if = "Option::is_none")]
+    hsts: Option<String>,
     /// Of one path in the order in which they are tried.
     entries: Vec<Entry>,
 }
@@ -60,6 +71,15 @@ struct Backend {
     endpoints: Vec<String>,
 }
 
+/// Who answers ACME's challenges for a name and a token.
+#[derive(Serialize)]
+struct Solver {
+    domain: u32,
+    token: u32,
+    service: String,
+    endpoints: Vec<String>,
+}
+
 #[derive(Serialize)]
 struct Status {
     route: String,
@@ -86,13 +106,26 @@ impl Host {
             let order = |key: &MatchKey| (key.kind == PathKind::Prefix, key.path.clone());
             order(&a.key).cmp(&order(&b.key))
         });
+        let hsts = host.hsts.as_ref();
         Self {
+            hsts: hsts.map(|value| value.to_str().expect("it is visible ASCII").to_owned()),
             hostname: host.pattern.to_string(),
             certificate: match &host.tls {
                 Some(identity) => format!("Secret {}", identity.secret),
                 None => "self-made".into(),
             },
             entries: entries.into_iter().map(|entry| Entry::of(&entry.key, &entry.rule)).collect(),
+        }
+    }
+}
+
+impl Solver {
+    fn of(key: table::SolverKey, solver: &table::Solver) -> Self {
+        Self {
+            domain: key.domain,
+            token: key.token,
+            service: solver.service.to_string(),
+            endpoints: solver.endpoints.iter().map(endpoint).collect(),
         }
     }
 }

@@ -67,7 +67,9 @@ fn a_connection_serves_the_hosts_that_its_certificate_is_used_for_and_no_others(
             server_name: name.map(str::to_owned),
             identity: name.and_then(|name| table.identity(name).cloned()),
         };
-        find_rule(&table, &arrival, host, &facts).map_err(|refusal| refusal.reason)
+        check_host(&table, &arrival, host)
+            .and_then(|()| find_rule(&table, host, &facts))
+            .map_err(|refusal| refusal.reason)
     };
     for (name, host) in [
         ("a.test", "a.test"),
@@ -89,23 +91,56 @@ fn a_connection_serves_the_hosts_that_its_certificate_is_used_for_and_no_others(
         assert_eq!(find(name, host).unwrap_err(), RefusalReason::Misdirected, "{name:?} {host}");
     }
     assert_eq!(find(Some("gone.test"), "gone.test").unwrap_err(), RefusalReason::NoRoute);
-    assert!(find_rule(&table, &Arrival::Plain, "c.test", &facts).is_ok());
+    assert!(check_host(&table, &Arrival::Plain, "c.test").is_ok());
+    assert!(find_rule(&table, "c.test", &facts).is_ok());
+}
+
+fn in_clear_text(uri: &Uri) -> Asked<'_> {
+    Asked {
+        secure: false,
+        claims_tls: false,
+        websocket: true,
+        host: "a.test",
+        uri,
+        https_port: 443,
+    }
 }
 
 #[test]
 fn clear_text_is_served_redirected_or_refused_as_the_route_says() {
     let uri: Uri = "/ws?room=1".parse().unwrap();
-    let check = |policy, secure, port| check_plaintext(&rule(policy), secure, "a.test", &uri, port);
-    assert!(check(Plaintext::Allow, false, 443).is_ok());
-    assert!(check(Plaintext::Refuse, true, 443).is_ok());
-    let refused = check(Plaintext::Refuse, false, 443).unwrap_err();
-    assert!(
-        refused.location.is_none() && refused.detail.contains("wss://a.test/ws"),
-        "{}",
-        refused.detail
-    );
-    let redirected = check(Plaintext::Redirect, false, 8443).unwrap_err();
-    assert_eq!(redirected.location.unwrap(), "https://a.test:8443/ws?room=1");
+    let asked = in_clear_text(&uri);
+    assert!(check_plaintext(Plaintext::Allow, &asked).is_ok());
+    assert!(check_plaintext(Plaintext::Refuse, &Asked { secure: true, ..asked }).is_ok());
+    let refused = check_plaintext(Plaintext::Refuse, &asked).unwrap_err();
+    assert!(refused.location.is_none());
+    assert!(refused.detail.contains("connect to wss://a.test/ws in"), "{}", refused.detail);
+    let advice = refused.advice.unwrap();
+    assert!(advice.contains("new WebSocket(\"wss://a.test/ws\")"), "{advice}");
+    assert!(advice.contains("plaintext: Allow"), "{advice}");
+}
+
+#[test]
+fn a_redirect_leads_websocket_clients_to_wss_and_others_to_https() {
+    let uri: Uri = "/ws?room=1".parse().unwrap();
+    let asked = Asked { https_port: 8443, ..in_clear_text(&uri) };
+    let location = |asked| check_plaintext(Plaintext::Redirect, &asked).unwrap_err().location;
+    assert_eq!(location(asked).unwrap(), "wss://a.test:8443/ws?room=1");
+    let plain = Asked { websocket: false, ..asked };
+    assert_eq!(location(plain).unwrap(), "https://a.test:8443/ws?room=1");
+}
+
+#[test]
+fn who_comes_by_tls_through_a_proxy_that_is_not_trusted_is_not_redirected_to_where_it_is() {
+    let uri: Uri = "/ws".parse().unwrap();
+    let asked = Asked { claims_tls: true, ..in_clear_text(&uri) };
+    for policy in [Plaintext::Refuse, Plaintext::Redirect] {
+        let refused = check_plaintext(policy, &asked).unwrap_err();
+        assert!(refused.location.is_none());
+        assert!(refused.detail.contains("not trusted"), "{}", refused.detail);
+        assert!(refused.advice.unwrap().contains("--trusted-proxies"));
+    }
+    assert!(check_plaintext(Plaintext::Allow, &asked).is_ok());
 }
 
 #[test]
@@ -127,7 +162,7 @@ fn a_client_without_the_right_subprotocol_is_told_which_are_served() {
         let offer = offer.map(|offer| (header::SEC_WEBSOCKET_PROTOCOL, offer.parse().unwrap()));
         let headers: HeaderMap = offer.into_iter().collect();
         let request = RequestFacts { path, query: None, headers: &headers };
-        find_rule(&table, &Arrival::Plain, "a.test", &request).map_err(|refusal| refusal.detail)
+        find_rule(&table, "a.test", &request).map_err(|refusal| refusal.detail)
     };
     assert!(refuse("/rt/1", Some("mqtt")).is_ok());
     let served = "a.test serves /rt/1 to WebSocket clients that offer one of these subprotocols \

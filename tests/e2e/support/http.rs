@@ -1,4 +1,4 @@
-//! Plain HTTP requests to the admin port and to Prometheus.
+//! Plain HTTP requests: to the admin port, to Prometheus, to port 80.
 
 use std::{
     fmt::Write as _,
@@ -11,6 +11,11 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends a GET. The status and the body of the answer.
 pub fn get(to: SocketAddr, path: &str) -> Result<(u16, String), String> {
+    get_from(to, &to.to_string(), path)
+}
+
+/// The same of a host that is reached there.
+pub fn get_from(to: SocketAddr, host: &str, path: &str) -> Result<(u16, String), String> {
     let connect = || {
         let stream = TcpStream::connect_timeout(&to, TIMEOUT)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
@@ -18,8 +23,8 @@ pub fn get(to: SocketAddr, path: &str) -> Result<(u16, String), String> {
     };
     connect()
         .map_err(|error: std::io::Error| error.to_string())
-        .and_then(|stream| get_over(stream, &to.to_string(), path))
-        .map_err(|error| format!("http://{to}{path}: {error}"))
+        .and_then(|stream| get_over(stream, host, path))
+        .map_err(|error| format!("http://{host}{path} at {to}: {error}"))
 }
 
 /// Sends a GET over a connection that is used for nothing else.

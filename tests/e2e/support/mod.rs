@@ -17,7 +17,7 @@ pub use app::App;
 pub use authority::{Authority, Identity};
 pub use client::{Client, Socket, certificate_shown};
 pub use crowd::{Arrivals, Crowd, Ended, Manner};
-pub use http::{get, url_encoded};
+pub use http::{get, get_from, url_encoded};
 pub use metrics::Metrics;
 pub use namespace::Namespace;
 pub use poll::{eventually, expect_eq, wait_until};

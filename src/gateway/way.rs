@@ -1,0 +1,210 @@
+//! What can be seen of the way that a request took: which of a WebSocket upgrade's marks it still has, and which boxes between
+//! client and gateway have left theirs. Pure, and before the hop-by-hop headers come off: they are what is looked for.
+//!
+//! It judges nothing but whether an upgrade was stripped, and no decision about a sound request rests on it: all of it is what
+//! others say.
+
+use std::fmt::Write as _;
+
+use http::{HeaderName, HeaderValue, Method, Version, header, request};
+
+use super::{
+    admit::Asked,
+    headers::tokens,
+    refuse::{Refusal, RefusalReason},
+};
+
+/// Headers that proxies add and clients do not. Their names are told; of values, which may name people and machines, only
+/// those of `Via` are.
+const OF_PROXIES: [&str; 16] = [
+    "proxy-connection",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "client-ip",
+    "cdn-loop",
+    "cf-ray",
+    "x-amzn-trace-id",
+    "x-cloud-trace-context",
+    "x-azure-ref",
+    "x-envoy-external-address",
+    "x-bluecoat-via",
+    "x-proxy-id",
+    "x-imforwards",
+    "x-varnish",
+];
+
+/// What a page's request says that it is (Fetch Metadata, `Sec-Fetch-Mode`).
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
+/// How much is told of `Via`, bytes.
+const MAX_VIA: usize = 160;
+
+/// How a request came, as far as its head tells.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    version: Version,
+    get: bool,
+    /// Parts of an upgrade request (RFC 6455 §4.1), in the order of [`PARTS`]: whether it has them.
+    has: [bool; PARTS.len()],
+    /// Has a header that only WebSocket clients send.
+    marked: bool,
+    /// Comes from a page that does not say that it wants anything but a WebSocket.
+    from_page: bool,
+    via: Vec<HeaderValue>,
+    /// Addresses in `X-Forwarded-For`.
+    forwarded_for: usize,
+    proxies: Vec<&'static str>,
+}
+
+/// What an upgrade request has, by the words in which it is told to be missing.
+const PARTS: [&str; 4] = ["upgrade", "connection", "sec-websocket-key", "sec-websocket-version"];
+
+impl Way {
+    /// Looks at a request as it came.
+    pub(super) fn of(request: &request::Parts) -> Self {
+        let headers = &request.headers;
+        let names = |name: &HeaderName, wanted: &str| {
+            tokens(headers, name).any(|token| token.eq_ignore_ascii_case(wanted))
+        };
+        let has = [
+            names(&header::UPGRADE, "websocket"),
+            names(&header::CONNECTION, "upgrade"),
+            headers.contains_key(header::SEC_WEBSOCKET_KEY),
+            headers.contains_key(header::SEC_WEBSOCKET_VERSION),
+        ];
+        let mode = headers.get(SEC_FETCH_MODE).map(HeaderValue::as_bytes);
+        let [upgrade, _, key, version] = has;
+        Self {
+            version: request.version,
+            get: request.method == Method::GET,
+            has,
+            marked: upgrade
+                || key
+                || version
+                || headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS)
+                || headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL)
+                || mode == Some(b"websocket"),
+            from_page: headers.contains_key(header::ORIGIN) && mode.is_none(),
+            via: headers.get_all(header::VIA).iter().cloned().collect(),
+            forwarded_for: tokens(headers, &super::headers::X_FORWARDED_FOR).count(),
+            proxies: OF_PROXIES.into_iter().filter(|name| headers.contains_key(*name)).collect(),
+        }
+    }
+
+    /// Whether the client wants a WebSocket, whole or stripped.
+    pub(super) const fn wants_websocket(&self) -> bool {
+        self.get && self.marked
+    }
+
+    /// Refuses what a WebSocket client sent, but is no upgrade any more. Where only WebSockets are served, a page's `Origin` is
+    /// enough of a mark: a browser sends it with every one.
+    pub(super) fn check(&self, only_websockets: bool, asked: &Asked<'_>) -> Result<(), Refusal> {
+        let [upgrade, connection, ..] = self.has;
+        let old = self.version < Version::HTTP_11;
+        let wanted = self.get && (self.marked || (only_websockets && self.from_page));
+        if !wanted || (upgrade && connection && !old) {
+            return Ok(());
+        }
+        let mut lacks = Vec::new();
+        if !upgrade {
+            lacks.push("without \"Upgrade: websocket\"");
+        }
+        if !connection {
+            lacks.push("without \"Connection: Upgrade\"");
+        }
+        if old {
+            lacks.push("over HTTP/1.0");
+        }
+        let mut refusal = Refusal::new(
+            RefusalReason::UpgradeStripped,
+            format!(
+                "A WebSocket client's request came {}: a proxy on the way does not pass upgrades.",
+                lacks.join(" and ")
+            ),
+        );
+        refusal.advice = Some(if asked.secure {
+            "The one that does it ends TLS. In front of the gateway it is a reverse proxy or load balancer, whose operator lets it \
+             pass upgrades over HTTP/1.1 (nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header \
+             Connection \"upgrade\";). On the client's side it is TLS inspection, which whoever runs that network has to teach the same, or \
+             to leave this host alone."
+                .into()
+        } else {
+            format!(
+                "In clear text any box between here and the client may have done it, also one that nobody configured: connect to \
+                 {}, where none can look inside. If TLS ends at a proxy in front of the gateway, its operator lets it pass \
+                 upgrades over HTTP/1.1 (nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
+                 proxy_set_header Connection \"upgrade\";).",
+                Asked { websocket: true, ..*asked }.secure_url()
+            )
+            .into()
+        });
+        Err(refusal)
+    }
+
+    /// The parts of an upgrade that are missing, `upgrade,connection`; `None` if none is.
+    pub(super) fn missing(&self) -> Option<String> {
+        let parts = PARTS.iter().zip(self.has).filter(|(_, has)| !has);
+        let missing: Vec<_> = parts.map(|(part, _)| *part).collect();
+        (!missing.is_empty()).then(|| missing.join(","))
+    }
+
+    /// The version of HTTP, `1.0` or `1.1`.
+    pub(super) fn http(&self) -> &'static str {
+        match self.version {
+            Version::HTTP_09 => "0.9",
+            Version::HTTP_10 => "1.0",
+            Version::HTTP_11 => "1.1",
+            Version::HTTP_2 => "2",
+            _ => "3",
+        }
+    }
+
+    /// The boxes that name themselves (RFC 9110 §7.6.3), bounded, and free of what could be mistaken for another part of a
+    /// line.
+    pub(super) fn via(&self) -> Option<String> {
+        let lines = self.via.iter().map(|line| {
+            let bytes = line.as_bytes().iter().take(MAX_VIA);
+            let plain = |byte: &u8| {
+                (byte.is_ascii_graphic() || *byte == b' ') && !matches!(byte, b'"' | b'\\')
+            };
+            bytes.map(|byte| if plain(byte) { char::from(*byte) } else { '?' }).collect::<String>()
+        });
+        let mut text = lines.take(8).collect::<Vec<_>>().join(", ");
+        text.truncate(MAX_VIA);
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// The number of addresses in `X-Forwarded-For`; `None` for none.
+    pub(super) fn forwarded_for(&self) -> Option<usize> {
+        (self.forwarded_for > 0).then_some(self.forwarded_for)
+    }
+
+    /// The names of the headers that proxies left, `forwarded,x-bluecoat-via`.
+    pub(super) fn proxies(&self) -> Option<String> {
+        (!self.proxies.is_empty()).then(|| self.proxies.join(","))
+    }
+
+    /// All of it in one header: `http=1.0; missing=upgrade,connection; via="1.1 squid"; forwarded-for=2; proxies=forwarded`.
+    pub(super) fn seen(&self) -> HeaderValue {
+        let mut text = format!("http={}", self.http());
+        // Writing to a String does not fail.
+        if let Some(missing) = self.missing() {
+            let _ = write!(text, "; missing={missing}");
+        }
+        if let Some(via) = self.via() {
+            let _ = write!(text, "; via=\"{via}\"");
+        }
+        if let Some(count) = self.forwarded_for() {
+            let _ = write!(text, "; forwarded-for={count}");
+        }
+        if let Some(proxies) = self.proxies() {
+            let _ = write!(text, "; proxies={proxies}");
+        }
+        HeaderValue::try_from(text).expect("only visible ASCII and spaces were put in")
+    }
+}
+
+#[cfg(test)]
+mod tests;
