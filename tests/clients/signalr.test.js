@@ -1,4 +1,5 @@
-// Microsoft's SignalR client: negotiate by POST, then the WebSocket with the id, at the pod that gave it.
+// Microsoft's SignalR client: negotiate by POST, then the WebSocket with the id, at the pod that gave it; and what it falls back
+// to on networks that let no WebSocket through.
 'use strict'
 
 const assert = require('node:assert/strict')
@@ -16,9 +17,9 @@ before(async () => {
 })
 
 /** An open connection, with the process that it leads to. */
-async function connect(pod) {
+async function connect(pod, options = {}) {
   const connection = new signalr.HubConnectionBuilder()
-    .withUrl(`${tidegate.https}/hubs/chat?pod=${pod}`)
+    .withUrl(`${tidegate.https}/hubs/chat?pod=${pod}`, options)
     .withAutomaticReconnect([0, 20, 20, 100, 100, 500])
     .configureLogging(signalr.LogLevel.None)
     .build()
@@ -46,19 +47,30 @@ test('the recipe passes tidegate check', async () => {
   assert.equal(code, 0, said)
 })
 
-test('clients negotiate, connect, invoke and stream', async () => {
-  const connections = await Promise.all(Array.from({ length: 12 }, () => connect(randomUUID())))
+/** Twelve clients at both pods; each invokes and streams. */
+async function converse(options) {
+  const connections = await Promise.all(Array.from({ length: 12 }, () => connect(randomUUID(), options)))
   assert.deepEqual(new Set(connections.map(({ pid }) => pid)), new Set(pods.map(({ pid }) => pid)))
   for (const connection of connections) {
     const answer = await within('invoke', connection.invoke('Echo', 'high water'))
     assert.equal(answer, `high water from ${connection.pid}`)
     assert.deepEqual(await items(connection.stream('Count', 5)), [1, 2, 3, 4, 5])
     await assert.rejects(connection.invoke('Fail'), /it failed, as asked/)
-    await connection.stop()
+    await within('stop', connection.stop())
   }
+}
+
+test('clients negotiate, connect, invoke and stream', async () => {
+  await converse()
   const forwarded = /^tidegate_http_requests_total\{[^}]*\} (\d+)$/m.exec(await tidegate.metrics())
-  assert.equal(Number(forwarded?.[1]), connections.length, 'each client has negotiated once')
+  assert.equal(Number(forwarded?.[1]), 12, 'each client negotiates, and the rest is a WebSocket')
 })
+
+for (const fallback of ['ServerSentEvents', 'LongPolling']) {
+  test(`without WebSockets the same goes by ${fallback}`, async () => {
+    await converse({ transport: signalr.HttpTransportType[fallback] })
+  })
+}
 
 // The last one: it takes a pod away.
 test('when a pod dies its clients connect again, and reach the other', async () => {
