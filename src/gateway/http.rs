@@ -375,7 +375,8 @@ impl ClientConnection {
         if let Some(source) =
             refusal.source.as_ref().filter(|_| self.worker.settings.name_endpoints)
         {
-            *response.body_mut() = format!("{}\n{source}\n", refusal.detail).into();
+            let body = [&response.body()[..], source.as_bytes(), b"\n"].concat();
+            *response.body_mut() = body.into();
         }
         self.count_refusal(facts, rule, refusal, response.status().as_u16(), None);
         response.map(full)
