@@ -37,7 +37,7 @@ build: ## Build the program as it is released: target/release/tidegate
 	@echo "build: $(TARGET)/release/tidegate"
 
 .PHONY: test
-test: ## Run everything, from nothing: set-up, lint, unit, fuzz, chart, conformance, e2e
+test: ## Run everything, from nothing: set-up, lint, unit, fuzz, chart, conformance, clients, e2e
 	@tests/run
 
 .PHONY: test-unit
@@ -56,6 +56,10 @@ test-chart: ## Test the chart, manifests, dashboard and alerts
 .PHONY: test-conformance
 test-conformance: debug-binary ## Run the Autobahn cases directly and through Tidegate, and compare
 	tests/conformance/run
+
+.PHONY: test-clients
+test-clients: debug-binary ## Test real clients and servers (graphql-ws, MQTT, Socket.IO, SignalR) through Tidegate
+	tests/clients/run
 
 .PHONY: test-e2e
 test-e2e: ## Run the end-to-end tests on a two-node Kubernetes of their own (needs root)

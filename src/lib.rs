@@ -18,6 +18,7 @@
 //! | [`control`] | builds and publishes tables, writes statuses, holds the lease |
 //! | [`translate`] | inputs to table and statuses, pure |
 //! | [`admin`] | health, metrics and debugging, on a port of its own |
+//! | [`networks`] | what is known of clouds between clients and the gateway: ports, time-outs, marks |
 //! | [`cli`] | the command line |
 //!
 //! ARCHITECTURE.md tells the rules that hold between them.
@@ -27,6 +28,7 @@ pub mod api;
 pub mod cli;
 pub mod control;
 pub mod gateway;
+pub mod networks;
 pub mod source;
 pub mod table;
 pub mod telemetry;

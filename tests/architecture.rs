@@ -12,18 +12,33 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("api", &[]),
     ("table", &[]),
     ("telemetry", &[]),
+    ("networks", &[]),
     ("translate", &["api", "table"]),
     ("source", &["api", "table::ObjectRef", "translate::Inputs", "translate::RouteInput"]),
     ("control", &["api", "source", "table", "telemetry", "translate"]),
     ("gateway", &["table", "telemetry"]),
     ("admin", &["table", "telemetry"]),
-    ("cli", &["admin", "api", "control", "gateway", "source", "table", "telemetry", "translate"]),
+    (
+        "cli",
+        &[
+            "admin",
+            "api",
+            "control",
+            "gateway",
+            "networks",
+            "source",
+            "table",
+            "telemetry",
+            "translate",
+        ],
+    ),
 ];
 
 /// Crates that a room must not name, and why.
 const KEEP_OUT: &[(&str, &[&str], &str)] = &[
     ("api", &["tokio"], "the resource is data"),
     ("gateway", &["kube", "k8s_openapi"], "the data plane knows nothing of Kubernetes"),
+    ("networks", &["tokio", "kube", "k8s_openapi"], "facts are data"),
     ("table", &["kube", "k8s_openapi"], "the table is the same wherever it comes from"),
     ("telemetry", &["kube", "k8s_openapi"], "others hand it names and numbers"),
     ("translate", &["tokio", "fastrand", "kube"], "it is pure: no I/O, no clock, no randomness"),
