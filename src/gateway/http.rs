@@ -19,7 +19,7 @@ use tokio::task::spawn_local;
 
 use super::{
     ListenerKind, acme,
-    admit::{Arrival, Asked, Found, check_host, check_plaintext, find_rule},
+    admit::{Arrival, Found, check_host, check_plaintext, find_rule},
     balance::{Seat, Wanted, key},
     files::FileToken,
     frames::Extensions,
@@ -30,7 +30,7 @@ use super::{
     sessions::Origin,
     transport::Transport,
     upstream::{self, Answer},
-    way::Way,
+    way::{Asked, Way},
     worker::{LiveToken, Worker},
 };
 use crate::{
