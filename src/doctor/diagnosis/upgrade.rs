@@ -248,6 +248,8 @@ fn blocked(view: &View<'_>, answer: &Answer) -> Option<Diagnosis> {
             .filter(|culprit| *culprit != Culprit::TransparentProxy)
             .unwrap_or(Culprit::ReverseProxy),
         None if not_tidegates => Culprit::Unknown,
+        // A login page, mostly; but a server without TLS may redirect as well.
+        None if elsewhere && !view.first.secure && view.is_silent(443) => Culprit::Unknown,
         _ => return None,
     };
     let what = match culprit {
@@ -257,6 +259,9 @@ fn blocked(view: &View<'_>, answer: &Answer) -> Option<Diagnosis> {
         Culprit::TransparentProxy => "A transparent proxy answered in the server's place.",
         Culprit::TlsInspection => "The box that inspects TLS answered in the server's place.",
         Culprit::HttpProxy => "The configured HTTP proxy answered in the server's place.",
+        Culprit::Unknown if elsewhere => {
+            "Clear text is sent to another host and port 443 is silent, as networks do before one has logged in."
+        }
         Culprit::Unknown => "A box on the way answered in the gateway's place.",
         _ => "A box in front of the gateway answered in its place.",
     };
@@ -272,6 +277,9 @@ fn blocked(view: &View<'_>, answer: &Answer) -> Option<Diagnosis> {
             }))
             .all_seen(appeared(view, answer));
     Some(found.mend(match culprit {
+        Culprit::Unknown if elsewhere => {
+            "Open that place in a browser: if it is this network's login page, log in. If it is the server's own, connect there; and have it serve wss:// on 443."
+        }
         Culprit::Unknown | Culprit::ReverseProxy | Culprit::LoadBalancer | Culprit::Cdn => {
             "Have WebSockets allowed by the box that answers so: its log, or its page, says which one it is. Compare from another network to tell a box of this network \
              from one in front of the server."

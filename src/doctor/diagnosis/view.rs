@@ -57,6 +57,12 @@ impl<'a> View<'a> {
         })
     }
 
+    /// Whether no address of the host said a word on this port.
+    pub(super) fn is_silent(&self, port: u16) -> bool {
+        let mut seen = self.knocks(port).peekable();
+        seen.peek().is_some() && seen.all(|seen| seen.outcome == PortOutcome::Silent)
+    }
+
     /// Whether the host gave any answer on another port than the URL's.
     pub(super) fn answers_elsewhere(&self) -> Option<&'a PortSeen> {
         let others = [443, 80].into_iter().filter(|port| *port != self.first.port);

@@ -69,7 +69,8 @@ pub async fn examine(settings: &Settings, tell: &mut dyn FnMut(Told<'_>)) -> Vec
     }
     // What 443 says tells a fault of the port, or of clear text, from one of the server.
     let on_443 = Attempt { way, secure: true, port: 443 };
-    if !sound && first != on_443 && (way == Way::Proxy || walk.reaches(on_443)) {
+    let as_asked = sound && !walk.lost_subprotocol(first);
+    if !as_asked && first != on_443 && (way == Way::Proxy || walk.reaches(on_443)) {
         walk.attempt(on_443).await;
     }
     if walk.is_of_unknown(first) {
@@ -210,6 +211,16 @@ impl Walk<'_> {
         let sound = seen.is_sound();
         self.note(Some(attempt), begun, Seen::Messages(seen));
         sound
+    }
+
+    /// Whether the upgrade was granted without a subprotocol, although some were offered.
+    fn lost_subprotocol(&self, attempt: Attempt) -> bool {
+        self.steps.iter().any(|step| match &step.seen {
+            Seen::Upgrade(seen) => {
+                step.attempt == Some(attempt) && !seen.offered.is_empty() && seen.chosen.is_none()
+            }
+            _ => false,
+        })
     }
 
     /// Whether an upgrade failed of which nothing tells yet who refused it: no name of the gateway's, and no other way

@@ -181,6 +181,27 @@ pub(super) fn rows() -> Vec<Row> {
             vec![(Code::UpgradeBlocked, Culprit::TransparentProxy)],
         ),
         (
+            "a login page, and nothing else to be had",
+            scene("ws://gw.example/ws")
+                .knock(80, PortOutcome::Connected)
+                .knock(443, PortOutcome::Silent)
+                .answers(
+                    DIRECT,
+                    false,
+                    80,
+                    answer(302, &[("location", "http://login.hotel.example/")]),
+                ),
+            vec![(Code::UpgradeBlocked, Culprit::Unknown)],
+        ),
+        (
+            "a redirect of a server without TLS",
+            scene("ws://gw.example/ws")
+                .knock(80, PortOutcome::Connected)
+                .knock(443, PortOutcome::Refused)
+                .answers(DIRECT, false, 80, answer(302, &[("location", "http://www.gw.example/")])),
+            vec![(Code::UpgradeRefused, Culprit::Server)],
+        ),
+        (
             "cut in clear text alone",
             scene("ws://gw.example/ws")
                 .upgrade(DIRECT, false, 80, no_answer(Outcome::Reset))
