@@ -37,7 +37,7 @@ build: ## Build the program as it is released: target/release/tidegate
 	@echo "build: $(TARGET)/release/tidegate"
 
 .PHONY: test
-test: ## Run everything, from nothing: set-up, lint, unit, fuzz, chart, conformance, import, e2e
+test: ## Run everything, from nothing: set-up, lint, unit, fuzz, chart, conformance, clients, import, e2e
 	@tests/run
 
 .PHONY: test-unit
@@ -60,6 +60,10 @@ test-conformance: debug-binary ## Run the Autobahn cases directly and through Ti
 .PHONY: test-import
 test-import: debug-binary ## Send the same requests to a real nginx and to Tidegate with what was imported from it, and compare
 	tests/import/run
+
+.PHONY: test-clients
+test-clients: debug-binary ## Test real clients and servers (graphql-ws, MQTT, Socket.IO, SignalR) through Tidegate
+	tests/clients/run
 
 .PHONY: test-e2e
 test-e2e: ## Run the end-to-end tests on a two-node Kubernetes of their own (needs root)

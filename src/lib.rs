@@ -19,6 +19,7 @@
 //! | [`translate`] | inputs to table and statuses, pure |
 //! | [`admin`] | health, metrics and debugging, on a port of its own |
 //! | [`import`] | foreign configuration to manifests and notes, pure |
+//! | [`networks`] | what is known of clouds between clients and the gateway: ports, time-outs, marks |
 //! | [`cli`] | the command line |
 //!
 //! ARCHITECTURE.md tells the rules that hold between them.
@@ -29,6 +30,7 @@ pub mod cli;
 pub mod control;
 pub mod gateway;
 pub mod import;
+pub mod networks;
 pub mod source;
 pub mod table;
 pub mod telemetry;

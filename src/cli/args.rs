@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use super::dev::Upstream;
 use crate::{
     api::{AddressType, DEFAULT_CLASS, Duration, RouteAddress},
     table::ObjectRef,
@@ -168,23 +169,33 @@ pub struct ServeArgs {
 /// Arguments of `dev`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Environment: PORT (ws://), TLS_PORT (wss://), ADMIN_PORT choose the ports to begin with; where one is taken, the next free one is used."
+    after_help = "Environment: PORT (ws://), TLS_PORT (wss://), ADMIN_PORT choose the ports to begin with; where one is taken, the next free one is used. No .env file is read."
 )]
 pub struct DevArgs {
     /// A folder of manifests to serve, reloaded when they change [default: a sample route to a built-in echo]
     #[arg(value_name = "DIR")]
     pub dir: Option<PathBuf>,
 
+    /// Serve https://NAME.localhost and wss:// from a server that runs here, such as app=127.0.0.1:3000; repeatable
+    #[arg(
+        long,
+        env = "TIDEGATE_UPSTREAM",
+        value_delimiter = ',',
+        value_name = "NAME=ADDR:PORT",
+        conflicts_with = "dir"
+    )]
+    pub upstream: Vec<Upstream>,
+
     /// Port for ws:// and http://
-    #[arg(long, env = "PORT", default_value_t = 8080)]
+    #[arg(long, env = "PORT", default_value = "8080", value_parser = parse_port)]
     pub port: u16,
 
     /// Port for wss:// and https://
-    #[arg(long, env = "TLS_PORT", default_value_t = 8443)]
+    #[arg(long, env = "TLS_PORT", default_value = "8443", value_parser = parse_port)]
     pub tls_port: u16,
 
     /// Port for health and metrics
-    #[arg(long, env = "ADMIN_PORT", default_value_t = 9090)]
+    #[arg(long, env = "ADMIN_PORT", default_value = "9090", value_parser = parse_port)]
     pub admin_port: u16,
 
     /// The log.
@@ -319,6 +330,14 @@ impl FromStr for Listen {
             "expected ADDRESS:PORT, such as 0.0.0.0:443, [::]:443 or :443, or \"off\"".to_owned()
         })
     }
+}
+
+/// A port to begin with.
+fn parse_port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| {
+        "expected a port number, 1 to 65535, or 0 for any free one; the environment can set it too (PORT, TLS_PORT, ADMIN_PORT)"
+            .to_owned()
+    })
 }
 
 /// A namespace's name (RFC 1123 §2.1, one label).

@@ -1,19 +1,20 @@
 //! `tidegate dev`: the whole program on a laptop, with nothing to prepare.
 
-use std::{
-    fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::{Path, PathBuf},
-    time::Duration,
-};
+mod certificate;
+mod manifests;
+mod upstream;
+
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, Result};
-use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use rcgen::{CertificateParams, DnType, KeyPair};
+use clap::{CommandFactory, error::ErrorKind};
 
+use self::{
+    certificate::{Certificate, Certificates, NAMES, Origin, quoted},
+    manifests::Folder,
+};
 use super::{
-    args::DevArgs,
-    echo,
+    args::{Cli, DevArgs},
     ports::{self, Found},
     print,
     serve::{Setup, start_log},
@@ -24,11 +25,7 @@ use crate::{
     gateway::{DrainSettings, FallbackCertificate, GatewaySettings, ListenerKind, RequestLimits},
 };
 
-/// The sample that is served where no folder was given.
-const SAMPLE: &str = include_str!("dev_sample.yaml");
-
-/// Names and addresses that the certificate is for.
-const NAMES: [&str; 4] = ["localhost", "*.localhost", "127.0.0.1", "::1"];
+pub use upstream::Upstream;
 
 /// Nothing in front of a laptop looks at readiness, and whoever types Ctrl-C does not want to wait.
 const DRAIN: DrainSettings = DrainSettings {
@@ -37,29 +34,48 @@ const DRAIN: DrainSettings = DrainSettings {
     timeout: Duration::from_secs(5),
 };
 
-/// A certificate is made anew when it has less than this left.
-const RENEW_BEFORE_DAYS: i64 = 7;
-/// How long a certificate is valid: the longest that browsers take.
-const VALID_DAYS: i64 = 397;
+/// What is served.
+enum Served<'a> {
+    /// The developer's own folder.
+    Own,
+    /// A route to an echo backend.
+    Sample,
+    /// Servers that the developer runs.
+    Upstreams(Vec<(&'a Upstream, Certificate)>),
+}
+
+/// The ports that were found.
+struct Ports {
+    tls: Found,
+    http: Found,
+    admin: Found,
+}
 
 /// Runs `tidegate dev`.
 pub(super) fn run(args: &DevArgs) -> Result<()> {
+    check_names(&args.upstream)?;
     let log = start_log(&args.log)?;
-    let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let tls = ports::bind_or_next(at(args.tls_port), "TLS_PORT")?;
-    let http = ports::bind_or_next(at(args.port), "PORT")?;
-    let admin = ports::bind_or_next(at(args.admin_port), "ADMIN_PORT")?;
-    let certificate = Certificate::load_or_make(&data_folder())?;
-    let sample = match args.dir {
-        Some(_) => None,
-        None => Some(Sample::start(&certificate)?),
+    let ports = Ports::find(args)?;
+    let certificates = Certificates::open()?;
+    let certificate = certificates.of(&NAMES)?;
+    let (served, made) = if args.dir.is_some() {
+        (Served::Own, None)
+    } else if args.upstream.is_empty() {
+        (Served::Sample, Some(Folder::of_sample(&certificate)?))
+    } else {
+        let upstreams = args.upstream.iter().map(|upstream| {
+            certificates.of(&[&upstream.hostname()]).map(|certificate| (upstream, certificate))
+        });
+        let upstreams = upstreams.collect::<Result<Vec<_>>>()?;
+        let folder = Folder::of_upstreams(&upstreams)?;
+        (Served::Upstreams(upstreams), Some(folder))
     };
-    let folder = match (&args.dir, &sample) {
-        (Some(folder), _) => folder.clone(),
-        (None, Some(sample)) => sample.folder.clone(),
-        (None, None) => unreachable!("without a folder there is a sample"),
-    };
-    print(&greeting(&folder, sample.is_some(), &certificate, [&tls, &http, &admin]))?;
+    let folder = args.dir.clone().or_else(|| made.as_ref().map(|made| made.path.clone()));
+    let folder = folder.context("a folder was given or made")?;
+    // From here on nothing is written there.
+    drop(certificates);
+    print(&greeting(&served, &quoted(&folder), &certificate, &ports))?;
+    let data = [(ListenerKind::Https, ports.tls), (ListenerKind::Http, ports.http)];
     let setup = Setup {
         gateway: GatewaySettings {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
@@ -69,9 +85,10 @@ pub(super) fn run(args: &DevArgs) -> Result<()> {
                 certificate.key.as_bytes(),
             )
             .map_err(anyhow::Error::msg)?,
-            public_https_port: tls.port,
+            public_https_port: data[0].1.port,
             limits: RequestLimits::default(),
             drain: DRAIN,
+            name_endpoints: true,
         },
         control: ControlSettings {
             source: SourceSettings::Files(folder),
@@ -79,149 +96,138 @@ pub(super) fn run(args: &DevArgs) -> Result<()> {
             zone: None,
             acme_http01: true,
         },
-        data: vec![(ListenerKind::Https, tls.listener), (ListenerKind::Http, http.listener)],
-        admin: vec![admin.listener],
+        data: data
+            .into_iter()
+            .flat_map(|(kind, found)| {
+                found.listeners.into_iter().map(move |listener| (kind, listener))
+            })
+            .collect(),
+        admin: ports.admin.listeners,
     };
     setup.run(&log, false)
 }
 
-fn greeting(folder: &Path, sample: bool, certificate: &Certificate, ports: [&Found; 3]) -> String {
-    let [tls, http, admin] = ports;
+/// Each upstream has a name of its own. An error is one of usage.
+fn check_names(upstreams: &[Upstream]) -> Result<(), clap::Error> {
+    let mut seen = BTreeSet::new();
+    match upstreams.iter().find(|upstream| !seen.insert(upstream.name())) {
+        None => Ok(()),
+        Some(upstream) => {
+            let message = format!(
+                "--upstream {}=… is there twice: give each server a name of its own",
+                upstream.name()
+            );
+            Err(Cli::command().error(ErrorKind::ValueValidation, message))
+        }
+    }
+}
+
+impl Ports {
+    fn find(args: &DevArgs) -> Result<Self> {
+        // A server that is started after us needs its port all the same.
+        let owner = |port| {
+            let mut upstreams = args.upstream.iter();
+            let upstream = upstreams.find(|upstream| upstream.local_port() == Some(port))?;
+            Some(format!("the upstream {}", upstream.name()))
+        };
+        Ok(Self {
+            tls: ports::bind_or_next(args.tls_port, "TLS_PORT", &owner)?,
+            http: ports::bind_or_next(args.port, "PORT", &owner)?,
+            admin: ports::bind_or_next(args.admin_port, "ADMIN_PORT", &owner)?,
+        })
+    }
+}
+
+fn greeting(served: &Served<'_>, folder: &str, certificate: &Certificate, ports: &Ports) -> String {
     let mut text = format!("Tidegate {}, development mode\n\n", env!("CARGO_PKG_VERSION"));
-    for note in ports.iter().filter_map(|found| found.note.as_ref()) {
+    let notes = [&ports.tls, &ports.http, &ports.admin];
+    let notes: Vec<&String> = notes.iter().filter_map(|found| found.note.as_ref()).collect();
+    for note in &notes {
         text += &format!("  {note}\n");
     }
-    if ports.iter().any(|found| found.note.is_some()) {
+    if !notes.is_empty() {
         text.push('\n');
     }
-    let (echoes, plain) = match sample {
-        true => ("echoes every message", "the same in clear text"),
-        false => ("the routes of the folder below", "in clear text, where a route allows it"),
-    };
-    let (cert, folder) = (certificate.path.display(), folder.display());
-    text += &format!(
-        "  wss://localhost:{tls}/    {echoes}\n  ws://localhost:{http}/     {plain}\n  http://localhost:{admin}/   health and metrics\n\n\
-         Certificate  {cert}\n             self-made for {names}: give it to clients as their CA\n\
-         Manifests    {folder}\n             edit and save: changes are served at once, and no open socket is touched\n",
-        tls = tls.port,
-        http = http.port,
-        admin = admin.port,
-        names = NAMES.join(", "),
-    );
-    if sample {
-        text += &format!(
-            "\nTry it from another terminal; what you type comes back:\n  npx wscat --ca {cert} --connect wss://localhost:{tls}/\n\
-             or look at the handshake alone:\n  curl --http1.1 --include --max-time 2 --cacert {cert} -H 'Connection: Upgrade' -H 'Upgrade: websocket' \\\n    -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' https://localhost:{tls}/\n",
-            tls = tls.port,
-        );
+    let (tls, http, admin) = (ports.tls.port, ports.http.port, ports.admin.port);
+    match served {
+        Served::Own => {
+            text += &format!(
+                "  wss://localhost:{tls}/    the routes of the folder below\n  \
+                 ws://localhost:{http}/     in clear text, where a route allows it\n"
+            );
+        }
+        Served::Sample => {
+            text += &format!(
+                "  wss://localhost:{tls}/    echoes every message\n  \
+                 ws://localhost:{http}/     the same in clear text\n"
+            );
+        }
+        Served::Upstreams(upstreams) => {
+            for (upstream, _) in upstreams {
+                let (host, written) = (upstream.hostname(), upstream.written());
+                text += &format!(
+                    "  https://{host}:{tls}/    and wss://, to {written}\n  \
+                     http://{host}:{http}/     the same in clear text\n"
+                );
+            }
+        }
     }
-    text += "\nCtrl-C ends it.\n\n";
+    text += &format!("  http://localhost:{admin}/   health and metrics\n\n");
+    match served {
+        Served::Upstreams(upstreams) => {
+            for (upstream, certificate) in upstreams {
+                text += &about(certificate, &upstream.hostname());
+            }
+        }
+        Served::Own | Served::Sample => text += &about(certificate, &NAMES.join(", ")),
+    }
+    text += &format!(
+        "Manifests    {folder}\n             \
+         edit and save: changes are served at once, and no open socket is touched\n"
+    );
+    text += &commands(served, certificate, tls);
+    text + "\nCtrl-C ends it.\n\n"
+}
+
+/// Whose certificate it is, and what clients do about it.
+fn about(certificate: &Certificate, names: &str) -> String {
+    let path = quoted(&certificate.path);
+    let mut text = format!("Certificate  {path}\n             ");
+    match &certificate.origin {
+        Origin::Trusted => {
+            text += "made by mkcert: browsers trust it once mkcert -install was run\n";
+        }
+        Origin::SelfMade { mkcert } => {
+            text += &format!("self-made for {names}: give it to clients as their CA\n");
+            if let Some(command) = mkcert {
+                text += &format!(
+                    "             for one that browsers trust (after mkcert -install) run this, then start again:\n             {command}\n"
+                );
+            }
+        }
+    }
     text
 }
 
-/// Where the certificate is kept, so that a client needs to be told of it but once.
-fn data_folder() -> PathBuf {
-    let home = std::env::var_os("XDG_DATA_HOME")
-        .filter(|path| !path.is_empty())
-        .map(PathBuf::from)
-        .or_else(|| {
-            let home = std::env::var_os("HOME").filter(|path| !path.is_empty())?;
-            Some(PathBuf::from(home).join(".local/share"))
-        });
-    home.unwrap_or_else(std::env::temp_dir).join("tidegate/dev")
-}
-
-/// The self-made certificate.
-struct Certificate {
-    path: PathBuf,
-    chain: String,
-    key: String,
-}
-
-impl Certificate {
-    fn load_or_make(folder: &Path) -> Result<Self> {
-        let kept = || format!("the certificate cannot be kept in {}", folder.display());
-        fs::create_dir_all(folder).with_context(kept)?;
-        // Two that start at once would each make one, and one of them serve what is not kept. Held until this is dropped.
-        let lock = fs::File::create(folder.join("lock")).with_context(kept)?;
-        lock.lock().with_context(kept)?;
-        let path = folder.join("localhost.pem");
-        let key_path = folder.join("localhost-key.pem");
-        if let (Ok(chain), Ok(key)) = (fs::read_to_string(&path), fs::read_to_string(&key_path))
-            && still_good(&chain, &key)
-        {
-            return Ok(Self { path, chain, key });
-        }
-        let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new(NAMES.map(str::to_owned).to_vec())?;
-        params.distinguished_name.push(DnType::CommonName, "Tidegate development");
-        let now = std::time::SystemTime::now();
-        let days = |days: i64| Duration::from_secs(days.unsigned_abs() * 86_400);
-        params.not_before = (now - days(1)).into();
-        params.not_after = (now + days(VALID_DAYS - 1)).into();
-        let chain = params.self_signed(&key)?.pem();
-        let key = key.serialize_pem();
-        write_private(&key_path, &key)
-            .and_then(|()| write_private(&path, &chain))
-            .with_context(kept)?;
-        Ok(Self { path, chain, key })
-    }
-}
-
-/// Whether a kept certificate belongs to its key and has some days left.
-fn still_good(chain: &str, key: &str) -> bool {
-    let soon = jiff::Timestamp::now().as_second() + RENEW_BEFORE_DAYS * 86_400;
-    let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(chain.as_bytes()) else { return false };
-    pem.parse_x509().is_ok_and(|certificate| certificate.validity().not_after.timestamp() > soon)
-        && FallbackCertificate::from_pem(chain.as_bytes(), key.as_bytes()).is_ok()
-}
-
-/// Writes a file that only its owner reads, in one step: another `tidegate dev` may be reading it.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let partial = path.with_extension(format!("{}.partial", std::process::id()));
-    fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&partial)?
-        .write_all(text.as_bytes())?;
-    fs::rename(&partial, path)
-}
-
-/// The sample: a folder of manifests, removed at the end, and the echo backend that they lead to.
-struct Sample {
-    folder: PathBuf,
-}
-
-impl Sample {
-    fn start(certificate: &Certificate) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        listener.set_nonblocking(true)?;
-        let port = listener.local_addr()?.port();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new().name("echo".into()).spawn(move || {
-            if let Err(error) =
-                runtime.block_on(echo::serve(listener, None, echo::Leave::new(false)))
-            {
-                tracing::error!("the echo backend ended: {error:#}");
+/// What to type next.
+fn commands(served: &Served<'_>, certificate: &Certificate, tls: u16) -> String {
+    let ca = quoted(&certificate.ca);
+    match served {
+        Served::Own => String::new(),
+        Served::Sample => format!(
+            "\nTry it from another terminal; what you type comes back:\n  npx wscat --ca {ca} --connect wss://localhost:{tls}/\n\
+             or look at the handshake alone:\n  curl --http1.1 --include --max-time 2 --cacert {ca} -H 'Connection: Upgrade' -H 'Upgrade: websocket' \\\n    -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' https://localhost:{tls}/\n",
+        ),
+        Served::Upstreams(upstreams) => {
+            let mut text = "\nTry it from another terminal:\n".to_owned();
+            for (upstream, certificate) in upstreams {
+                let (host, ca) = (upstream.hostname(), quoted(&certificate.ca));
+                // Not every resolver knows names under localhost (RFC 6761 §6.3); browsers do.
+                text += &format!(
+                    "  curl --cacert {ca} --resolve {host}:{tls}:127.0.0.1 https://{host}:{tls}/\n"
+                );
             }
-        })?;
-        let folder = std::env::temp_dir().join(format!("tidegate-dev-{}", std::process::id()));
-        let text = SAMPLE
-            .replace("ECHO_PORT", &port.to_string())
-            .replace("TLS_CERTIFICATE", &BASE64.encode(&certificate.chain))
-            .replace("TLS_KEY", &BASE64.encode(&certificate.key));
-        fs::create_dir_all(&folder)
-            .and_then(|()| write_private(&folder.join("sample.yaml"), &text))
-            .with_context(|| format!("the sample cannot be written to {}", folder.display()))?;
-        Ok(Self { folder })
-    }
-}
-
-impl Drop for Sample {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
+            text
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     path::Path,
 };
 
@@ -20,7 +20,8 @@ pub(super) fn bind_exactly(address: SocketAddr, flag: &str) -> Result<TcpListene
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let owner =
                 owner_of(address.port()).map_or(String::new(), |owner| format!(" by {owner}"));
-            let hint = match next_free(address) {
+            let bind = |port| gateway::bind(SocketAddr::new(address.ip(), port));
+            let hint = match next_free(address.port(), bind) {
                 Ok(listener) => format!(
                     "; port {} is free: {flag} {}",
                     listener.local_addr()?.port(),
@@ -40,51 +41,84 @@ pub(super) fn bind_exactly(address: SocketAddr, flag: &str) -> Result<TcpListene
 
 /// A port that was asked for, or the one found in its place.
 pub(super) struct Found {
-    /// The listener.
-    pub(super) listener: TcpListener,
+    /// The listeners, one for each family that loopback has.
+    pub(super) listeners: Vec<TcpListener>,
     /// Its port.
     pub(super) port: u16,
     /// What to tell where it is not the port asked for.
     pub(super) note: Option<String>,
 }
 
-/// Binds this address or, where its port is taken, the next free port.
-pub(super) fn bind_or_next(address: SocketAddr, variable: &str) -> Result<Found> {
-    match gateway::bind(address) {
-        Ok(listener) => {
-            let port = listener.local_addr()?.port();
-            Ok(Found { listener, port, note: None })
+/// Binds this port on loopback or, where it is taken, the next free one. `owner` tells who has a right to a port that nobody
+/// listens at yet.
+pub(super) fn bind_or_next(
+    port: u16,
+    variable: &str,
+    owner: &impl Fn(u16) -> Option<String>,
+) -> Result<Found> {
+    let bound = |listeners: Vec<TcpListener>, note| {
+        let port = listeners.first().context("a listener was bound")?.local_addr()?.port();
+        Ok(Found { listeners, port, note })
+    };
+    let taken = match owner(port) {
+        Some(owner) => format!("Port {port} is for {owner}"),
+        None => match bind_loopback(port) {
+            Ok(listeners) => return bound(listeners, None),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                let owner = owner_of(port).map_or(String::new(), |owner| format!(" by {owner}"));
+                format!("Port {port} is taken{owner}")
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => bail!(
+                "port {port} may not be bound by this user: choose one above 1023 with {variable}=",
+            ),
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("port {port} cannot be bound ({variable}=)"));
+            }
+        },
+    };
+    let free = |port: u16| match owner(port) {
+        Some(_) => Err(io::ErrorKind::AddrInUse.into()),
+        None => bind_loopback(port),
+    };
+    let mut found = bound(
+        next_free(port, free).with_context(|| {
+            format!("{taken}, and the {TRIES} after it are no more free; choose another with {variable}=")
+        })?,
+        None,
+    )?;
+    found.note =
+        Some(format!("{taken}: using {} instead ({variable}= chooses another).", found.port));
+    Ok(found)
+}
+
+/// Binds a port at both addresses that "localhost" stands for: clients may take either, and who else listened at the other one
+/// would be taken for us. Port 0 is one of the system's choice.
+fn bind_loopback(port: u16) -> io::Result<Vec<TcpListener>> {
+    let both = || {
+        let first = gateway::bind((Ipv4Addr::LOCALHOST, port).into())?;
+        match gateway::bind((Ipv6Addr::LOCALHOST, first.local_addr()?.port()).into()) {
+            Ok(second) => Ok(vec![first, second]),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
+            // There is no IPv6 here.
+            Err(_) => Ok(vec![first]),
         }
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let owner =
-                owner_of(address.port()).map_or(String::new(), |owner| format!(" by {owner}"));
-            let taken = address.port();
-            let listener = next_free(address).with_context(|| {
-                format!("port {taken} is taken{owner}, and so are the {TRIES} after it; choose another with {variable}=")
-            })?;
-            let port = listener.local_addr()?.port();
-            let note = format!(
-                "Port {taken} is taken{owner}: using {port} instead ({variable}= chooses another)."
-            );
-            Ok(Found { listener, port, note: Some(note) })
+    };
+    match both() {
+        Err(error) if port == 0 && error.kind() == io::ErrorKind::AddrInUse => {
+            (0..TRIES).find_map(|_| both().ok()).ok_or(error)
         }
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => bail!(
-            "port {} may not be bound by this user: choose one above 1023 with {variable}=",
-            address.port(),
-        ),
-        Err(error) => {
-            Err(error).with_context(|| format!("{address} cannot be bound ({variable}=)"))
-        }
+        result => result,
     }
 }
 
-/// The next free port after a taken one.
-fn next_free(address: SocketAddr) -> io::Result<TcpListener> {
-    let first = address.port().saturating_add(1);
+/// What `bind` makes of the next free port after a taken one.
+fn next_free<T>(taken: u16, bind: impl Fn(u16) -> io::Result<T>) -> io::Result<T> {
+    let first = taken.saturating_add(1);
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
     for port in first..=first.saturating_add(TRIES - 1) {
-        match gateway::bind(SocketAddr::new(address.ip(), port)) {
-            Ok(listener) => return Ok(listener),
+        match bind(port) {
+            Ok(bound) => return Ok(bound),
             Err(error) => last = error,
         }
     }

@@ -63,6 +63,7 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
             public_https_port: args.public_https_port,
             limits: RequestLimits::default(),
             drain,
+            name_endpoints: false,
         },
         control: ControlSettings {
             source: match args.source.as_str() {

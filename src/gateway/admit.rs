@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Uri};
+use http::{HeaderValue, Uri, header};
 
 use super::refuse::{Refusal, RefusalReason};
-use crate::table::{Plaintext, RequestFacts, RoutingTable, Rule, TlsIdentity};
+use crate::table::{Plaintext, RequestFacts, RoutingTable, Rule, TlsIdentity, VirtualHost};
 
 /// How a request came in.
 #[derive(Clone, Debug)]
@@ -59,13 +59,28 @@ pub fn find_rule(
     let virtual_host = table.host(host).ok_or_else(|| {
         Refusal::new(RefusalReason::NoRoute, format!("No WebSocketRoute has the hostname {host}."))
     })?;
-    let rule = virtual_host.find(request).ok_or_else(|| {
-        Refusal::new(
-            RefusalReason::NoRoute,
-            format!("{host} is served, but no rule of its WebSocketRoutes matches this request."),
-        )
-    })?;
+    let rule = virtual_host.find(request).ok_or_else(|| no_rule(virtual_host, host, request))?;
     Ok(Found { hostname: Arc::clone(&virtual_host.pattern), rule: Arc::clone(rule) })
+}
+
+/// What is said where the host is served and the request is not.
+fn no_rule(virtual_host: &VirtualHost, host: &str, request: &RequestFacts<'_>) -> Refusal {
+    let wanted: Vec<&str> = virtual_host.subprotocols_wanted(request).into_iter().collect();
+    let detail = if wanted.is_empty() {
+        format!("{host} is served, but no rule of its WebSocketRoutes matches this request.")
+    } else {
+        // Not what it offers: some clients put a token there, and this goes into the log.
+        let offers = match request.headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
+            true => "others",
+            false => "none",
+        };
+        format!(
+            "{host} serves {} to WebSocket clients that offer one of these subprotocols (Sec-WebSocket-Protocol): {}. This one offers {offers}.",
+            request.path,
+            wanted.join(", "),
+        )
+    };
+    Refusal::new(RefusalReason::NoRoute, detail)
 }
 
 /// What a request's security is judged by.

@@ -372,6 +372,11 @@ impl ClientConnection {
             let name = header::HeaderName::from_static(super::refuse::SEEN_HEADER);
             response.headers_mut().insert(name, facts.way.seen());
         }
+        if let Some(source) =
+            refusal.source.as_ref().filter(|_| self.worker.settings.name_endpoints)
+        {
+            *response.body_mut() = format!("{}\n{source}\n", refusal.detail).into();
+        }
         self.count_refusal(facts, rule, refusal, response.status().as_u16(), None);
         response.map(full)
     }

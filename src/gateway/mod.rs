@@ -110,6 +110,8 @@ pub struct GatewaySettings {
     pub limits: RequestLimits,
     /// How connections are ended when the gateway stops.
     pub drain: DrainSettings,
+    /// Whether refusals tell clients which endpoint was tried, and what the error was, as the log does: for development.
+    pub name_endpoints: bool,
 }
 
 /// A running data plane.

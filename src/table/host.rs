@@ -1,6 +1,11 @@
 //! One hostname: its certificate, and which rule takes a request.
 
-use std::{cmp::Reverse, collections::HashMap, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap},
+    iter::successors,
+    sync::Arc,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::SEC_WEBSOCKET_PROTOCOL};
 use percent_encoding::percent_decode_str;
@@ -112,21 +117,32 @@ impl VirtualHost {
 
     /// The rule that takes the request.
     pub fn find(&self, request: &RequestFacts<'_>) -> Option<&Arc<Rule>> {
-        if let Some(entry) = first_fit(self.exact.get(request.path), request) {
-            return Some(&entry.rule);
-        }
-        let mut path = request.path;
-        if path.len() > self.longest_prefix {
+        self.candidates(request.path)
+            .find(|entry| entry.key.fits(request) && entry.key.fits_offer(request))
+            .map(|entry| &entry.rule)
+    }
+
+    /// The subprotocols of which the request would have to offer one for a rule to take it; none where that would not help.
+    /// Sorted.
+    pub fn subprotocols_wanted<'t>(&'t self, request: &RequestFacts<'_>) -> BTreeSet<&'t str> {
+        self.candidates(request.path)
+            .filter(|entry| entry.key.fits(request))
+            .flat_map(|entry| entry.key.subprotocols.iter().map(String::as_str))
+            .collect()
+    }
+
+    /// The entries whose path fits, those first that come before others.
+    fn candidates<'t>(&'t self, path: &str) -> impl Iterator<Item = &'t RouteEntry> {
+        let longest = if path.len() > self.longest_prefix {
             // The last end of a path element that a prefix could reach: a long path costs no more look-ups.
-            let end = path.as_bytes()[..=self.longest_prefix].iter().rposition(|b| *b == b'/')?;
-            path = &path[..end];
-        }
-        loop {
-            if let Some(entry) = first_fit(self.prefix.get(path), request) {
-                return Some(&entry.rule);
-            }
-            path = &path[..path.rfind('/')?];
-        }
+            let end = path.as_bytes()[..=self.longest_prefix].iter().rposition(|b| *b == b'/');
+            end.map(|end| &path[..end])
+        } else {
+            Some(path)
+        };
+        let prefixes = successors(longest, |path| path.rfind('/').map(|end| &path[..end]));
+        let lists = prefixes.filter_map(|path| self.prefix.get(path));
+        self.exact.get(path).into_iter().chain(lists).flatten()
     }
 
     /// All entries, in no particular order.
@@ -135,15 +151,8 @@ impl VirtualHost {
     }
 }
 
-fn first_fit<'a>(
-    list: Option<&'a Vec<RouteEntry>>,
-    request: &RequestFacts<'_>,
-) -> Option<&'a RouteEntry> {
-    list?.iter().find(|entry| entry.key.fits(request))
-}
-
 impl MatchKey {
-    /// Whether headers, query and subprotocols fit; the path was looked up before.
+    /// Whether headers and query fit; the path was looked up before.
     fn fits(&self, request: &RequestFacts<'_>) -> bool {
         let one = |name: &HeaderName| {
             let mut lines = request.headers.get_all(name).iter();
@@ -152,9 +161,13 @@ impl MatchKey {
         };
         self.headers.iter().all(|(name, value)| one(name) == Some(value))
             && self.query.iter().all(|(name, value)| query_has(request.query, name, value))
-            && (self.subprotocols.is_empty()
-                || offered_subprotocols(request.headers)
-                    .any(|offer| self.subprotocols.iter().any(|wanted| wanted == offer)))
+    }
+
+    /// Whether the client offers what is wanted.
+    fn fits_offer(&self, request: &RequestFacts<'_>) -> bool {
+        self.subprotocols.is_empty()
+            || offered_subprotocols(request.headers)
+                .any(|offer| self.subprotocols.iter().any(|wanted| wanted == offer))
     }
 
     fn specificity(&self) -> (usize, usize, bool) {

@@ -25,6 +25,9 @@ NAMES = ROOT / "src/telemetry/names.rs"
 
 # Each set of values with its golden file. The CRD and the dashboard are left out: they are compared with their sources.
 VALUES = {"default": None, "full": HERE / "values-full.yaml", "minimal": HERE / "values-minimal.yaml"}
+# One for each way that `cloud` goes. Of these only what is the cloud's stands in the golden file.
+CLOUDS = {file.stem: file for file in sorted((HERE / "clouds").glob("*.yaml"))}
+OF_CLOUDS = [f"--show-only=templates/{name}.yaml" for name in ("service", "ingress", "backendconfig", "networkpolicy")]
 
 
 def command(*arguments, **options):
@@ -40,7 +43,8 @@ def output(*arguments):
 
 @functools.cache
 def template(values=None, *more, name="tidegate"):
-    values = ("--values", VALUES[values]) if values and VALUES[values] else ()
+    values = {**VALUES, **CLOUDS}[values] if values else None
+    values = ("--values", values) if values else ()
     return output("helm", "template", name, CHART, "--namespace", "tidegate-system", *values, *more)
 
 
@@ -67,6 +71,11 @@ def client_service(documents):
 
 
 def golden(values):
+    if values in CLOUDS:
+        # A template that renders nothing cannot be shown.
+        kinds = {document["kind"] for document in rendered(values)}
+        shown = {"ingress": "Ingress", "backendconfig": "BackendConfig", "networkpolicy": "NetworkPolicy"}
+        return template(values, *(option for option in OF_CLOUDS if shown.get(pathlib.Path(option).stem, "Service") in kinds))
     return template(values, "--set", "crds.install=false,metrics.dashboard.enabled=false")
 
 
@@ -78,7 +87,7 @@ class Golden(unittest.TestCase):
     maxDiff = None
 
     def test_rendered_is_as_committed(self):
-        for values in VALUES:
+        for values in [*VALUES, *CLOUDS]:
             with self.subTest(values):
                 committed = (HERE / f"golden/{values}.yaml").read_text()
                 self.assertEqual(golden(values), committed, "if this is meant, run tests/chart/run --update")
@@ -86,7 +95,7 @@ class Golden(unittest.TestCase):
     def test_full_values_differ_from_the_defaults_in_nearly_everything(self):
         defaults = yaml.safe_load((CHART / "values.yaml").read_text())
         full = yaml.safe_load(VALUES["full"].read_text())
-        minimal = yaml.safe_load(VALUES["minimal"].read_text())
+        others = [yaml.safe_load(file.read_text()) for file in (VALUES["minimal"], *CLOUDS.values())]
 
         def get(values, path):
             for key in path:
@@ -99,11 +108,11 @@ class Golden(unittest.TestCase):
         same = [
             ".".join(p)
             for p in paths
-            if all(get(v, p) in (None, get(defaults, p)) for v in (full, minimal))
+            if all(get(v, p) in (None, get(defaults, p)) for v in (full, *others))
             # The PodMonitor's other values are the ServiceMonitor's, through the same helper.
             and p[:2] != ("metrics", "podMonitor")
         ]
-        self.assertEqual(same, UNTRIED, "values that neither values-full.yaml nor values-minimal.yaml changes")
+        self.assertEqual(same, UNTRIED, "values that no values-*.yaml and no clouds/*.yaml changes")
 
 
 # Values that stay at their defaults in both files, each for a reason.
@@ -139,6 +148,229 @@ class Notes(unittest.TestCase):
     def test_they_follow_the_type_of_service(self):
         self.assertIn(".spec.clusterIP", self.notes("--set", "service.type=ClusterIP"))
         self.assertIn(".nodePort", self.notes("--set", "service.type=NodePort"))
+
+
+class Clouds(unittest.TestCase):
+    """What `cloud` sets, held to the facts of networks."""
+
+    @staticmethod
+    @functools.cache
+    def facts():
+        networks = yaml.safe_load((ROOT / "src/networks/facts.yaml").read_text())["networks"]
+        return {network["name"]: network for network in networks}
+
+    def test_each_network_and_each_cloud_has_its_file(self):
+        self.assertEqual(sorted(self.facts()), sorted(CLOUDS))
+        schema = json.loads((CHART / "values.schema.json").read_text())
+        clouds = {yaml.safe_load(file.read_text())["cloud"] for file in CLOUDS.values()}
+        self.assertEqual({"none", *clouds}, set(schema["properties"]["cloud"]["enum"]))
+
+    def test_without_a_cloud_nothing_is_set(self):
+        documents = rendered()
+        self.assertNotIn("annotations", client_service(documents)["metadata"])
+        self.assertNotIn("loadBalancerClass", client_service(documents)["spec"])
+        self.assertFalse({"Ingress", "BackendConfig"} & {d["kind"] for d in documents})
+
+    def test_quiet_sockets_outlive_two_pings(self):
+        ping = 30  # of a route that says nothing; the tests of src/networks hold the program to it
+        for name, network in self.facts().items():
+            annotations = {**self.annotations(name, "Service"), **self.annotations(name, "Ingress")}
+            found = {
+                "aws-alb": lambda a: re.search(r"idle_timeout\.timeout_seconds=(\d+)", a["alb.ingress.kubernetes.io/load-balancer-attributes"])[1],
+                "aws-nlb": lambda a: min(
+                    int(re.fullmatch(r"tcp\.idle_timeout\.seconds=(\d+)", value)[1])
+                    for key, value in a.items() if "-listener-attributes." in key
+                ),
+                "azure": lambda a: a["appgw.ingress.kubernetes.io/request-timeout"],
+                "azure-lb": lambda a: 60 * int(a["service.beta.kubernetes.io/azure-load-balancer-tcp-idle-timeout"]),
+            }.get(name)  # fmt: skip
+            with self.subTest(name):
+                if "idle" not in network:
+                    self.assertIsNone(found)
+                    continue
+                idle = int(found(annotations)) if found else network["idle"]["default"]
+                self.assertGreater(idle, 2 * ping)
+                if found:
+                    self.assertGreaterEqual(idle, network["idle"]["minimum"])
+                    self.assertLessEqual(idle, network["idle"]["maximum"])
+
+    def annotations(self, name, kind):
+        found = [d for d in rendered(name) if d["kind"] == kind and not d["metadata"]["name"].endswith("-admin")]
+        return {key: value for d in found for key, value in d["metadata"].get("annotations", {}).items()}
+
+    def test_nothing_is_cut_before_its_goodbye_is_over(self):
+        for name, more, seconds in (
+            ("aws-alb", (), "65"),
+            ("aws-nlb", ("--set", "drain.delay=30s,drain.timeout=1m500ms,terminationGracePeriodSeconds=100"), "91"),
+            ("azure", (), "80"),
+            ("gcp", ("--set", "drain.timeout=2h,terminationGracePeriodSeconds=8000"), "3600"),
+        ):
+            with self.subTest(name):
+                documents = rendered(name, *more)
+                text = json.dumps([d for d in documents if d["kind"] in ("Service", "Ingress", "BackendConfig")])
+                found = re.findall(r"(?:deregistration_delay\.timeout_seconds=|draining-timeout\W+|drainingTimeoutSec\W+)(\d+)", text)
+                self.assertEqual(found, [seconds])
+
+    def test_health_is_asked_of_the_admin_port(self):
+        keys = {
+            "aws-alb": "alb.ingress.kubernetes.io/healthcheck-{}",
+            "aws-nlb": "service.beta.kubernetes.io/aws-load-balancer-healthcheck-{}",
+            "azure": "appgw.ingress.kubernetes.io/health-probe-{}",
+        }
+        for name, key in keys.items():
+            documents = rendered(name, "--set", "adminListen=:9191")
+            annotations = {k: v for d in documents for k, v in d["metadata"].get("annotations", {}).items()}
+            self.assertEqual((annotations[key.format("port")], annotations[key.format("path")]), ("9191", "/readyz"))
+        check = one(rendered("gcp", "--set", "adminListen=:9191"), "BackendConfig")["spec"]["healthCheck"]
+        self.assertEqual((check["port"], check["requestPath"]), (9191, "/readyz"))
+
+    def test_who_ends_tls_is_trusted_and_gets_plain_http(self):
+        for name, network in self.facts().items():
+            with self.subTest(name):
+                documents = rendered(name)
+                arguments = pod_of(documents)["spec"]["containers"][0]["args"]
+                trusted = [a for argument in arguments if argument.startswith("--trusted-proxies=") for a in argument[18:].split(",")]
+                self.assertLessEqual(set(network.get("proxies", [])), set(trusted))
+                if not (ingress := [d for d in documents if d["kind"] == "Ingress"]):
+                    continue
+                self.assertEqual(network["layer"], 7)
+                self.assertTrue(trusted)
+                self.assertEqual(client_service(documents)["spec"]["type"], "ClusterIP")
+                for rule in ingress[0]["spec"]["rules"]:
+                    (path,) = rule["http"]["paths"]
+                    service = path["backend"]["service"]
+                    self.assertEqual(service, {"name": client_service(documents)["metadata"]["name"], "port": {"name": "http"}})
+                policy = one(documents, "NetworkPolicy")["spec"]["ingress"][-1]
+                self.assertEqual(policy["ports"][0]["port"], "admin")
+                self.assertEqual(len(policy["from"]), len(trusted))
+
+    def test_no_proxy_protocol_is_switched_on(self):
+        self.assertNotIn("proxy-protocol", (ROOT / "src/cli/args.rs").read_text(), "Tidegate reads it now: the preset may use it")
+        for name in CLOUDS:
+            text = template(name).lower()
+            self.assertNotIn("proxy-protocol", text)
+            self.assertNotIn("proxy_protocol", text)
+
+    def test_the_users_annotations_win(self):
+        scheme = "service.beta.kubernetes.io/aws-load-balancer-scheme"
+        self.assertEqual(self.annotations("aws-nlb", "Service")[scheme], "internal")
+        for name, kind, key in (
+            ("aws-alb", "ingress", "alb.ingress.kubernetes.io/scheme"),
+            ("azure", "ingress", "appgw.ingress.kubernetes.io/request-timeout"),
+            ("azure-lb", "service", "service.beta.kubernetes.io/azure-load-balancer-tcp-idle-timeout"),
+        ):
+            with self.subTest(key):
+                mine = ("--set-string", f"{kind}.annotations.{key.replace('.', chr(92) + '.')}=mine")
+                self.assertEqual(one(rendered(name, *mine), kind.capitalize(), "tidegate")["metadata"]["annotations"][key], "mine")
+        spec = one(rendered("gcp"), "BackendConfig")["spec"]
+        self.assertEqual((spec["timeoutSec"], spec["securityPolicy"], spec["healthCheck"]["port"]), (43200, {"name": "edge"}, 9090))
+
+    def test_a_socket_at_google_lives_a_day_at_most(self):
+        lifetime = self.facts()["gcp"]["lifetime"]
+        spec = one(rendered(None, "--set", "cloud=gcp,ingress.tls[0].secretName=chat-tls"), "BackendConfig")["spec"]
+        self.assertEqual(spec["timeoutSec"], lifetime["advised"])
+
+    def test_ports_that_are_passed_are_taken(self):
+        for port in self.facts()["cloudflare"]["tls_ports"]:
+            template("cloudflare", "--set", f"service.ports.https={port}")
+        template("cloudflare", "--set", "service.ports.https=3000,publicHttpsPort=443")
+        template("cloudflare", "--set", "service.ports.http=3000,httpListen=off")
+        template("aws-nlb", "--set", "service.ports.https=3000,service.ports.http=3001")
+        with self.assertRaisesRegex(AssertionError, "service.ports.https is 3000, a port that Cloudflare does not pass"):
+            template("cloudflare", "--set", "service.ports.https=3000")
+
+    def test_their_backend_config_fits_its_schema(self):
+        # Those parts of the CRD of cloud.google.com/v1 that the preset uses.
+        count = {"type": "integer", "minimum": 1}
+        schema = {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "timeoutSec": count,
+                "connectionDraining": {"type": "object", "additionalProperties": False, "properties": {"drainingTimeoutSec": {"type": "integer", "maximum": 3600}}},
+                "securityPolicy": {"type": "object"},
+                "healthCheck": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "properties": {
+                        "type": {"enum": ["HTTP", "HTTPS", "HTTP2"]},
+                        "requestPath": {"type": "string"},
+                        **dict.fromkeys(("port", "checkIntervalSec", "timeoutSec", "healthyThreshold", "unhealthyThreshold"), count),
+                    },
+                },
+            },
+        }  # fmt: skip
+        spec = one(rendered("gcp"), "BackendConfig")["spec"]
+        jsonschema.validate(spec, schema)
+        self.assertLessEqual(spec["healthCheck"]["timeoutSec"], spec["healthCheck"]["checkIntervalSec"])
+
+    def test_the_examples_of_the_page_are_taken(self):
+        blocks = re.findall(r"(?s)```yaml\n(cloud: .*?)```", (ROOT / "docs/networks.md").read_text())
+        self.assertGreaterEqual(len(blocks), 3)
+        for block in blocks:
+            with self.subTest(block), tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+                file.write(block)
+                file.flush()
+                template(None, "--values", file.name)
+
+    def test_notes_say_what_to_do_there(self):
+        for name, words in {
+            "aws-alb": ("get ingress tidegate", "certificate in ACM", "publishAddresses"),
+            "aws-nlb": ("get service tidegate", "/readyz on port 9090", "drain.delay=30s"),
+            "gcp": ("timeoutSec", "timeouts.maxDuration", "trustedProxies"),
+            "gcp-passthrough": ("TLS ends at Tidegate",),
+            "azure": ("Ingress Controller", "get ingress tidegate"),
+            "azure-lb": ("30 minutes",),
+            "cloudflare": ("Network > WebSockets", "Full (strict)", "loadBalancerSourceRanges"),
+        }.items():
+            with self.subTest(name):
+                text = output("helm", "install", "tidegate", CHART, "--dry-run=client", "--values", CLOUDS[name])
+                notes = text[text.index("\nNOTES:\n") :]
+                for word in words:
+                    self.assertIn(word, notes)
+                route = yaml.safe_load(re.sub(r"(?m)^     ", "", re.search(r"<<'YAML'\n(.*?)\n *YAML\n", notes, re.S)[1]))
+                validate_route(route)
+                self.assertEqual("tls" in route["spec"], not any(d["kind"] == "Ingress" for d in rendered(name)))
+
+
+class Pages(unittest.TestCase):
+    """The values that pages name are there."""
+
+    PAGES = ("README.md", "CHANGELOG.md", "charts/tidegate/README.md", "manifests/README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")))
+
+    @staticmethod
+    @functools.cache
+    def values():
+        """Every value, and every group of values, by its path."""
+        described = values_docs.comments((CHART / "values.yaml").read_text())
+        return {".".join(path[:end]) for path in described for end in range(1, len(path) + 1)}
+
+    @staticmethod
+    @functools.cache
+    def fields():
+        """Every field of a rule, by its path in it, and of a route."""
+
+        def paths(schema, prefix=""):
+            for name, sub in schema.get("properties", {}).items():
+                yield f"{prefix}{name}"
+                yield from paths(sub, f"{prefix}{name}.")
+                yield from paths(sub.get("items", {}), f"{prefix}{name}.")
+
+        spec = route_schema()["properties"]["spec"]
+        return {*paths(spec), *paths(spec["properties"]["rules"]["items"])}
+
+    def test_each_is_in_values_yaml(self):
+        top = {path.split(".")[0] for path in self.values()}
+        found = set()
+        for page in self.PAGES:
+            text = (ROOT / page).read_text()
+            # A path that begins as one of a value does; and whatever stands behind "in the chart" or "chart:".
+            dotted = {word for word in re.findall(r"`([a-zA-Z]+(?:\.[a-zA-Z]+)+)[`=: ]", text) if word.split(".")[0] in top}
+            said = set(re.findall(r"\bchart:?\s+`([a-zA-Z.]+)", text))
+            with self.subTest(page):
+                self.assertEqual((dotted - self.fields() | said) - self.values(), set(), "no such values (nor fields of a route)")
+            found |= dotted | said
+        self.assertTrue({"metrics.dashboard.enabled", "watchNamespaces", "cloud"} <= found, found)
 
 
 class BadValues(unittest.TestCase):
@@ -201,6 +433,10 @@ class InStep(unittest.TestCase):
         configmap = one(rendered("full"), "ConfigMap")
         self.assertEqual(json.loads(configmap["data"]["tidegate.json"]), json.loads(source))
         self.assertEqual(configmap["metadata"]["labels"]["grafana_dashboard"], "1")
+
+    def test_facts_of_networks(self):
+        copy = (CHART / "files/networks.yaml").read_text()
+        self.assertEqual(copy, (ROOT / "src/networks/facts.yaml").read_text(), "run tests/chart/run --update")
 
     def test_values_docs(self):
         self.assertEqual(values_docs.problems(CHART), [])
@@ -321,11 +557,11 @@ class Pods(unittest.TestCase):
 
 @functools.cache
 def serve_flags():
-    """The flags that have an environment twin, which are those of `serve`, but for those of `check`."""
+    """The flags that have an environment twin, which are those of `serve`, but for those of `dev`, `check` and `doctor`."""
     twins = set(re.findall(r'env = "TIDEGATE_([A-Z0-9_]+)"', (ROOT / "src/cli/args.rs").read_text()))
     if "HTTPS_LISTEN" not in twins:
         raise AssertionError("src/cli/args.rs no longer names the flags' variables as env = \"TIDEGATE_…\"")
-    return {f"--{twin.lower().replace('_', '-')}" for twin in twins if not twin.startswith("CHECK_")}
+    return {f"--{twin.lower().replace('_', '-')}" for twin in twins if not twin.startswith(("CHECK_", "DOCTOR_")) and twin != "UPSTREAM"}
 
 
 class Wiring(unittest.TestCase):
@@ -778,5 +1014,5 @@ if __name__ == "__main__":
     if sys.argv[1:] != ["--update-golden"]:
         sys.exit("usage: test_chart.py --update-golden; to run the tests: tests/chart/run")
     (HERE / "golden").mkdir(exist_ok=True)
-    for each in VALUES:
+    for each in [*VALUES, *CLOUDS]:
         (HERE / f"golden/{each}.yaml").write_text(golden(each))

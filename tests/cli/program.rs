@@ -149,6 +149,15 @@ pub fn get(address: SocketAddr, path: &str) -> String {
 pub fn get_with(address: SocketAddr, path: &str, lines: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    ask_with(&mut stream, path, lines)
+}
+
+/// GET on an open connection, the last one there; the whole answer.
+pub fn ask<S: Read + Write>(stream: &mut S, host: &str, path: &str) -> String {
+    ask_with(stream, path, &format!("Host: {host}\r\n"))
+}
+
+fn ask_with<S: Read + Write>(stream: &mut S, path: &str, lines: &str) -> String {
     write!(stream, "GET {path} HTTP/1.1\r\n{lines}Connection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -170,6 +179,11 @@ pub fn get_until(address: SocketAddr, path: &str, wanted: &str) -> String {
 
 /// A TLS connection to a port of this machine as `localhost`, trusting this certificate.
 pub fn tls(port: u16, ca: &Path) -> StreamOwned<ClientConnection, TcpStream> {
+    tls_to("localhost", port, ca)
+}
+
+/// The same with another server name.
+pub fn tls_to(host: &str, port: u16, ca: &Path) -> StreamOwned<ClientConnection, TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -178,7 +192,7 @@ pub fn tls(port: u16, ca: &Path) -> StreamOwned<ClientConnection, TcpStream> {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let name = ServerName::try_from("localhost").unwrap();
+    let name = ServerName::try_from(host.to_owned()).unwrap();
     let connection = ClientConnection::new(Arc::new(config), name).unwrap();
     let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -187,9 +201,14 @@ pub fn tls(port: u16, ca: &Path) -> StreamOwned<ClientConnection, TcpStream> {
 
 /// Does the opening handshake with the RFC's example key; panics unless it is granted.
 pub fn upgrade<S: Read + Write>(stream: &mut S, path: &str) {
+    upgrade_at(stream, "localhost", path);
+}
+
+/// The same at another host.
+pub fn upgrade_at<S: Read + Write>(stream: &mut S, host: &str, path: &str) {
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
     .unwrap();

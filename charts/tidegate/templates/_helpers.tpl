@@ -107,6 +107,7 @@ metricRelabelings:
 
 {{/* Values that are fine one by one and not together. */}}
 {{- define "tidegate.validate" -}}
+{{- include "tidegate.validateCloud" . }}
 {{- with .Values.drain }}
 {{- $spread := include "tidegate.milliseconds" .spread | int64 }}
 {{- $timeout := include "tidegate.milliseconds" .timeout | int64 }}

@@ -142,3 +142,33 @@ fn who_comes_by_tls_through_a_proxy_that_is_not_trusted_is_not_redirected_to_whe
     }
     assert!(check_plaintext(Plaintext::Allow, &asked).is_ok());
 }
+
+#[test]
+fn a_client_without_the_right_subprotocol_is_told_which_are_served() {
+    let entry = |subprotocol: &str, headers| RouteEntry {
+        key: MatchKey {
+            kind: PathKind::Prefix,
+            path: "/rt".into(),
+            headers,
+            query: vec![],
+            subprotocols: vec![subprotocol.into()],
+        },
+        rule: Arc::new(rule(Plaintext::Allow)),
+    };
+    let tenant = vec![(header::HeaderName::from_static("x-tenant"), HeaderValue::from_static("a"))];
+    let entries = [entry("mqtt", vec![]), entry("graphql-ws", vec![]), entry("wamp", tenant)];
+    let table = RoutingTable::new([VirtualHost::new("a.test", None, entries)]);
+    let refuse = |path, offer: Option<&'static str>| {
+        let offer = offer.map(|offer| (header::SEC_WEBSOCKET_PROTOCOL, offer.parse().unwrap()));
+        let headers: HeaderMap = offer.into_iter().collect();
+        let request = RequestFacts { path, query: None, headers: &headers };
+        find_rule(&table, "a.test", &request).map_err(|refusal| refusal.detail)
+    };
+    assert!(refuse("/rt/1", Some("mqtt")).is_ok());
+    let served = "a.test serves /rt/1 to WebSocket clients that offer one of these subprotocols \
+                  (Sec-WebSocket-Protocol): graphql-ws, mqtt. This one offers";
+    assert_eq!(refuse("/rt/1", None).unwrap_err(), format!("{served} none."));
+    // What was offered may be a secret: it is not in the answer, and so not in the log.
+    assert_eq!(refuse("/rt/1", Some("token.s3cret")).unwrap_err(), format!("{served} others."));
+    assert!(!refuse("/elsewhere", Some("wamp")).unwrap_err().contains("subprotocol"));
+}

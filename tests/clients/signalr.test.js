@@ -1,0 +1,78 @@
+// Microsoft's SignalR client: negotiate by POST, then the WebSocket with the id, at the pod that gave it.
+'use strict'
+
+const assert = require('node:assert/strict')
+const { randomUUID } = require('node:crypto')
+const { before, test } = require('node:test')
+const signalr = require('@microsoft/signalr')
+const { backend, check, gateway, recipe, until, within } = require('./support')
+
+const text = recipe('SignalR')
+let pods, tidegate
+
+before(async () => {
+  pods = await Promise.all([backend('signalr'), backend('signalr')])
+  tidegate = await gateway(text, { chat: pods.map(({ port }) => port) })
+})
+
+/** An open connection, with the process that it leads to. */
+async function connect(pod) {
+  const connection = new signalr.HubConnectionBuilder()
+    .withUrl(`${tidegate.https}/hubs/chat?pod=${pod}`)
+    .withAutomaticReconnect([0, 20, 20, 100, 100, 500])
+    .configureLogging(signalr.LogLevel.None)
+    .build()
+  const welcome = new Promise((resolve) => connection.on('welcome', (pid) => {
+    connection.pid = pid
+    resolve()
+  }))
+  await within('start', connection.start())
+  await within('welcome', welcome)
+  return connection
+}
+
+/** All items of a stream. */
+function items(stream) {
+  const all = []
+  return within('the stream', new Promise((resolve, reject) => stream.subscribe({
+    next: (item) => all.push(item),
+    complete: () => resolve(all),
+    error: reject,
+  })))
+}
+
+test('the recipe passes tidegate check', async () => {
+  const { code, said } = await check(text)
+  assert.equal(code, 0, said)
+})
+
+test('clients negotiate, connect, invoke and stream', async () => {
+  const connections = await Promise.all(Array.from({ length: 12 }, () => connect(randomUUID())))
+  assert.deepEqual(new Set(connections.map(({ pid }) => pid)), new Set(pods.map(({ pid }) => pid)))
+  for (const connection of connections) {
+    const answer = await within('invoke', connection.invoke('Echo', 'high water'))
+    assert.equal(answer, `high water from ${connection.pid}`)
+    assert.deepEqual(await items(connection.stream('Count', 5)), [1, 2, 3, 4, 5])
+    await assert.rejects(connection.invoke('Fail'), /it failed, as asked/)
+    await connection.stop()
+  }
+  const forwarded = /^tidegate_http_requests_total\{[^}]*\} (\d+)$/m.exec(await tidegate.metrics())
+  assert.equal(Number(forwarded?.[1]), connections.length, 'each client has negotiated once')
+})
+
+// The last one: it takes a pod away.
+test('when a pod dies its clients connect again, and reach the other', async () => {
+  const [dead, alive] = pods
+  const all = await Promise.all(Array.from({ length: 6 }, () => connect(randomUUID())))
+  all.push(await until('a client of the first pod', async () => {
+    const connection = await connect(randomUUID())
+    if (connection.pid === dead.pid) return connection
+    await connection.stop()
+  }))
+  await dead.end()
+  await Promise.all(all.map((connection) => until('the other pod', () => connection.pid === alive.pid)))
+  for (const connection of all) {
+    assert.equal(await within('invoke', connection.invoke('Echo', 'back')), `back from ${alive.pid}`)
+    await connection.stop()
+  }
+})
