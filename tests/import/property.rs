@@ -121,20 +121,44 @@ fn block(
     )
 }
 
+/// What stands behind `location`: few paths, so that they come into each other's way.
+fn path() -> impl Strategy<Value = String> {
+    let paths = prop::sample::select(vec![
+        "/",
+        "/ws",
+        "/ws/",
+        "/live",
+        "/live/a",
+        "= /ws",
+        "= /live/",
+        "^~ /ws/",
+        "~ ^/(ws|live)/",
+        "~ ^/ws/?$",
+        "~* ^/live",
+        "~ ^/live(/|$)",
+        "~ \\.php$",
+        "@named",
+    ]);
+    prop_oneof![4 => paths.prop_map(str::to_owned), 1 => word()]
+}
+
 /// A location that passes upgrades on, whatever else it has.
 fn location() -> impl Strategy<Value = String> {
     let classic = "proxy_pass http://a; proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
                    proxy_set_header Connection upgrade;\n";
-    let open = (word(), prop::collection::vec(directive(), 0..5)).prop_map(move |(path, inner)| {
+    let open = (path(), prop::collection::vec(directive(), 0..5)).prop_map(move |(path, inner)| {
         format!("location {path} {{\n{classic}{}}}\n", inner.concat())
     });
-    prop_oneof![open, block("location", directive()), block("if", directive())]
+    prop_oneof![4 => open, 1 => block("location", directive()), 1 => block("if", directive())]
 }
 
 fn configuration() -> impl Strategy<Value = String> {
     let server = block("server", prop_oneof![location(), directive()]);
-    let named = (word(), location()).prop_map(|(name, inner)| {
-        format!("server {{ listen 443 ssl; server_name {name} x.example.com;\n{inner}}}\n")
+    let named = (word(), prop::collection::vec(location(), 1..5)).prop_map(|(name, inner)| {
+        format!(
+            "server {{ listen 443 ssl; server_name {name} x.example.com;\n{}}}\n",
+            inner.concat()
+        )
     });
     let upstream = prop::collection::vec(directive(), 0..4)
         .prop_map(|inner| format!("upstream a {{ server 10.0.0.9:1;\n{}}}\n", inner.concat()));

@@ -128,7 +128,10 @@ impl Settings {
                 }
             }
             Meaning::HashBy | Meaning::Balance => match balancing(text) {
-                Some(Balancing::Policy(policy)) => self.policy.balancing = Some(policy),
+                // What binds a client to a pod comes before how the others are shared out.
+                Some(Balancing::Policy(policy)) => {
+                    self.policy.balancing = self.policy.balancing.or(Some(policy));
+                }
                 Some(Balancing::Hash(key)) => self.hash(key),
                 None => said(
                     NoteKind::NoCounterpart,
@@ -295,8 +298,9 @@ pub(super) fn of_service(
         }
     }
     let own = settings.policy;
-    policy.balancing = own.balancing.or(policy.balancing);
-    policy.hash_on = own.hash_on.or(policy.hash_on.take());
+    if own.balancing.is_some() {
+        (policy.balancing, policy.hash_on) = (own.balancing, own.hash_on);
+    }
     policy.idle = own.idle.or(policy.idle);
     *tls = settings.backend_tls.or(tls.take());
     let ports = &found.object.spec.ports;

@@ -102,9 +102,10 @@ impl<'d> Upstreams<'d> {
         for directive in block.block() {
             match directive.name.as_str() {
                 "server" => members.extend(member(directive, https, &mut made)),
-                "least_conn" => made.balancing = Some(LoadBalancingPolicy::LeastConnections),
+                // Of several methods nginx takes the last.
+                "least_conn" => least(&mut made),
                 "random" => {
-                    made.balancing = Some(LoadBalancingPolicy::LeastConnections);
+                    least(&mut made);
                     if directive.args.is_empty() {
                         made.notes.push(noted(
                             directive,
@@ -276,6 +277,11 @@ impl<'d> Upstreams<'d> {
         );
         Ok((service, said(NoteKind::ToDo, reason)))
     }
+}
+
+fn least(made: &mut Made) {
+    made.balancing = Some(LoadBalancingPolicy::LeastConnections);
+    made.hash_on = None;
 }
 
 fn hash(made: &mut Made, key: HashKey) {
