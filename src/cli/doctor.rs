@@ -32,7 +32,9 @@ pub(super) fn run(args: &DoctorArgs) -> Result<ExitCode> {
     screen.print(&report::head(&settings));
     let steps = runtime.block_on(examine(&settings, &mut |told| match told {
         Told::Step(step) => screen.print(&report::step(&settings, step)),
-        Told::Waiting(name, so_far, most) => screen.wait(&report::waiting(name, so_far, most)),
+        Told::Waiting(name, so_far, most) => {
+            screen.wait(name, &report::waiting(name, so_far, most))
+        }
     }));
     let verdict = diagnose(&settings, &steps);
     screen.print(&report::verdict(&verdict));
@@ -44,13 +46,15 @@ pub(super) fn run(args: &DoctorArgs) -> Result<ExitCode> {
 struct Screen {
     terminal: bool,
     waiting: bool,
+    /// What was last said to take long, where no line can be written over.
+    announced: &'static str,
     result: std::io::Result<()>,
 }
 
 impl Screen {
     fn new() -> Self {
         let terminal = std::io::stdout().is_terminal();
-        Self { terminal, waiting: false, result: Ok(()) }
+        Self { terminal, waiting: false, announced: "", result: Ok(()) }
     }
 
     fn print(&mut self, text: &str) {
@@ -60,11 +64,13 @@ impl Screen {
         self.write(text);
     }
 
-    fn wait(&mut self, text: &str) {
-        // Without a terminal nobody waits for it.
+    fn wait(&mut self, name: &'static str, text: &str) {
         if self.terminal {
             self.waiting = true;
             self.write(&format!("\r\x1b[K{text}"));
+        } else if self.announced != name {
+            self.announced = name;
+            self.write(&format!("{text}\n"));
         }
     }
 

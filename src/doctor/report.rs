@@ -47,13 +47,16 @@ pub fn line(settings: &Settings, step: &Step) -> (&'static str, Mark, String) {
     let (name, mark, text) = match &step.seen {
         Seen::Resolve(seen) => {
             let list: Vec<_> = seen.addresses.iter().map(ToString::to_string).collect();
+            // The name may be the proxy's to resolve.
+            let failed = if settings.proxy.is_some() { Mark::Note } else { Mark::Failed };
             match &seen.error {
-                Some(error) => ("resolve", Mark::Failed, format!("{}: {error}", seen.host)),
+                Some(error) => ("resolve", failed, format!("{}: {error}", seen.host)),
                 None => ("resolve", Mark::Ok, format!("{}: {}", seen.host, list.join(", "))),
             }
         }
         Seen::Connect(seen) => {
-            let compared = seen.address.port() != settings.target.port;
+            let first = seen.address.port() == settings.target.port;
+            let compared = !first || settings.proxy.is_some();
             let text = match seen.outcome {
                 PortOutcome::Connected => "connected".to_owned(),
                 PortOutcome::Refused => "refused".to_owned(),

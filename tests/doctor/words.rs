@@ -11,6 +11,7 @@ fn the_text_has_a_line_for_each_step_and_a_verdict() {
     let url = format!("ws://127.0.0.1:{port}/ws?token=hush");
     let (code, out, _) = run(tidegate().args(["doctor", &url]));
     assert_eq!(code, Some(0));
+    assert!(!out.contains("..."), "{out}");
     assert!(out.starts_with(&format!("tidegate doctor ws://127.0.0.1:{port}/ws\n")), "{out}");
     for wanted in
         ["ok    connect   127.0.0.1:", "ok    upgrade   HTTP/1.1 101, ", "ok    messages  pong"]
@@ -19,6 +20,16 @@ fn the_text_has_a_line_for_each_step_and_a_verdict() {
     }
     assert!(out.contains("note: This is clear text") && out.contains("exit code 0"), "{out}");
     assert!(!out.contains("hush") && !out.contains('\x1b'), "{out}");
+}
+
+#[test]
+fn a_long_step_is_announced_once_where_there_is_no_terminal() {
+    let port = echo(crate::program::DEADLINE);
+    let (code, out, _) =
+        run(tidegate().args(["doctor", &format!("ws://127.0.0.1:{port}/"), "--idle", "3s"]));
+    assert_eq!(code, Some(0));
+    assert_eq!(out.matches("  ...   idle: ").count(), 1, "{out}");
+    assert!(out.contains("ok    idle      a quiet socket was held for 3.0 s"), "{out}");
 }
 
 #[test]

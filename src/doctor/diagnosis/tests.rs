@@ -346,3 +346,44 @@ fn the_evidence_names_the_request_and_whose_default_a_time_is() {
     let added = evidence(in_clear(and(says(403, "No."), "x-cache", "MISS"), granted()));
     assert!(added.contains("not there over TLS: x-cache"), "{added}");
 }
+
+/// Answers of the sorts that boxes give, and arbitrary ones.
+fn any_answer() -> impl proptest::strategy::Strategy<Value = Answer> {
+    use proptest::{collection::vec, prelude::*};
+    let name = prop_oneof![
+        Just("via".to_owned()),
+        Just("server".to_owned()),
+        Just("location".to_owned()),
+        Just("tidegate-reason".to_owned()),
+        Just("tidegate-seen".to_owned()),
+        "[a-z-]{1,12}",
+    ];
+    let value = prop_oneof![
+        ".{0,40}",
+        "http=1.[01]; missing=[a-z,]{0,9}; via=\"?.{0,9}",
+        "https?://[a-z\\[\\]:./?]{0,20}"
+    ];
+    let status =
+        prop_oneof![Just(101_u16), Just(200), Just(302), Just(400), Just(426), 100_u16..1000];
+    (status, 0..2_u8, vec((name, value), 0..6), ".{0,30}")
+        .prop_map(|(status, minor, headers, body)| Answer { minor, status, headers, body })
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_is_answered_has_at_most_one_fault_with_evidence(
+        first in any_answer(),
+        second in any_answer(),
+        got in any_answer(),
+        secure: bool,
+    ) {
+        let url = if secure { "wss://gw.example:8443/" } else { "ws://gw.example/" };
+        let scene = scene(url);
+        let port = scene.settings.target.port;
+        let scene = scene.tls(DIRECT, 8443, inspection()).answers(DIRECT, secure, port, first);
+        let scene = scene.answers(DIRECT, true, 443, second).gets(secure, port, got);
+        let found = scene.found();
+        let faults = found.iter().filter(|(_, _, severity)| *severity == Severity::Fault).count();
+        proptest::prop_assert!(faults <= 1);
+    }
+}

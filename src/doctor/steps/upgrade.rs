@@ -317,4 +317,21 @@ mod tests {
         let plain = answer("HTTP/1.1 400 Bad\n\n");
         assert_eq!(readable(b"\x1b[31mred\nrest", &plain), "[31mred");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_peer_sends_is_read_or_garbled(bytes: Vec<u8>, status in 100_u16..1000, headers: Vec<u8>) {
+            let _ = parse_head(&bytes);
+            let mut head = format!("HTTP/1.1 {status} x\r\nTransfer-Encoding: chunked\r\nContent-Type: text/html\r\n")
+                .into_bytes();
+            head.extend(headers);
+            head.extend(b"\r\n\r\n");
+            if let Ok(Some((answer, length))) = parse_head(&head) {
+                proptest::prop_assert!(length <= head.len());
+                let line = readable(&bytes, &answer);
+                proptest::prop_assert!(line.chars().count() <= MAX_LINE);
+                proptest::prop_assert!(!line.chars().any(char::is_control));
+            }
+        }
+    }
 }
