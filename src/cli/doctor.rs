@@ -33,7 +33,7 @@ pub(super) fn run(args: &DoctorArgs) -> Result<ExitCode> {
     let steps = runtime.block_on(examine(&settings, &mut |told| match told {
         Told::Step(step) => screen.print(&report::step(&settings, step)),
         Told::Waiting(name, so_far, most) => {
-            screen.wait(name, &report::waiting(name, so_far, most))
+            screen.wait(name, &report::waiting(name, so_far, most));
         }
     }));
     let verdict = diagnose(&settings, &steps);
