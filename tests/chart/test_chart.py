@@ -557,11 +557,11 @@ class Pods(unittest.TestCase):
 
 @functools.cache
 def serve_flags():
-    """The flags that have an environment twin, which are those of `serve`, but for those of `check`."""
+    """The flags that have an environment twin, which are those of `serve`, but for those of `dev`, `check` and `doctor`."""
     twins = set(re.findall(r'env = "TIDEGATE_([A-Z0-9_]+)"', (ROOT / "src/cli/args.rs").read_text()))
     if "HTTPS_LISTEN" not in twins:
         raise AssertionError("src/cli/args.rs no longer names the flags' variables as env = \"TIDEGATE_…\"")
-    return {f"--{twin.lower().replace('_', '-')}" for twin in twins if not twin.startswith("CHECK_")}
+    return {f"--{twin.lower().replace('_', '-')}" for twin in twins if not twin.startswith(("CHECK_", "DOCTOR_")) and twin != "UPSTREAM"}
 
 
 class Wiring(unittest.TestCase):
