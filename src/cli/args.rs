@@ -14,7 +14,7 @@ use crate::{
     telemetry::LogFormat,
 };
 
-pub use self::doctor::{DoctorArgs, ProxyArg};
+pub use self::doctor::DoctorArgs;
 
 /// The WebSocket gateway for Kubernetes.
 #[derive(Debug, Parser)]

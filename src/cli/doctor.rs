@@ -9,10 +9,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-use super::{
-    args::{DoctorArgs, ProxyArg},
-    print,
-};
+use super::{args::DoctorArgs, print};
 use crate::doctor::{
     Proxy, Settings, Target, Told, Trust, diagnosis::diagnose, examine, no_proxy_covers, report,
 };
@@ -33,7 +30,7 @@ pub(super) fn run(args: &DoctorArgs) -> Result<ExitCode> {
     let steps = runtime.block_on(examine(&settings, &mut |told| match told {
         Told::Step(step) => screen.print(&report::step(&settings, step)),
         Told::Waiting(name, so_far, most) => {
-            screen.wait(name, &report::waiting(name, so_far, most))
+            screen.wait(name, &report::waiting(name, so_far, most));
         }
     }));
     let verdict = diagnose(&settings, &steps);
@@ -102,9 +99,10 @@ fn settings(args: &DoctorArgs) -> Result<Settings> {
     };
     Ok(Settings {
         target: args.url.clone(),
-        proxy: match &args.proxy {
-            Some(ProxyArg::None) => None,
-            Some(ProxyArg::Use(proxy)) => Some(proxy.clone()),
+        proxy: match args.proxy.as_deref() {
+            Some("none") => None,
+            // Here and not by clap, whose message would repeat the password.
+            Some(url) => Some(url.parse().map_err(|error: String| anyhow!("--proxy: {error}"))?),
             None => proxy_of(&args.url, |name| env::var(name).ok())?,
         },
         trust: Trust {

@@ -133,4 +133,6 @@ fn http2_without_websockets_over_it_is_well() {
     assert_eq!(found.says(), []);
     let seen = found.seen("http2");
     assert_eq!((&seen["spoken"], &seen["announced"]), (&true.into(), &false.into()));
+    // What is not announced is not asked for (RFC 8441 §3).
+    assert!(seen["status"].is_null() && seen["error"].is_null(), "{}", found.text);
 }

@@ -5,10 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use http::{HeaderName, HeaderValue, header};
 
-use crate::{
-    api::Duration,
-    doctor::{Proxy, Target},
-};
+use crate::{api::Duration, doctor::Target};
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
@@ -45,8 +42,8 @@ pub struct DoctorArgs {
     pub idle: Option<Duration>,
 
     /// The HTTP proxy to go through, as http://[USER:PASSWORD@]HOST:PORT, or "none" [default: from the environment]
-    #[arg(long, env = "TIDEGATE_DOCTOR_PROXY", hide_env_values = true, value_name = "URL|none", value_parser = parse_proxy)]
-    pub proxy: Option<ProxyArg>,
+    #[arg(long, env = "TIDEGATE_DOCTOR_PROXY", hide_env_values = true, value_name = "URL|none")]
+    pub proxy: Option<String>,
 
     /// Trust the authorities (or the very certificate) in this PEM file as well
     #[arg(long, env = "TIDEGATE_DOCTOR_CA", value_name = "FILE")]
@@ -71,15 +68,6 @@ pub struct DoctorArgs {
     /// One JSON document instead of text, at the end
     #[arg(long, env = "TIDEGATE_DOCTOR_JSON")]
     pub json: bool,
-}
-
-/// Which proxy to take.
-#[derive(Clone, Debug)]
-pub enum ProxyArg {
-    /// None, whatever the environment says.
-    None,
-    /// This one.
-    Use(Proxy),
 }
 
 /// A fingerprint.
@@ -126,10 +114,6 @@ fn parse_time(text: &str) -> Result<Duration, String> {
         Some(_) => Ok(time),
         None => Err("expected more than nothing, such as 5s or 5m".to_owned()),
     }
-}
-
-fn parse_proxy(text: &str) -> Result<ProxyArg, String> {
-    if text == "none" { Ok(ProxyArg::None) } else { text.parse().map(ProxyArg::Use) }
 }
 
 fn parse_pin(text: &str) -> Result<Pin, String> {
