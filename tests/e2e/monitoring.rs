@@ -138,7 +138,8 @@ fn scrape_config(release: &Release) -> Value {
 }
 
 /// What is left of an upgrade behind a proxy that knows none.
-const STRIPPED: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
+const STRIPPED: &str =
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
 
 #[test]
 fn every_panel_of_the_dashboard_has_an_answer() {
