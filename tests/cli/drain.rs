@@ -66,8 +66,8 @@ fn two_thousand_sockets_are_told_goodbye_in_their_turn_and_none_is_lost() {
     let (http, admin) = (program.address("http"), program.address("admin"));
     let sockets: Vec<_> = (0..SOCKETS).map(|_| connect(http)).collect();
     assert!(get(admin, "/readyz").starts_with("HTTP/1.1 200 "));
-    program.signal("TERM");
     let signalled = Instant::now();
+    program.signal("TERM");
     let answer = get_until(admin, "/readyz", "HTTP/1.1 503 ");
     assert!(answer.contains("shutting down, 2000 of 2000 connections left"), "{answer}");
     get_until(admin, "/metrics", "\ntidegate_draining 1\n");

@@ -283,8 +283,8 @@ fn an_echo_backend_that_lingers_serves_on_after_sigterm_and_then_says_goodbye() 
         stream
     };
     let mut before = open();
-    program.signal("TERM");
     let signalled = Instant::now();
+    program.signal("TERM");
     echo(&mut before);
     let mut after = open();
     echo(&mut after);
