@@ -29,6 +29,7 @@ help: ## List the targets
 setup: ## Install what the tests need (Debian packages, tools, the test cluster's programs)
 	tests/setup
 	tests/chart/setup
+	tests/networks/setup
 	tests/cluster/setup
 
 .PHONY: build
@@ -37,7 +38,7 @@ build: ## Build the program as it is released: target/release/tidegate
 	@echo "build: $(TARGET)/release/tidegate"
 
 .PHONY: test
-test: ## Run everything, from nothing: set-up, lint, unit, fuzz, chart, conformance, clients, e2e
+test: ## Run everything, from nothing: set-up, lint, unit, fuzz, chart, conformance, clients, import, networks, e2e
 	@tests/run
 
 .PHONY: test-unit
@@ -60,6 +61,14 @@ test-conformance: debug-binary ## Run the Autobahn cases directly and through Ti
 .PHONY: test-clients
 test-clients: debug-binary ## Test real clients and servers (graphql-ws, MQTT, Socket.IO, SignalR) through Tidegate
 	tests/clients/run
+
+.PHONY: test-import
+test-import: debug-binary ## Send the same requests to a real nginx and to Tidegate with what was imported from it, and compare
+	tests/import/run
+
+.PHONY: test-networks
+test-networks: debug-binary ## Put firewalls, proxies and load balancers between a client and Tidegate, and ask the doctor (needs root)
+	tests/networks/run
 
 .PHONY: test-e2e
 test-e2e: ## Run the end-to-end tests on a two-node Kubernetes of their own (needs root)

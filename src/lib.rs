@@ -20,6 +20,7 @@
 //! | [`admin`] | health, metrics and debugging, on a port of its own |
 //! | [`doctor`] | what is wrong on the way to a server, step by step; a client, no part of the gateway |
 //! | [`networks`] | what is known of clouds between clients and the gateway: ports, time-outs, marks |
+//! | [`import`] | foreign configuration to manifests and notes, pure |
 //! | [`cli`] | the command line |
 //!
 //! ARCHITECTURE.md tells the rules that hold between them.
@@ -30,6 +31,7 @@ pub mod cli;
 pub mod control;
 pub mod doctor;
 pub mod gateway;
+pub mod import;
 pub mod networks;
 pub mod source;
 pub mod table;

@@ -19,6 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("gateway", &["table", "telemetry"]),
     ("admin", &["table", "telemetry"]),
     ("doctor", &["networks"]),
+    ("import", &["api"]),
     (
         "cli",
         &[
@@ -27,6 +28,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "control",
             "doctor",
             "gateway",
+            "import",
             "networks",
             "source",
             "table",
@@ -42,6 +44,7 @@ const KEEP_OUT: &[(&str, &[&str], &str)] = &[
     ("doctor", &["kube", "k8s_openapi"], "it looks from where clients are"),
     ("gateway", &["kube", "k8s_openapi"], "the data plane knows nothing of Kubernetes"),
     ("networks", &["tokio", "kube", "k8s_openapi"], "facts are data"),
+    ("import", &["tokio", "kube", "k8s_openapi"], "it is pure: text in, text out"),
     ("table", &["kube", "k8s_openapi"], "the table is the same wherever it comes from"),
     ("telemetry", &["kube", "k8s_openapi"], "others hand it names and numbers"),
     ("translate", &["tokio", "fastrand", "kube"], "it is pure: no I/O, no clock, no randomness"),

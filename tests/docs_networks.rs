@@ -6,7 +6,8 @@
 use std::{collections::BTreeSet, fmt::Write as _, fs};
 
 use tidegate::{
-    gateway::CloseCause,
+    doctor::diagnosis::Code,
+    gateway::{CloseCause, RefusalReason},
     networks::{self, Enabled, Limit, Network, ProxyProtocol, Transport},
 };
 
@@ -199,7 +200,7 @@ fn words<'a>(text: &'a str, start: &str) -> BTreeSet<&'a str> {
 }
 
 #[test]
-fn metrics_and_causes_are_those_of_the_program() {
+fn metrics_reasons_and_causes_are_those_of_the_program() {
     let page = page();
     let metrics = fs::read_to_string(PAGE.replace("docs/networks.md", "docs/metrics.md")).unwrap();
     let used: BTreeSet<_> = page
@@ -215,4 +216,30 @@ fn metrics_and_causes_are_those_of_the_program() {
     let used = words(&page, "{cause=\"");
     assert!(used.len() >= 3);
     assert!(used.is_subset(&causes), "{used:?}");
+    let reasons: BTreeSet<_> = RefusalReason::ALL.iter().map(|reason| reason.as_str()).collect();
+    let (_, table) = page.split_once("| Status | `tidegate-reason` |").unwrap();
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|')).map(cells);
+    let mut used: BTreeSet<_> = rows.map(|row| row[1].trim_matches('`')).collect();
+    used.extend(words(&page, "upgrade_failures_total{reason=\""));
+    assert!(used.len() >= 6);
+    assert_eq!(used.difference(&reasons).collect::<Vec<_>>(), Vec::<&&str>::new());
+}
+
+/// What a diagnosis calls itself is found on the page, and nothing else is said to be one.
+#[test]
+fn every_code_of_the_doctor_is_on_the_page() {
+    let page = page();
+    let codes: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    let rows = page.lines().filter(|line| line.starts_with("| doctor |"));
+    let told: BTreeSet<_> = rows.flat_map(|row| row.split('`')).collect();
+    for code in &codes {
+        assert!(page.contains(&format!("`{code}`")), "{code} is nowhere on the page");
+    }
+    let like_codes = told.iter().filter(|word| {
+        let families = ["port_", "tls_", "upgrade_", "subprotocol_", "proxy_"];
+        families.iter().any(|family| word.starts_with(family)) && !word.contains(' ')
+    });
+    for word in like_codes {
+        assert!(codes.contains(word), "{word} is no code of the doctor");
+    }
 }

@@ -7,10 +7,12 @@ use tidegate_fuzz::gateway::{
     frames::Extensions,
     handshake::{accept_for, check_request, check_response, has_dot_segments, host_of},
     headers::HopByHop,
+    refuse::RefusalReason,
+    way::{Asked, Way},
 };
 
 /// Names that the checks look at.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 15] = [
     "host",
     "connection",
     "upgrade",
@@ -22,6 +24,10 @@ const NAMES: [&str; 11] = [
     "content-length",
     "transfer-encoding",
     "x-other",
+    "via",
+    "origin",
+    "sec-fetch-mode",
+    "x-forwarded-for",
 ];
 
 #[derive(arbitrary::Arbitrary, Debug)]
@@ -57,11 +63,26 @@ fuzz_target!(|input: Input<'_>| {
     if let Ok(host) = host_of(&parts) {
         assert!(!host.is_empty() && host.len() <= 260 && !host.contains('@'), "{host:?}");
     }
+    let way = Way::of(&parts);
+    let seen = way.seen();
+    let seen = seen.to_str().expect("visible ASCII is all that is told");
+    assert!(seen.len() < 400 && matches!(seen.matches('"').count(), 0 | 2), "{seen}");
+    let asked = Asked {
+        secure: input.get,
+        claims_tls: false,
+        websocket: way.wants_websocket(),
+        host: "a.test",
+        uri: &parts.uri,
+        https_port: 443,
+    };
+    let whole = way.check(input.http10, &asked).map_err(|refusal| refusal.reason);
+    assert!(matches!(whole, Ok(()) | Err(RefusalReason::UpgradeStripped)), "{whole:?}");
     let hop = HopByHop::take(&mut parts.headers);
     let Ok(upgrade) = check_request(&parts.method, parts.version, &parts.headers, &hop) else {
         return;
     };
     assert!(input.get && !input.http10);
+    assert_eq!(whole, Ok(()), "a sound upgrade was not stripped");
     let key = parts.headers.get("sec-websocket-key").expect("a checked request has a key");
     assert_eq!(upgrade.accept, accept_for(key.as_bytes()));
     let (mut answer, ()) = Response::new(()).into_parts();

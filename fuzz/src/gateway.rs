@@ -12,3 +12,5 @@ pub mod headers;
 pub mod refuse;
 #[path = "../../src/gateway/sieve.rs"]
 pub mod sieve;
+#[path = "../../src/gateway/way.rs"]
+pub mod way;

@@ -1,4 +1,4 @@
-//! The parts of the gateway that read what peers send, by themselves: they are sans-io and need next to nothing, so that a
+//! The parts of the gateway that read what peers send, and those that read foreign configuration, by themselves: they are sans-io and need next to nothing, so that a
 //! fuzz build takes seconds and not the minutes that the whole program with its clients of Kubernetes would.
 //!
 //! The very files of ../src, in modules of the same names. What they use of other modules is below.
@@ -15,3 +15,4 @@ pub mod table {
 }
 
 pub mod gateway;
+pub mod import;

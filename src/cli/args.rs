@@ -37,6 +37,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Find out why a WebSocket does not come about, and which box on the way is to blame
     Doctor(Box<DoctorArgs>),
+    /// Make WebSocketRoutes of nginx.conf or of Ingresses, with a note for all that has no counterpart
+    Import(ImportArgs),
     /// Print the CustomResourceDefinition of WebSocketRoute
     Crd,
     /// A backend that echoes every message, for tests and demonstrations
@@ -230,6 +232,41 @@ pub struct CheckArgs {
     pub output: OutputArg,
 }
 
+/// Arguments of `import`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Manifests go to standard output, notes to standard error. A whole configuration of nginx in one go: nginx -T | tidegate import -\n\nExit code: 0 all is well, 1 something could not be read, 2 these arguments make no sense, 3 with --strict: something has no counterpart."
+)]
+pub struct ImportArgs {
+    /// nginx.conf, the output of `nginx -T`, Ingresses with their Services (YAML or JSON), or "-" for standard input
+    #[arg(required = true, value_name = "FILE|-")]
+    pub files: Vec<PathBuf>,
+
+    /// Namespace of what is made of nginx.conf, and of Ingresses that name none
+    #[arg(long, short, env = "TIDEGATE_IMPORT_NAMESPACE", default_value = "default", value_name = "NAMESPACE", value_parser = parse_namespace)]
+    pub namespace: String,
+
+    /// Write this spec.className [default: none, for the class "tidegate"]
+    #[arg(long, env = "TIDEGATE_IMPORT_CLASS", value_name = "NAME")]
+    pub class: Option<String>,
+
+    /// Hostname of servers and Ingress rules that have none; repeatable
+    #[arg(long, env = "TIDEGATE_IMPORT_HOSTNAME", value_delimiter = ',', value_name = "NAME", value_parser = parse_hostname)]
+    pub hostname: Vec<String>,
+
+    /// Read the certificates and private keys that nginx.conf names, and write them as Secrets
+    #[arg(long, env = "TIDEGATE_IMPORT_SECRETS")]
+    pub secrets: bool,
+
+    /// Write routes.yaml, services.yaml and secrets.yaml into this folder; files that are there stay, and are an error
+    #[arg(long, short, env = "TIDEGATE_IMPORT_OUTPUT", value_name = "DIR")]
+    pub output: Option<PathBuf>,
+
+    /// Fail where something has no counterpart
+    #[arg(long, env = "TIDEGATE_IMPORT_STRICT")]
+    pub strict: bool,
+}
+
 /// Forms of a report.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum OutputArg {
@@ -315,6 +352,16 @@ fn parse_namespace(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("expected the name of a namespace, such as chat".to_owned())
+    }
+}
+
+/// A hostname of a route, with "*." in front at most.
+fn parse_hostname(text: &str) -> Result<String, String> {
+    if crate::import::draft::is_hostname(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a hostname in lower case, such as chat.example.com or *.example.com"
+            .to_owned())
     }
 }
 

@@ -7,6 +7,7 @@ mod check;
 mod dev;
 mod doctor;
 mod echo;
+mod import;
 mod ports;
 mod serve;
 
@@ -39,6 +40,12 @@ pub fn run() -> ExitCode {
                 last_words(format!("tidegate: {error:#}\n"));
                 // As for arguments that make no sense: nothing was found out.
                 ExitCode::from(2)
+            });
+        }
+        Command::Import(args) => {
+            return import::run(&args).unwrap_or_else(|error| {
+                last_words(format!("tidegate: {error:#}\n"));
+                ExitCode::FAILURE
             });
         }
         Command::Crd => print(&crate::api::crd_yaml()).map_err(Into::into),

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Uri, header};
+use http::{HeaderValue, header};
 
-use super::refuse::{Refusal, RefusalReason};
+use super::{
+    refuse::{Refusal, RefusalReason},
+    way::Asked,
+};
 use crate::table::{Plaintext, RequestFacts, RoutingTable, Rule, TlsIdentity, VirtualHost};
 
 /// How a request came in.
@@ -81,37 +84,6 @@ fn no_rule(virtual_host: &VirtualHost, host: &str, request: &RequestFacts<'_>) -
         )
     };
     Refusal::new(RefusalReason::NoRoute, detail)
-}
-
-/// What a request's security is judged by.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    /// Whether the client came by TLS.
-    pub secure: bool,
-    /// Whether a peer that is not trusted says that the client came by TLS.
-    pub claims_tls: bool,
-    /// Whether the client wants a WebSocket.
-    pub websocket: bool,
-    /// The host that it asked for, without port.
-    pub host: &'a str,
-    /// Its target.
-    pub uri: &'a Uri,
-    /// The port at which clients reach the TLS listener.
-    pub https_port: u16,
-}
-
-impl Asked<'_> {
-    /// The same target over TLS, without the query, which may hold secrets.
-    pub fn secure_url(&self) -> String {
-        self.with_target(if self.websocket { "wss" } else { "https" }, self.uri.path())
-    }
-
-    fn with_target(&self, scheme: &str, target: &str) -> String {
-        match self.https_port {
-            443 => format!("{scheme}://{}{target}", self.host),
-            port => format!("{scheme}://{}:{port}{target}", self.host),
-        }
-    }
 }
 
 /// What a rule's policy says to a request in clear text.

@@ -1,7 +1,7 @@
 //! Headers across the gateway: hop-by-hop ones are taken off on arrival and rebuilt from nothing on departure
 //! (RFC 9110 §7.6.1); what says who the client is comes from us, or from a proxy we were told to trust.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -160,10 +160,15 @@ pub fn client_address(
         if !trusted(client) {
             break;
         }
-        let Ok(address) = hop.parse::<IpAddr>() else { break };
+        let Some(address) = hop_address(hop) else { break };
         client = address.to_canonical();
     }
     client
+}
+
+/// The address in an element of `X-Forwarded-For`, behind which some proxies write the port (Azure Application Gateway).
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    hop.parse().or_else(|_| hop.parse::<SocketAddr>().map(|address| address.ip())).ok()
 }
 
 /// Adds what makes a message an upgrade on the next hop, last of all.

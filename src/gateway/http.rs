@@ -19,7 +19,7 @@ use tokio::task::spawn_local;
 
 use super::{
     ListenerKind, acme,
-    admit::{Arrival, Asked, Found, check_host, check_plaintext, find_rule},
+    admit::{Arrival, Found, check_host, check_plaintext, find_rule},
     balance::{Seat, Wanted, key},
     files::FileToken,
     frames::Extensions,
@@ -30,7 +30,7 @@ use super::{
     sessions::Origin,
     transport::Transport,
     upstream::{self, Answer},
-    way::Way,
+    way::{Asked, Way},
     worker::{LiveToken, Worker},
 };
 use crate::{
@@ -375,7 +375,8 @@ impl ClientConnection {
         if let Some(source) =
             refusal.source.as_ref().filter(|_| self.worker.settings.name_endpoints)
         {
-            *response.body_mut() = format!("{}\n{source}\n", refusal.detail).into();
+            let body = [&response.body()[..], source.as_bytes(), b"\n"].concat();
+            *response.body_mut() = body.into();
         }
         self.count_refusal(facts, rule, refusal, response.status().as_u16(), None);
         response.map(full)

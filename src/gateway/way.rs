@@ -6,10 +6,9 @@
 
 use std::fmt::Write as _;
 
-use http::{HeaderName, HeaderValue, Method, Version, header, request};
+use http::{HeaderName, HeaderValue, Method, Uri, Version, header, request};
 
 use super::{
-    admit::Asked,
     headers::tokens,
     refuse::{Refusal, RefusalReason},
 };
@@ -43,7 +42,7 @@ const MAX_VIA: usize = 160;
 
 /// How a request came, as far as its head tells.
 #[derive(Clone, Debug)]
-pub(super) struct Way {
+pub struct Way {
     version: Version,
     get: bool,
     /// Parts of an upgrade request (RFC 6455 §4.1), in the order of [`PARTS`]: whether it has them.
@@ -58,12 +57,44 @@ pub(super) struct Way {
     proxies: Vec<&'static str>,
 }
 
+/// What a request's security is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Whether the client came by TLS.
+    pub secure: bool,
+    /// Whether a peer that is not trusted says that the client came by TLS.
+    pub claims_tls: bool,
+    /// Whether the client wants a WebSocket.
+    pub websocket: bool,
+    /// The host that it asked for, without port.
+    pub host: &'a str,
+    /// Its target.
+    pub uri: &'a Uri,
+    /// The port at which clients reach the TLS listener.
+    pub https_port: u16,
+}
+
+impl Asked<'_> {
+    /// The same target over TLS, without the query, which may hold secrets.
+    pub fn secure_url(&self) -> String {
+        self.with_target(if self.websocket { "wss" } else { "https" }, self.uri.path())
+    }
+
+    /// A target over TLS.
+    pub fn with_target(&self, scheme: &str, target: &str) -> String {
+        match self.https_port {
+            443 => format!("{scheme}://{}{target}", self.host),
+            port => format!("{scheme}://{}:{port}{target}", self.host),
+        }
+    }
+}
+
 /// What an upgrade request has, by the words in which it is told to be missing.
 const PARTS: [&str; 4] = ["upgrade", "connection", "sec-websocket-key", "sec-websocket-version"];
 
 impl Way {
     /// Looks at a request as it came.
-    pub(super) fn of(request: &request::Parts) -> Self {
+    pub fn of(request: &request::Parts) -> Self {
         let headers = &request.headers;
         let names = |name: &HeaderName, wanted: &str| {
             tokens(headers, name).any(|token| token.eq_ignore_ascii_case(wanted))
@@ -94,13 +125,13 @@ impl Way {
     }
 
     /// Whether the client wants a WebSocket, whole or stripped.
-    pub(super) const fn wants_websocket(&self) -> bool {
+    pub const fn wants_websocket(&self) -> bool {
         self.get && self.marked
     }
 
     /// Refuses what a WebSocket client sent, but is no upgrade any more. Where only WebSockets are served, a page's `Origin` is
     /// enough of a mark: a browser sends it with every one.
-    pub(super) fn check(&self, only_websockets: bool, asked: &Asked<'_>) -> Result<(), Refusal> {
+    pub fn check(&self, only_websockets: bool, asked: &Asked<'_>) -> Result<(), Refusal> {
         let [upgrade, connection, ..] = self.has;
         let old = self.version < Version::HTTP_11;
         let wanted = self.get && (self.marked || (only_websockets && self.from_page));
@@ -144,14 +175,14 @@ impl Way {
     }
 
     /// The parts of an upgrade that are missing, `upgrade,connection`; `None` if none is.
-    pub(super) fn missing(&self) -> Option<String> {
+    pub fn missing(&self) -> Option<String> {
         let parts = PARTS.iter().zip(self.has).filter(|(_, has)| !has);
         let missing: Vec<_> = parts.map(|(part, _)| *part).collect();
         (!missing.is_empty()).then(|| missing.join(","))
     }
 
     /// The version of HTTP, `1.0` or `1.1`.
-    pub(super) fn http(&self) -> &'static str {
+    pub fn http(&self) -> &'static str {
         match self.version {
             Version::HTTP_09 => "0.9",
             Version::HTTP_10 => "1.0",
@@ -163,7 +194,7 @@ impl Way {
 
     /// The boxes that name themselves (RFC 9110 §7.6.3), bounded, and free of what could be mistaken for another part of a
     /// line.
-    pub(super) fn via(&self) -> Option<String> {
+    pub fn via(&self) -> Option<String> {
         let lines = self.via.iter().map(|line| {
             let bytes = line.as_bytes().iter().take(MAX_VIA);
             let plain = |byte: &u8| {
@@ -177,17 +208,17 @@ impl Way {
     }
 
     /// The number of addresses in `X-Forwarded-For`; `None` for none.
-    pub(super) fn forwarded_for(&self) -> Option<usize> {
+    pub fn forwarded_for(&self) -> Option<usize> {
         (self.forwarded_for > 0).then_some(self.forwarded_for)
     }
 
     /// The names of the headers that proxies left, `forwarded,x-bluecoat-via`.
-    pub(super) fn proxies(&self) -> Option<String> {
+    pub fn proxies(&self) -> Option<String> {
         (!self.proxies.is_empty()).then(|| self.proxies.join(","))
     }
 
     /// All of it in one header: `http=1.0; missing=upgrade,connection; via="1.1 squid"; forwarded-for=2; proxies=forwarded`.
-    pub(super) fn seen(&self) -> HeaderValue {
+    pub fn seen(&self) -> HeaderValue {
         let mut text = format!("http={}", self.http());
         // Writing to a String does not fail.
         if let Some(missing) = self.missing() {

@@ -365,8 +365,8 @@ class Pages(unittest.TestCase):
         for page in self.PAGES:
             text = (ROOT / page).read_text()
             # A path that begins as one of a value does; and whatever stands behind "in the chart" or "chart:".
-            dotted = {word for word in re.findall(r"`([a-zA-Z]+(?:\.[a-zA-Z]+)+)[`=: ]", text) if word.split(".")[0] in top}
-            said = set(re.findall(r"\bchart:?\s+`([a-zA-Z.]+)", text))
+            dotted = {word for word in re.findall(r"`([a-zA-Z0-9]+(?:\.[a-zA-Z0-9]+)+)[`=: ]", text) if word.split(".")[0] in top}
+            said = set(re.findall(r"\bchart:?\s+`([a-zA-Z0-9.]+)", text))
             with self.subTest(page):
                 self.assertEqual((dotted - self.fields() | said) - self.values(), set(), "no such values (nor fields of a route)")
             found |= dotted | said

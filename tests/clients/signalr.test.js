@@ -1,11 +1,12 @@
-// Microsoft's SignalR client: negotiate by POST, then the WebSocket with the id, at the pod that gave it.
+// Microsoft's SignalR client: negotiate by POST, then the WebSocket with the id, at the pod that gave it; and what it falls back
+// to on networks that let no WebSocket through.
 'use strict'
 
 const assert = require('node:assert/strict')
 const { randomUUID } = require('node:crypto')
 const { before, test } = require('node:test')
 const signalr = require('@microsoft/signalr')
-const { backend, check, gateway, recipe, until, within } = require('./support')
+const { backend, check, gateway, recipe, toEach, until, within } = require('./support')
 
 const text = recipe('SignalR')
 let pods, tidegate
@@ -16,9 +17,9 @@ before(async () => {
 })
 
 /** An open connection, with the process that it leads to. */
-async function connect(pod) {
+async function connect(options = {}) {
   const connection = new signalr.HubConnectionBuilder()
-    .withUrl(`${tidegate.https}/hubs/chat?pod=${pod}`)
+    .withUrl(`${tidegate.https}/hubs/chat?pod=${randomUUID()}`, options)
     .withAutomaticReconnect([0, 20, 20, 100, 100, 500])
     .configureLogging(signalr.LogLevel.None)
     .build()
@@ -46,29 +47,35 @@ test('the recipe passes tidegate check', async () => {
   assert.equal(code, 0, said)
 })
 
-test('clients negotiate, connect, invoke and stream', async () => {
-  const connections = await Promise.all(Array.from({ length: 12 }, () => connect(randomUUID())))
-  assert.deepEqual(new Set(connections.map(({ pid }) => pid)), new Set(pods.map(({ pid }) => pid)))
+/** Clients at both pods; each invokes and streams. How many there were. */
+async function converse(options) {
+  const connections = await toEach(pods, () => connect(options))
   for (const connection of connections) {
     const answer = await within('invoke', connection.invoke('Echo', 'high water'))
     assert.equal(answer, `high water from ${connection.pid}`)
     assert.deepEqual(await items(connection.stream('Count', 5)), [1, 2, 3, 4, 5])
     await assert.rejects(connection.invoke('Fail'), /it failed, as asked/)
-    await connection.stop()
+    await within('stop', connection.stop())
   }
+  return connections.length
+}
+
+test('clients negotiate, connect, invoke and stream', async () => {
+  const clients = await converse()
   const forwarded = /^tidegate_http_requests_total\{[^}]*\} (\d+)$/m.exec(await tidegate.metrics())
-  assert.equal(Number(forwarded?.[1]), connections.length, 'each client has negotiated once')
+  assert.equal(Number(forwarded?.[1]), clients, 'each client negotiates, and the rest is a WebSocket')
 })
+
+for (const fallback of ['ServerSentEvents', 'LongPolling']) {
+  test(`without WebSockets the same goes by ${fallback}`, async () => {
+    await converse({ transport: signalr.HttpTransportType[fallback] })
+  })
+}
 
 // The last one: it takes a pod away.
 test('when a pod dies its clients connect again, and reach the other', async () => {
   const [dead, alive] = pods
-  const all = await Promise.all(Array.from({ length: 6 }, () => connect(randomUUID())))
-  all.push(await until('a client of the first pod', async () => {
-    const connection = await connect(randomUUID())
-    if (connection.pid === dead.pid) return connection
-    await connection.stop()
-  }))
+  const all = await toEach(pods, () => connect())
   await dead.end()
   await Promise.all(all.map((connection) => until('the other pod', () => connection.pid === alive.pid)))
   for (const connection of all) {

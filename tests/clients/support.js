@@ -49,6 +49,20 @@ async function until(what, ask) {
   }
 }
 
+/**
+ * Connections to every one of the pods: a dozen, and more where chance has led all of these to one. `connect` is called with
+ * numbers, and what it resolves to says by `pid` which pod it is.
+ */
+async function toEach(pods, connect) {
+  const connections = await Promise.all(Array.from({ length: 12 }, (_, number) => connect(number)))
+  const reached = () => new Set(connections.map(({ pid }) => pid))
+  while (reached().size < pods.length) {
+    if (connections.length === 100) throw new Error(`100 connections have all gone to ${[...reached()]}`)
+    connections.push(await connect(connections.length))
+  }
+  return connections
+}
+
 /** The first event of an emitter, as the list of its arguments. */
 function event(emitter, name) {
   return within(`event ${name}`, new Promise((resolve) => emitter.once(name, (...all) => resolve(all))))
@@ -158,4 +172,4 @@ after(async () => {
   for (const child of [...children]) await child.end()
 })
 
-module.exports = { ADDRESS, backend, check, event, gateway, recipe, until, within }
+module.exports = { ADDRESS, backend, check, event, gateway, recipe, toEach, until, within }

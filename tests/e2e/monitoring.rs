@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     process::{Child, Command},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::{
     App, CHART, Client, ROOT, Release, eventually, expect_eq, get, helm, objects, url_encoded,
+    wait_until,
 };
 
 /// The window of rates, for Grafana's $__rate_interval.
@@ -136,6 +137,10 @@ fn scrape_config(release: &Release) -> Value {
     })
 }
 
+/// What is left of an upgrade behind a proxy that knows none.
+const STRIPPED: &str =
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
+
 #[test]
 fn every_panel_of_the_dashboard_has_an_answer() {
     let release = Release::shared();
@@ -143,6 +148,7 @@ fn every_panel_of_the_dashboard_has_an_answer() {
     let app = App::prepare("dashboard", 1);
     let mut route = objects::route("chat", &app.client.host);
     route["spec"]["rules"][0]["http"] = "Forward".into();
+    route["spec"]["rules"][0]["keepalive"] = json!({ "clientPing": "1s" });
     let mut nobody = route["spec"]["rules"][0].clone();
     nobody["matches"] = json!([{ "path": { "value": "/nobody" } }]);
     nobody["backendRefs"][0]["name"] = "nobody".into();
@@ -182,6 +188,7 @@ fn every_panel_of_the_dashboard_has_an_answer() {
         for pod in release.pods() {
             app.open(pod.https()).echo("opened, and closed");
             expect_eq(&app.client.get(pod.https())?.0, &200)?;
+            expect_eq(&app.client.get_with(pod.https(), STRIPPED)?.0, &426)?;
             expect_eq(
                 &app.client.at("/nobody").refused(pod.https())?.reason.as_str(),
                 &"no_endpoints",
@@ -190,6 +197,8 @@ fn every_panel_of_the_dashboard_has_an_answer() {
             // It ends the handshake, as it does not trust what it is shown.
             misplaced.open(pod.https()).err().ok_or("it was trusted")?;
         }
+        // Long enough for a ping; what answers it is the next read.
+        wait_until(Instant::now() + Duration::from_millis(1100));
         held.iter_mut().for_each(|socket| socket.echo("hello"));
         let mut empty = Vec::new();
         for (title, expression) in &panels {

@@ -87,11 +87,23 @@ fn claims_of_a_trusted_proxy_are_continued() {
 fn the_client_is_the_last_address_that_is_no_trusted_proxy() {
     let map = headers(&[("x-forwarded-for", "9.9.9.9, 1.1.1.1, 10.0.0.2")]);
     let inside = |address: IpAddr| matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 10);
-    let client = |peer: &str, map| client_address(map, peer.parse().unwrap(), inside).to_string();
+    let client = |peer: &str, map: &HeaderMap| {
+        client_address(map, peer.parse().unwrap(), inside).to_string()
+    };
     assert_eq!(client("10.0.0.1", &map), "1.1.1.1");
     assert_eq!(client("8.8.8.8", &map), "8.8.8.8");
     assert_eq!(client("::ffff:10.0.0.1", &map), "1.1.1.1");
     assert_eq!(client("10.0.0.1", &headers(&[("x-forwarded-for", "nonsense")])), "10.0.0.1");
+    for (chain, expected) in [
+        ("1.1.1.1:50123", "1.1.1.1"),
+        ("9.9.9.9:1, 1.1.1.1:50123, 10.0.0.2:80", "1.1.1.1"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("1.1.1.1:", "10.0.0.1"),
+    ] {
+        let map = headers(&[("x-forwarded-for", chain)]);
+        assert_eq!(client("10.0.0.1", &map), expected, "{chain}");
+    }
 }
 
 #[test]

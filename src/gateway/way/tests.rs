@@ -131,12 +131,13 @@ fn what_was_seen_is_told_in_one_line() {
 proptest! {
     /// Whatever a peer writes into `Via`, the line keeps its shape and its length.
     #[test]
-    fn nothing_in_via_breaks_out_of_its_quotes(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..20)) {
+    fn nothing_in_via_breaks_out_of_its_quotes(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..12)) {
         let (mut parts, ()) = Request::get("/").body(()).unwrap().into_parts();
-        for line in &lines {
-            if let Ok(value) = HeaderValue::from_bytes(line) {
-                parts.headers.append(header::VIA, value);
-            }
+        // What no header's value may have (RFC 9110 §5.5) stands for what ends a quoted string.
+        let allowed = |byte: u8| if byte < 0x20 || byte == 0x7f { b'"' } else { byte };
+        for line in lines {
+            let line: Vec<u8> = line.into_iter().map(allowed).collect();
+            parts.headers.append(header::VIA, HeaderValue::from_bytes(&line).unwrap());
         }
         let seen = Way::of(&parts).seen();
         let text = seen.to_str().unwrap();

@@ -15,32 +15,76 @@ const methods = {
   Fail: () => { throw new Error('it failed, as asked') },
   *Count(to) { for (let number = 1; number <= to; number++) yield number },
 }
-const ids = new Set()
+/** By connectionToken: how each takes what its client sends, once a transport is open. */
+const connections = new Map()
 const hub = new WebSocketServer({ noServer: true })
+const formats = { WebSockets: ['Text', 'Binary'], ServerSentEvents: ['Text'], LongPolling: ['Text', 'Binary'] }
 
-const server = createServer((request, response) => {
+const server = createServer(async (request, response) => {
+  const end = (status, body = '') => response.writeHead(status, { 'content-length': Buffer.byteLength(body) }).end(body)
   const url = new URL(request.url, 'http://hub')
-  if (request.method !== 'POST' || url.pathname !== '/hubs/chat/negotiate') return response.writeHead(404).end()
-  const connectionToken = randomUUID()
-  ids.add(connectionToken)
-  const availableTransports = [{ transport: 'WebSockets', transferFormats: ['Text', 'Binary'] }]
-  request.resume().on('end', () => {
-    response.writeHead(200, { 'content-type': 'application/json' })
-    response.end(JSON.stringify({ negotiateVersion: 1, connectionId: randomUUID(), connectionToken, availableTransports }))
-  })
+  let body = ''
+  for await (const part of request) body += part
+  if (request.method === 'POST' && url.pathname === '/hubs/chat/negotiate') {
+    const connectionToken = randomUUID()
+    connections.set(connectionToken, {})
+    const availableTransports = Object.entries(formats).map(([transport, transferFormats]) => ({ transport, transferFormats }))
+    return end(200, JSON.stringify({ negotiateVersion: 1, connectionId: randomUUID(), connectionToken, availableTransports }))
+  }
+  const id = url.searchParams.get('id')
+  const connection = connections.get(id)
+  if (!connection || url.pathname !== '/hubs/chat') return end(404, 'No Connection with that ID.')
+  if (request.method === 'POST') {
+    connection.receive(body)
+    return end(200)
+  }
+  if (request.method === 'DELETE') {
+    connections.delete(id)
+    connection.waiting?.(204)
+    return end(202)
+  }
+  if (request.headers.accept?.includes('text/event-stream')) {
+    response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders()
+    connection.receive = receiver((text) => response.write(`data: ${text}\r\n\r\n`))
+    return
+  }
+  // Long polling: the first poll opens the connection, each other one waits for something to be told.
+  if (!connection.receive) {
+    let queue = ''
+    connection.flush = () => {
+      if (!queue || !connection.waiting) return
+      const text = queue
+      queue = ''
+      connection.waiting(200, text)
+    }
+    connection.receive = receiver((text) => {
+      queue += text
+      connection.flush()
+    })
+    return end(200)
+  }
+  connection.waiting = (status, text) => {
+    connection.waiting = undefined
+    end(status, text)
+  }
+  connection.flush()
 })
 
 server.on('upgrade', (request, socket, head) => {
-  const id = new URL(request.url, 'http://hub').searchParams.get('id')
-  if (ids.delete(id)) hub.handleUpgrade(request, socket, head, serve)
-  else socket.end('HTTP/1.1 404 Not Found\r\nContent-Length: 27\r\n\r\nNo Connection with that ID.')
+  const connection = connections.get(new URL(request.url, 'http://hub').searchParams.get('id'))
+  if (!connection) return socket.end('HTTP/1.1 404 Not Found\r\nContent-Length: 27\r\n\r\nNo Connection with that ID.')
+  hub.handleUpgrade(request, socket, head, (socket) => {
+    connection.receive = receiver((text) => socket.send(text))
+    socket.on('message', (data) => connection.receive(data.toString()))
+  })
 })
 
-function serve(socket) {
-  const send = (message) => socket.send(JSON.stringify(message) + END)
+/** What takes a client's bytes, and has an answer sent for each message. */
+function receiver(write) {
+  const send = (message) => write(JSON.stringify(message) + END)
   let greeted = false
-  socket.on('message', (data) => {
-    for (const text of data.toString().split(END).slice(0, -1)) {
+  return (data) => {
+    for (const text of data.split(END).slice(0, -1)) {
       const message = JSON.parse(text)
       if (!greeted) {
         greeted = message.protocol === 'json' && message.version === 1
@@ -48,7 +92,7 @@ function serve(socket) {
         send({ type: INVOCATION, target: 'welcome', arguments: [process.pid] })
       } else answer(message, send)
     }
-  })
+  }
 }
 
 function answer({ type, invocationId, target, arguments: values }, send) {

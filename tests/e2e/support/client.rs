@@ -113,7 +113,12 @@ impl Client {
 
     /// Sends a plain GET. The status and the body of the answer.
     pub fn get(&self, to: SocketAddr) -> Result<(u16, String), String> {
-        get_over(self.handshake(to)?, &self.host, &self.path)
+        self.get_with(to, "")
+    }
+
+    /// The same with more headers, each ending in CRLF.
+    pub fn get_with(&self, to: SocketAddr, headers: &str) -> Result<(u16, String), String> {
+        get_over(self.handshake(to)?, &self.host, &self.path, headers)
     }
 
     fn handshake(
@@ -217,9 +222,14 @@ impl Socket {
         }
     }
 
-    /// The next message.
+    /// The next message. Pings on the way are answered.
     pub fn read(&mut self) -> Result<Message, tungstenite::Error> {
-        self.stream.read()
+        loop {
+            match self.stream.read()? {
+                Message::Ping(_) => self.stream.flush()?,
+                message => return Ok(message),
+            }
+        }
     }
 
     /// Lets a read wait for so long.

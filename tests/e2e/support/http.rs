@@ -23,18 +23,22 @@ pub fn get_from(to: SocketAddr, host: &str, path: &str) -> Result<(u16, String),
     };
     connect()
         .map_err(|error: std::io::Error| error.to_string())
-        .and_then(|stream| get_over(stream, host, path))
+        .and_then(|stream| get_over(stream, host, path, ""))
         .map_err(|error| format!("http://{host}{path} at {to}: {error}"))
 }
 
-/// Sends a GET over a connection that is used for nothing else.
+/// Sends a GET over a connection that is used for nothing else, with these headers as well, each ending in CRLF.
 pub fn get_over(
     mut stream: impl Read + Write,
     host: &str,
     path: &str,
+    headers: &str,
 ) -> Result<(u16, String), String> {
     let mut exchange = || {
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n"
+        )?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).map(|_| answer)
     };

@@ -1,0 +1,73 @@
+"""The boxes on the way, by name. Each is a real program with the configuration that people run, and a plain probe that shows that
+it does what it is there for. What the doctor has to say of it is in expected.py."""
+
+from firewalls import (
+    Firewall,
+    Forgetful,
+    ForgetfulWithLatePings,
+    ForgetfulWithPings,
+    Plain,
+    Rejecting,
+    Resetting,
+    Wall,
+)
+from front import (
+    Balancer,
+    BalancerWithPings,
+    Layer4,
+    Layer4WithPings,
+    Nginx,
+    NginxDefault,
+    NginxDefaultWithPings,
+    NginxHttp10,
+    NginxUntouched,
+    NginxWithoutHeaders,
+    NginxWithPings,
+)
+from proxies import (
+    Answering,
+    ConnectProxy,
+    ConnectProxyWithLogin,
+    Inspection,
+    InspectionThatBlocks,
+    InspectionThatCuts,
+    InspectionThatStrips,
+    LosingSubprotocol,
+    Portal,
+    Squid,
+    Stripping,
+)
+
+# Those that take longest first, and what takes work between what waits.
+BOXES = {
+    "nginx-default": NginxDefault,
+    "nginx-default-pings": NginxDefaultWithPings,
+    "lb-forgets-late-pings": ForgetfulWithLatePings,
+    "inspection": Inspection,
+    "lb-forgets": Forgetful,
+    "lb-forgets-pings": ForgetfulWithPings,
+    "inspection-strips": InspectionThatStrips,
+    "nginx": Nginx,
+    "nginx-pings": NginxWithPings,
+    "proxy": ConnectProxy,
+    "inspection-blocks": InspectionThatBlocks,
+    "proxy-login": ConnectProxyWithLogin,
+    "lb": Balancer,
+    "lb-pings": BalancerWithPings,
+    "inspection-cuts": InspectionThatCuts,
+    "lb-tcp": Layer4,
+    "lb-tcp-pings": Layer4WithPings,
+    "wall": Wall,
+    "firewall": Firewall,
+    "none": Plain,
+    "firewall-rejects": Rejecting,
+    "firewall-resets": Resetting,
+    "squid": Squid,
+    "strips": Stripping,
+    "answers": Answering,
+    "portal": Portal,
+    "loses-subprotocol": LosingSubprotocol,
+    "nginx-http10": NginxHttp10,
+    "nginx-no-headers": NginxWithoutHeaders,
+    "nginx-untouched": NginxUntouched,
+}
