@@ -37,15 +37,12 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         (
             "a private authority that was given",
-            over_tls(granted()).tls(
-                DIRECT,
-                443,
-                TlsSeen {
-                    anchor: Anchor::Given,
-                    chain: vec![certificate("CN=Our SSL Inspection-free CA")],
-                    ..good()
-                },
-            ),
+            tls(TlsSeen {
+                anchor: Anchor::Given,
+                chain: vec![certificate("CN=Our SSL Inspection-free CA")],
+                ..good()
+            })
+            .answers(DIRECT, true, 443, granted()),
             vec![],
         ),
         (
