@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     examine,
-    program::{Program, echo_backend, folder, serve},
+    program::{Program, echo_backend, folder, route, serve},
     server::{head, plain},
 };
 
@@ -76,6 +76,21 @@ fn its_refusal_is_the_owners_to_mend_and_no_box_is_blamed() {
     let found = examine(&format!("ws://localhost:{}/", address.port()), &[], 14);
     assert_eq!(found.says().last(), Some(&("upgrade_refused", "backend")), "{}", found.text);
     drop(folder);
+}
+
+#[test]
+fn a_route_for_other_subprotocols_is_told_from_a_path_without_a_route() {
+    let (_backend, port) = echo_backend();
+    let folder = tempfile::tempdir().unwrap();
+    let chosen = route("echo", "/", port)
+        .replace("{path: {value: /}}", "{path: {value: /}, subprotocols: [mqtt]}");
+    std::fs::write(folder.path().join("route.yaml"), chosen).unwrap();
+    let gateway = Program::start(&mut serve(folder.path()));
+    let url = format!("ws://localhost:{}/", gateway.address("http").port());
+    for offer in [&[][..], &["--subprotocol", "graphql-ws"]] {
+        assert_eq!(examine(&url, offer, 16).says(), [("subprotocol_denied", "gateway")]);
+    }
+    examine(&url, &["--subprotocol", "mqtt"], 0);
 }
 
 #[test]

@@ -10,6 +10,12 @@ use super::{
 /// A refusal of Tidegate's, by its reason.
 pub(super) fn by_gateway(answer: &Answer, reason: &str) -> Diagnosis {
     let (code, culprit, how) = match reason {
+        // Only where nothing but the subprotocol is wrong does its sentence name that header.
+        "no_route" if answer.body.contains("Sec-WebSocket-Protocol") => (
+            Code::SubprotocolDenied,
+            Culprit::Gateway,
+            "Offer a subprotocol that the sentence names (--subprotocol), or give the route a rule without `subprotocols` for all others.",
+        ),
         "no_route" => (
             Code::UpgradeRefused,
             Culprit::Gateway,

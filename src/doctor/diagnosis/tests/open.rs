@@ -64,6 +64,16 @@ pub(super) fn rows() -> Vec<Row> {
             vec![(Code::SubprotocolDenied, Culprit::Gateway)],
         ),
         (
+            "the routes of the path are for other subprotocols",
+            over_tls(Answer {
+                body: "gw.example serves /ws to WebSocket clients that offer one of these subprotocols \
+                       (Sec-WebSocket-Protocol): mqtt. This one offers none."
+                    .to_owned(),
+                ..refusal(404, "no_route")
+            }),
+            vec![(Code::SubprotocolDenied, Culprit::Gateway)],
+        ),
+        (
             "granted without the subprotocol only",
             over_tls(answer(400, &[])).upgrade(
                 DIRECT,
