@@ -147,9 +147,14 @@ impl Tail {
                 continue;
             }
             let stem = encode(&stem)?;
+            // nginx has merged slashes before it looks: where one stands already, none follows.
+            let slashed = stem.ends_with('/');
             match self {
+                Self::End | Self::EndOrSlash | Self::Element if slashed => {
+                    paths.push(Path::exact(stem));
+                }
                 Self::Open | Self::Something => {
-                    within_elements |= !stem.ends_with('/');
+                    within_elements |= !slashed;
                     paths.push(Path::prefix(stem));
                 }
                 Self::Element => paths.push(Path::prefix(stem)),
@@ -233,6 +238,9 @@ mod tests {
             ("^/ws/?", "/ws …"),
             ("^/ws(/|$)", "/ws"),
             ("^/ws(/|$)(.*)", "/ws"),
+            ("^/ws//?$", "=/ws/"),
+            ("^/ws/(/|$)", "=/ws/"),
+            ("^//?$", "=/"),
             ("^/ws/.*", "/ws/"),
             ("^/(ws|live)/", "/live/ /ws/"),
             ("^/(?:ws|live)$", "=/live =/ws"),
