@@ -6,6 +6,7 @@
 use std::{
     io,
     net::SocketAddr,
+    ops::RangeInclusive,
     os::fd::{AsFd, AsRawFd},
     time::Duration,
 };
@@ -19,6 +20,13 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// So often, before it counts as gone.
 const KEEPALIVE_PROBES: u32 = 3;
+/// The same towards endpoints, seconds, drawn anew for each socket. Those that were opened together and are quiet would be
+/// asked in one tick of the kernel's otherwise, and again in one: thousands of packets at once, of which a queue of
+/// 1,000 (`net.core.netdev_max_backlog`, also that of a pod's veth) drops most, again and again, until healthy endpoints
+/// count as gone. Clients are sent pings, one after the other.
+const KEEPALIVE_AFTER_RANGE: RangeInclusive<u64> = 20..=35;
+const KEEPALIVE_INTERVAL_RANGE: RangeInclusive<u64> = 4..=6;
+const KEEPALIVE_ENDPOINT_PROBES: u32 = 6;
 /// Bytes that nobody acknowledges for so long end the connection: while there are some, keepalive does not ask (RFC 5482).
 /// Linux counts the time in which a peer's window is closed as well, though the peer answers.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
@@ -40,6 +48,12 @@ pub(super) fn tune_listener(socket: &impl AsFd) -> io::Result<()> {
 pub(super) async fn connect(endpoint: SocketAddr) -> io::Result<TcpStream> {
     let socket = if endpoint.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     tune(&SockRef::from(&socket))?;
+    let spread = |range| Duration::from_secs(fastrand::u64(range));
+    let keepalive = TcpKeepalive::new()
+        .with_time(spread(KEEPALIVE_AFTER_RANGE))
+        .with_interval(spread(KEEPALIVE_INTERVAL_RANGE))
+        .with_retries(KEEPALIVE_ENDPOINT_PROBES);
+    SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
     // Before it is connected: a window that began with another buffer would never use all of this one.
     SockRef::from(&socket).set_recv_buffer_size(FROM_ENDPOINT)?;
     socket.connect(endpoint).await
@@ -100,9 +114,6 @@ mod tests {
     #[track_caller]
     fn assert_tuned(socket: &SockRef<'_>) {
         assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
-        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
-        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
-        assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT);
     }
@@ -115,7 +126,11 @@ mod tests {
             let port = listener.local_addr().unwrap().port();
             let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
             let (accepted, _) = listener.accept().unwrap();
-            assert_tuned(&SockRef::from(&accepted));
+            let accepted = SockRef::from(&accepted);
+            assert_tuned(&accepted);
+            assert_eq!(accepted.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
+            assert_eq!(accepted.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+            assert_eq!(accepted.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
             let untuned = SockRef::from(&client);
             assert_ne!(untuned.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
             assert_ne!(untuned.tcp_notsent_lowat().unwrap(), UNSENT);
@@ -132,5 +147,22 @@ mod tests {
             assert_eq!(socket.recv_buffer_size().unwrap(), 2 * FROM_ENDPOINT);
             assert_tuned(&socket);
         }
+    }
+
+    #[tokio::test]
+    async fn sockets_towards_endpoints_are_not_asked_in_step() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut times = std::collections::BTreeSet::new();
+        for _ in 0..32 {
+            let stream = connect(listener.local_addr().unwrap()).await.unwrap();
+            let socket = SockRef::from(&stream);
+            let after = socket.tcp_keepalive_time().unwrap();
+            let interval = socket.tcp_keepalive_interval().unwrap();
+            assert!(KEEPALIVE_AFTER_RANGE.contains(&after.as_secs()));
+            assert!(KEEPALIVE_INTERVAL_RANGE.contains(&interval.as_secs()));
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_ENDPOINT_PROBES);
+            times.insert((after, interval));
+        }
+        assert!(times.len() > 16, "{times:?}");
     }
 }
