@@ -12,7 +12,7 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 fn handshake(criterion: &mut Criterion) {
     let (request, answer) = (workload::request(), workload::answer());
     criterion.bench_function("handshake: client's half, 14 headers", |bencher| {
-        let run = |headers| black_box(workload::client_half(headers, &answer.headers));
+        let run = |headers| black_box(workload::client_half(headers, &answer));
         bencher.iter_batched(|| request.clone(), run, BatchSize::SmallInput);
     });
     criterion.bench_function("handshake: backend's half, 6 headers", |bencher| {

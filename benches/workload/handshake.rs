@@ -1,6 +1,6 @@
 //! An opening handshake with what browsers and common servers send.
 
-use http::{HeaderMap, Method, Request, Response, Version, response};
+use http::{HeaderMap, Method, Request, Response, Version};
 use tidegate::gateway::{
     handshake::{Upgrade, check_request, check_response, switching},
     headers::HopByHop,
@@ -33,7 +33,7 @@ pub fn request() -> HeaderMap {
 }
 
 /// What a backend answers.
-pub fn answer() -> response::Parts {
+pub fn answer() -> HeaderMap {
     let answer = Response::builder()
         .status(101)
         .header("connection", "Upgrade")
@@ -42,18 +42,18 @@ pub fn answer() -> response::Parts {
         .header("sec-websocket-protocol", "graphql-ws")
         .header("sec-websocket-extensions", "permessage-deflate; client_max_window_bits=15")
         .header("date", "Sun, 22 Nov 2026 12:00:00 GMT");
-    answer.body(()).unwrap().into_parts().0
+    answer.body(()).unwrap().into_parts().0.headers
 }
 
 /// The client's half: hop-by-hop headers off, judged, answered with what the backend chose.
 pub fn client_half(mut request: HeaderMap, chosen: &HeaderMap) -> Response<()> {
     let hop = HopByHop::take(&mut request);
     let upgrade: Upgrade = check_request(&Method::GET, Version::HTTP_11, &request, &hop).unwrap();
-    switching(chosen, &upgrade)
+    switching(chosen.clone(), &upgrade)
 }
 
 /// The backend's half: hop-by-hop headers off, judged.
-pub fn backend_half(mut answer: response::Parts, request: &HeaderMap) {
-    let hop = HopByHop::take(&mut answer.headers);
+pub fn backend_half(mut answer: HeaderMap, request: &HeaderMap) {
+    let hop = HopByHop::take(&mut answer);
     check_response(&answer, &hop, ACCEPT, request).unwrap();
 }

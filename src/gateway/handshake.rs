@@ -3,7 +3,6 @@
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, request,
-    response,
 };
 use sha1::{Digest, Sha1};
 
@@ -159,10 +158,10 @@ fn first_bad_subprotocol(headers: &HeaderMap) -> Option<&str> {
     })
 }
 
-/// Checks a backend's 101 (RFC 6455 §4.1, the client's list). `hop` is what was taken off its headers; `request` are the
+/// Checks the headers of a backend's 101 (RFC 6455 §4.1, the client's list). `hop` is what was taken off them; `request` are the
 /// headers that it was asked with. The error is a sentence.
 pub fn check_response(
-    answer: &response::Parts,
+    answer: &HeaderMap,
     hop: &HopByHop,
     accept: &str,
     request: &HeaderMap,
@@ -173,14 +172,13 @@ pub fn check_response(
     if !hop.connection_upgrade {
         return Err("its 101 lacks \"Connection: Upgrade\"".into());
     }
-    let headers = &answer.headers;
-    let mut accepts = headers.get_all(header::SEC_WEBSOCKET_ACCEPT).iter();
+    let mut accepts = answer.get_all(header::SEC_WEBSOCKET_ACCEPT).iter();
     match (accepts.next(), accepts.next()) {
         (Some(value), None) if value == accept => {}
         (None, _) => return Err("its 101 lacks Sec-WebSocket-Accept".into()),
         _ => return Err("the Sec-WebSocket-Accept of its 101 does not fit the key".into()),
     }
-    let mut chosen = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut chosen = answer.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
     if let Some(protocol) = chosen.next() {
         let offered =
             tokens(request, &header::SEC_WEBSOCKET_PROTOCOL).any(|offer| protocol == offer);
@@ -188,24 +186,23 @@ pub fn check_response(
             return Err("its 101 chooses a subprotocol that the client did not offer".into());
         }
     }
-    let name = |extension: &str| extension.split(';').next().unwrap_or_default().trim().to_owned();
-    let offered: Vec<String> =
-        tokens(request, &header::SEC_WEBSOCKET_EXTENSIONS).map(name).collect();
-    for extension in tokens(headers, &header::SEC_WEBSOCKET_EXTENSIONS) {
-        if !offered.contains(&name(extension)) {
-            return Err("its 101 uses an extension that the client did not offer".into());
-        }
+    let extensions = |headers| {
+        tokens(headers, &header::SEC_WEBSOCKET_EXTENSIONS)
+            .map(|extension| extension.split(';').next().unwrap_or_default().trim())
+    };
+    if extensions(answer).any(|used| extensions(request).all(|offered| offered != used)) {
+        return Err("its 101 uses an extension that the client did not offer".into());
     }
     Ok(())
 }
 
 /// Our 101 (RFC 6455 §4.2.2), made of the end-to-end headers that the backend chose.
-pub fn switching(chosen: &HeaderMap, upgrade: &Upgrade) -> Response<()> {
+pub fn switching(chosen: HeaderMap, upgrade: &Upgrade) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let accept = HeaderValue::from_str(&upgrade.accept).expect("base64 is visible ASCII");
     let headers = response.headers_mut();
-    *headers = chosen.clone();
+    *headers = chosen;
     headers.remove(header::CONTENT_LENGTH);
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     set_upgrade(headers);

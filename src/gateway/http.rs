@@ -238,10 +238,9 @@ impl ClientConnection {
         let offered = outgoing(facts, parts, Empty::new())?;
         match upstream::upgrade(transport, offered, &upgrade.accept, rule.timeouts.upgrade).await? {
             Answer::Refused(response) => Ok(self.pass_refusal(facts, &rule, &seat, response)),
-            Answer::Switched { parts, transport, early } => {
-                let extensions = Extensions::chosen(&parts.headers);
-                let response =
-                    handshake::switching(&parts.headers, &upgrade).map(|()| full(Bytes::new()));
+            Answer::Switched { headers, transport, early } => {
+                let extensions = Extensions::chosen(&headers);
+                let response = handshake::switching(headers, &upgrade).map(|()| full(Bytes::new()));
                 metrics.connections_total.inc();
                 metrics.upgrade_duration.observe(facts.started.elapsed().as_secs_f64());
                 let endpoint = seat.address();

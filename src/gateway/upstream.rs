@@ -1,10 +1,21 @@
 //! The backend's leg: reach an endpoint, ask it for the upgrade, judge its answer. A connection that saw an
 //! upgrade is never used for anything else.
+//!
+//! The request for an upgrade is one write and a sound 101 a head without a body, so both are done here, by [`head`]: hyper's client,
+//! its task and its channels would be a tenth of what a handshake costs us. Any other answer is hyper's to read, from its first byte: bodies, their
+//! framing and its ambiguities are not ours to know. So are forwarded requests.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, response};
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::{
     body::{Body, Incoming},
@@ -12,6 +23,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
     task::spawn_local,
     time::{Instant, timeout, timeout_at},
 };
@@ -20,8 +32,10 @@ use super::{
     balance::Fault,
     files::out_of_files,
     handshake::check_response,
+    head::{self, AnswerHead, MAX_HEAD},
     headers::HopByHop,
     refuse::{Refusal, RefusalReason},
+    replay::Replay,
     socket, tls,
     transport::Transport,
 };
@@ -33,18 +47,18 @@ const MAX_REFUSAL_BODY: usize = 64 * 1024;
 /// How long that body may take.
 const REFUSAL_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How much of an answer's head is read, bytes.
-const MAX_HEAD: usize = 16 * 1024;
+/// Room for the first read of an answer, bytes: an upgrade is granted in some 200, and may have a frame behind it.
+const FIRST_READ: usize = 1024;
 
 /// What a backend answered to an upgrade.
 #[derive(Debug)]
-pub enum Answer {
+pub enum Answer<T> {
     /// A sound 101: the raw connection, and what came behind the answer.
     Switched {
-        /// The answer without its hop-by-hop headers.
-        parts: response::Parts,
+        /// The answer's headers, without hop-by-hop ones.
+        headers: HeaderMap,
         /// The connection.
-        transport: Transport,
+        transport: T,
         /// The first bytes of the backend's frames.
         early: Bytes,
     },
@@ -110,68 +124,131 @@ fn out_of_ports(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
-/// Asks for the upgrade and waits for the answer's head, at most `limit`.
-pub async fn upgrade(
-    transport: Transport,
+/// Asks for the upgrade, waits for the answer's head, at most `limit` for both, and judges it.
+pub async fn upgrade<T>(
+    mut transport: T,
     request: Request<Empty<Bytes>>,
     accept: &str,
     limit: Duration,
-) -> Result<Answer, Refusal> {
-    let offered = request.headers().clone();
+) -> Result<Answer<T>, Refusal>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let deadline = Instant::now() + limit;
     let late = |_| {
         Refusal::new(
             RefusalReason::BackendTimeout,
             "The backend did not answer the upgrade within the route's timeouts.upgrade.",
         )
     };
-    let response = timeout(limit, send(transport, request)).await.map_err(late)??;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        timeout(limit, switch(response, accept, &offered)).await.map_err(late)?
-    } else {
-        Ok(Answer::Refused(collect(response).await))
+    let (parts, body) = request.into_parts();
+    let asked = head::of_request(&parts);
+    match timeout_at(deadline, ask(&mut transport, &asked)).await.map_err(late)?? {
+        (AnswerHead::Switching(mut headers), behind) => {
+            let hop = HopByHop::take(&mut headers);
+            check_response(&headers, &hop, accept, &parts.headers).map_err(|why| {
+                Refusal::new(
+                    RefusalReason::BackendBadHandshake,
+                    format!("The backend's answer is no WebSocket handshake: {why}."),
+                )
+            })?;
+            // A copy, as a rule of nothing: the buffer would live as long as a slice of it.
+            let early = Bytes::copy_from_slice(&behind);
+            Ok(Answer::Switched { headers, transport, early })
+        }
+        (AnswerHead::Other, read) => {
+            let replay = Replay::new(transport, read.freeze());
+            // Boxed, so that granted upgrades need not make room for it.
+            let answer = Box::pin(send(replay, Request::from_parts(parts, body)));
+            let answer = timeout_at(deadline, answer).await.map_err(late)??;
+            Ok(Answer::Refused(Box::pin(collect(answer)).await))
+        }
     }
 }
 
-/// Judges a 101 and takes the connection back from hyper.
-async fn switch(
-    mut response: Response<Incoming>,
-    accept: &str,
-    offered: &HeaderMap,
-) -> Result<Answer, Refusal> {
-    let hop = HopByHop::take(response.headers_mut());
-    let on_upgrade = hyper::upgrade::on(&mut response);
-    let (parts, _) = response.into_parts();
-    check_response(&parts, &hop, accept, offered).map_err(|why| {
-        Refusal::new(
-            RefusalReason::BackendBadHandshake,
-            format!("The backend's answer is no WebSocket handshake: {why}."),
-        )
-    })?;
-    let broken = |error: hyper::Error| {
-        Refusal::new(RefusalReason::BackendBadHandshake, "The backend broke off after its 101.")
-            .because(error)
-    };
-    let upgraded = on_upgrade.await.map_err(broken)?;
-    let raw = upgraded.downcast::<TokioIo<Transport>>().expect("this is what was given to hyper");
-    Ok(Answer::Switched { parts, transport: raw.io.into_inner(), early: raw.read_buf })
+/// Sends the head of a request and hears that of the answer, and returns it with what was read and not used.
+async fn ask<T>(transport: &mut T, mut request: &[u8]) -> Result<(AnswerHead, BytesMut), Refusal>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut received = BytesMut::with_capacity(FIRST_READ);
+    let mut unsendable = None;
+    loop {
+        let room = MAX_HEAD - received.len();
+        let mut buffer = (&mut received).limit(room);
+        // Both at once: who refuses may do so before it has the whole request, and hang up.
+        let read = poll_fn(|cx| {
+            if unsendable.is_none()
+                && let Poll::Ready(Err(error)) = poll_send(transport, &mut request, cx)
+            {
+                unsendable = Some(error);
+            }
+            pin!(transport.read_buf(&mut buffer)).poll(cx)
+        });
+        match read.await {
+            Ok(0) => {
+                let end = io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the connection was closed before the head of the answer had ended",
+                );
+                return Err(broken_off(unsendable.unwrap_or(end)));
+            }
+            Ok(_) => {}
+            Err(error) => return Err(broken_off(unsendable.unwrap_or(error))),
+        }
+        let Some(head) = head::of_answer(&mut received).map_err(no_http)? else { continue };
+        if matches!(head, AnswerHead::Switching(_)) {
+            // The peers may speak only once the backend has the whole of the request.
+            if let Some(error) = unsendable {
+                return Err(broken_off(error));
+            }
+            poll_fn(|cx| poll_send(transport, &mut request, cx)).await.map_err(broken_off)?;
+        }
+        return Ok((head, received));
+    }
+}
+
+/// Sends what is left of a request.
+fn poll_send<T>(transport: &mut T, rest: &mut &[u8], cx: &mut Context<'_>) -> Poll<io::Result<()>>
+where
+    T: AsyncWrite + Unpin,
+{
+    while !rest.is_empty() {
+        let count = ready!(Pin::new(&mut *transport).poll_write(cx, rest))?;
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        *rest = &rest[count..];
+    }
+    Pin::new(transport).poll_flush(cx)
+}
+
+fn no_http(error: impl std::error::Error) -> Refusal {
+    Refusal::new(
+        RefusalReason::BackendBadHandshake,
+        "The backend's answer is not HTTP, or its head is too long.",
+    )
+    .because(error)
+}
+
+fn broken_off(error: impl std::error::Error) -> Refusal {
+    Refusal::new(RefusalReason::BackendBadHandshake, "The backend broke off before it answered.")
+        .because(error)
 }
 
 /// Sends one request over a connection of its own and waits for the head of the answer.
-pub async fn send<B>(
-    transport: Transport,
-    request: Request<B>,
-) -> Result<Response<Incoming>, Refusal>
+pub async fn send<T, B>(transport: T, request: Request<B>) -> Result<Response<Incoming>, Refusal>
 where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let failed = |error: hyper::Error| {
-        let detail = if error.is_parse() || error.is_parse_too_large() {
-            "The backend's answer is not HTTP, or its head is too long."
+        if error.is_parse() || error.is_parse_too_large() {
+            no_http(error)
         } else {
-            "The backend broke off before it answered."
-        };
-        Refusal::new(RefusalReason::BackendBadHandshake, detail).because(error)
+            broken_off(error)
+        }
     };
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
@@ -179,7 +256,7 @@ where
         .await
         .map_err(failed)?;
     spawn_local(async move {
-        if let Err(error) = connection.with_upgrades().await {
+        if let Err(error) = connection.await {
             tracing::debug!(%error, "connection to an endpoint failed");
         }
     });
