@@ -146,12 +146,8 @@ where
     match timeout_at(deadline, ask(&mut transport, &asked)).await.map_err(late)?? {
         (AnswerHead::Switching(mut headers), behind) => {
             let hop = HopByHop::take(&mut headers);
-            check_response(&headers, &hop, accept, &parts.headers).map_err(|why| {
-                Refusal::new(
-                    RefusalReason::BackendBadHandshake,
-                    format!("The backend's answer is no WebSocket handshake: {why}."),
-                )
-            })?;
+            check_response(&headers, &hop, accept, &parts.headers)
+                .map_err(|why| bad_handshake(&why))?;
             // A copy, as a rule of nothing: the buffer would live as long as a slice of it.
             let early = Bytes::copy_from_slice(&behind);
             Ok(Answer::Switched { headers, transport, early })
@@ -223,6 +219,13 @@ where
     Pin::new(transport).poll_flush(cx)
 }
 
+fn bad_handshake(why: &str) -> Refusal {
+    Refusal::new(
+        RefusalReason::BackendBadHandshake,
+        format!("The backend's answer is no WebSocket handshake: {why}."),
+    )
+}
+
 fn no_http(error: impl std::error::Error) -> Refusal {
     Refusal::new(
         RefusalReason::BackendBadHandshake,
@@ -286,3 +289,6 @@ async fn collect(response: Response<Incoming>) -> Response<Bytes> {
     let body = format!("The backend refused the upgrade; its explanation {excuse}.\n").into();
     Response::from_parts(parts, body)
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@
 mod support;
 
 mod acme;
+mod answers;
 mod backend_tls;
 mod balancing;
 mod bereaved;

@@ -59,19 +59,26 @@ impl Stage {
     /// An open connection; both peers send something right behind their part of the handshake.
     #[track_caller]
     pub fn open_with(&self, from_client: &[u8], from_server: &[u8]) -> (Peer, Peer) {
+        let (mut client, mut server) = self.ask_with(from_client);
+        server.head();
+        server.send([switching("").as_bytes(), from_server].concat());
+        let head = client.head();
+        assert_eq!(head.status(), 101, "{head:?}");
+        (client, server)
+    }
+
+    /// A client that has asked for an upgrade, with something right behind it, and the backend, which has not read that yet.
+    #[track_caller]
+    pub fn ask_with(&self, from_client: &[u8]) -> (Peer, Peer) {
         let mut client = match &self.tls {
             None => self.gateway.client(),
             Some((config, _)) => self.gateway.tls_client(config, "a.test"),
         };
         client.send([upgrade_request("a.test").as_bytes(), from_client].concat());
-        let mut server = match &self.tls {
+        let server = match &self.tls {
             None => self.backend.accept(),
             Some((_, config)) => self.backend.accept_tls(config),
         };
-        server.head();
-        server.send([switching("").as_bytes(), from_server].concat());
-        let head = client.head();
-        assert_eq!(head.status(), 101, "{head:?}");
         (client, server)
     }
 
