@@ -10,7 +10,15 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 
 fn handshake(criterion: &mut Criterion) {
-    let (request, answer) = (workload::request(), workload::answer());
+    let (whole, answer) = (workload::request(), workload::answer());
+    let request = whole.headers.clone();
+    criterion.bench_function("handshake: way of a request, 14 headers", |bencher| {
+        bencher.iter(|| workload::way(black_box(&whole)));
+    });
+    criterion.bench_function("handshake: sender and path, 14 headers", |bencher| {
+        let run = |headers| black_box(workload::sender(whole.uri.path(), headers));
+        bencher.iter_batched(|| request.clone(), run, BatchSize::SmallInput);
+    });
     criterion.bench_function("handshake: client's half, 14 headers", |bencher| {
         let run = |headers| black_box(workload::client_half(headers, &answer));
         bencher.iter_batched(|| request.clone(), run, BatchSize::SmallInput);

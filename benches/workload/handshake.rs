@@ -1,16 +1,19 @@
 //! An opening handshake with what browsers and common servers send.
 
-use http::{HeaderMap, Method, Request, Response, Version};
+use std::net::{IpAddr, Ipv4Addr};
+
+use http::{HeaderMap, Method, Request, Response, Version, request};
 use tidegate::gateway::{
-    handshake::{Upgrade, check_request, check_response, switching},
-    headers::HopByHop,
+    handshake::{Upgrade, check_request, check_response, has_dot_segments, switching},
+    headers::{HopByHop, Sender, claims_https, client_address, tell_sender},
+    way::Way,
 };
 
 /// The example of RFC 6455 §1.3.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// What a browser asks with.
-pub fn request() -> HeaderMap {
+pub fn request() -> request::Parts {
     let request = Request::get("/ws/rooms/17")
         .header("host", "chat.example.com")
         .header("connection", "Upgrade")
@@ -29,7 +32,7 @@ pub fn request() -> HeaderMap {
         .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
         .header("sec-websocket-extensions", "permessage-deflate; client_max_window_bits")
         .header("sec-websocket-protocol", "graphql-transport-ws, graphql-ws");
-    request.body(()).unwrap().into_parts().0.headers
+    request.body(()).unwrap().into_parts().0
 }
 
 /// What a backend answers.
@@ -43,6 +46,20 @@ pub fn answer() -> HeaderMap {
         .header("sec-websocket-extensions", "permessage-deflate; client_max_window_bits=15")
         .header("date", "Sun, 22 Nov 2026 12:00:00 GMT");
     answer.body(()).unwrap().into_parts().0.headers
+}
+
+/// What is seen of the way that a request took.
+pub fn way(request: &request::Parts) -> Way {
+    Way::of(request)
+}
+
+/// Who the client is, as the backend is told, and whether the path is plain.
+pub fn sender(path: &str, mut request: HeaderMap) -> (bool, IpAddr, HeaderMap) {
+    let address = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
+    let client = client_address(&request, address, |_| false);
+    let secure = !claims_https(&request);
+    tell_sender(&mut request, Sender { address, trusted: false, secure, host: "chat.example.com" });
+    (has_dot_segments(path), client, request)
 }
 
 /// The client's half: hop-by-hop headers off, judged, answered with what the backend chose.

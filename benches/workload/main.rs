@@ -8,7 +8,7 @@ mod handshake;
 use std::hint::black_box;
 
 /// Names, and what they run. What a run is given is made for each of them, and counted.
-const WORKLOADS: [(&str, fn(u64)); 6] = [
+const WORKLOADS: [(&str, fn(u64)); 8] = [
     ("frames: scan a read of 100 of 64 B", |times| {
         let (mut scanner, read) = (frames::scanner(), frames::read(100, 64));
         for _ in 0..times {
@@ -18,14 +18,27 @@ const WORKLOADS: [(&str, fn(u64)); 6] = [
     ("frames: sift a read of 1 of 64 B", |times| sift(times, 1, 64)),
     ("frames: sift a read of 1 of 16 KiB", |times| sift(times, 1, 16_384)),
     ("frames: sift a read of 100 of 64 B", |times| sift(times, 100, 64)),
+    ("handshake: way of a request, 14 headers", |times| {
+        let request = handshake::request();
+        for _ in 0..times {
+            black_box(handshake::way(black_box(&request)));
+        }
+    }),
+    ("handshake: sender and path, 14 headers", |times| {
+        let request = handshake::request();
+        for _ in 0..times {
+            let request = black_box(&request);
+            black_box(handshake::sender(request.uri.path(), request.headers.clone()));
+        }
+    }),
     ("handshake: client's half, 14 headers", |times| {
-        let (request, answer) = (handshake::request(), handshake::answer());
+        let (request, answer) = (handshake::request().headers, handshake::answer());
         for _ in 0..times {
             black_box(handshake::client_half(black_box(&request).clone(), &answer));
         }
     }),
     ("handshake: backend's half, 6 headers", |times| {
-        let (request, answer) = (handshake::request(), handshake::answer());
+        let (request, answer) = (handshake::request().headers, handshake::answer());
         for _ in 0..times {
             handshake::backend_half(black_box(&answer).clone(), black_box(&request));
         }

@@ -30,7 +30,7 @@ mod survey;
 mod tls;
 mod transport;
 mod upstream;
-mod way;
+pub mod way;
 mod worker;
 
 use std::{

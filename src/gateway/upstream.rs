@@ -194,10 +194,7 @@ where
         }
         let Some(head) = head::of_answer(&mut received).map_err(no_http)? else { continue };
         if matches!(head, AnswerHead::Switching(_)) {
-            // The peers may speak only once the backend has the whole of the request.
-            if let Some(error) = unsendable {
-                return Err(broken_off(error));
-            }
+            // The peers may speak only once the backend has the whole of the request. What failed fails again.
             poll_fn(|cx| poll_send(transport, &mut request, cx)).await.map_err(broken_off)?;
         }
         return Ok((head, received));

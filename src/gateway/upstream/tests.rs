@@ -234,9 +234,12 @@ fn who_hangs_up_or_stays_silent_before_its_head_has_ended_is_told_apart() {
     for begun in ["", interim, "HTTP/1.1 101 Swi", "HTTP/1.1 403 No\r\nContent-Le"] {
         assert_eq!(ask_for_upgrade(Script::answering([begun])), Outcome::broken_off(), "{begun}");
         let silent = Script { stays: true, ..Script::answering([begun]) };
-        let outcome = ask_for_upgrade(silent);
-        let Outcome::Failed(reason, _) = outcome else { panic!("{begun}: {outcome:?}") };
-        assert_eq!(reason, RefusalReason::BackendTimeout, "{begun}");
+        let (refusal, took) = run(async {
+            let started = Instant::now();
+            (upgrade(silent, request(), ACCEPT, LIMIT).await.unwrap_err(), started.elapsed())
+        });
+        assert_eq!(refusal.reason, RefusalReason::BackendTimeout, "{begun}");
+        assert!((LIMIT..LIMIT + Duration::from_millis(10)).contains(&took), "{took:?}");
     }
 }
 
