@@ -86,13 +86,13 @@ pub(crate) fn tokens<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
 ) -> impl Iterator<Item = &'a str> {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .filter(|token| !token.is_empty())
+    headers.get_all(name).iter().flat_map(elements)
+}
+
+/// The elements of one line of a comma-separated header; none where it is not visible ASCII.
+pub(crate) fn elements(line: &HeaderValue) -> impl Iterator<Item = &str> {
+    let elements = line.to_str().ok().into_iter().flat_map(|line| line.split(','));
+    elements.map(str::trim).filter(|element| !element.is_empty())
 }
 
 /// Who sent a request, as far as the next hop is told.

@@ -6,10 +6,10 @@
 
 use std::fmt::Write as _;
 
-use http::{HeaderName, HeaderValue, Method, Uri, Version, header, request};
+use http::{HeaderValue, Method, Uri, Version, request};
 
 use super::{
-    headers::tokens,
+    headers::elements,
     refuse::{Refusal, RefusalReason},
 };
 
@@ -34,9 +34,6 @@ const OF_PROXIES: [&str; 16] = [
     "x-varnish",
 ];
 
-/// What a page's request says that it is (Fetch Metadata, `Sec-Fetch-Mode`).
-const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-
 /// How much is told of `Via`, bytes.
 const MAX_VIA: usize = 160;
 
@@ -54,7 +51,8 @@ pub struct Way {
     via: Vec<HeaderValue>,
     /// Addresses in `X-Forwarded-For`.
     forwarded_for: usize,
-    proxies: Vec<&'static str>,
+    /// Which of [`OF_PROXIES`] are there, a bit each.
+    proxies: u16,
 }
 
 /// What a request's security is judged by.
@@ -95,33 +93,45 @@ const PARTS: [&str; 4] = ["upgrade", "connection", "sec-websocket-key", "sec-web
 impl Way {
     /// Looks at a request as it came.
     pub fn of(request: &request::Parts) -> Self {
-        let headers = &request.headers;
-        let names = |name: &HeaderName, wanted: &str| {
-            tokens(headers, name).any(|token| token.eq_ignore_ascii_case(wanted))
-        };
-        let has = [
-            names(&header::UPGRADE, "websocket"),
-            names(&header::CONNECTION, "upgrade"),
-            headers.contains_key(header::SEC_WEBSOCKET_KEY),
-            headers.contains_key(header::SEC_WEBSOCKET_VERSION),
-        ];
-        let mode = headers.get(SEC_FETCH_MODE).map(HeaderValue::as_bytes);
-        let [upgrade, _, key, version] = has;
-        Self {
+        let mut way = Self {
             version: request.version,
             get: request.method == Method::GET,
-            has,
-            marked: upgrade
-                || key
-                || version
-                || headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS)
-                || headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL)
-                || mode == Some(b"websocket"),
-            from_page: headers.contains_key(header::ORIGIN) && mode.is_none(),
-            via: headers.get_all(header::VIA).iter().cloned().collect(),
-            forwarded_for: tokens(headers, &super::headers::X_FORWARDED_FOR).count(),
-            proxies: OF_PROXIES.into_iter().filter(|name| headers.contains_key(*name)).collect(),
+            has: [false; PARTS.len()],
+            marked: false,
+            from_page: false,
+            via: Vec::new(),
+            forwarded_for: 0,
+            proxies: 0,
+        };
+        let names =
+            |line, wanted: &str| elements(line).any(|element| element.eq_ignore_ascii_case(wanted));
+        let (mut origin, mut mode) = (false, None);
+        let [upgrade, connection, key, version] = &mut way.has;
+        // One pass: most of what is looked for is not there.
+        for (name, value) in &request.headers {
+            let name = name.as_str();
+            match name {
+                "upgrade" => *upgrade |= names(value, "websocket"),
+                "connection" => *connection |= names(value, "upgrade"),
+                "sec-websocket-key" => *key = true,
+                "sec-websocket-version" => *version = true,
+                "sec-websocket-extensions" | "sec-websocket-protocol" => way.marked = true,
+                "sec-fetch-mode" => mode = mode.or(Some(value)),
+                "origin" => origin = true,
+                "via" => way.via.push(value.clone()),
+                _ => {
+                    if name == "x-forwarded-for" {
+                        way.forwarded_for += elements(value).count();
+                    }
+                    if let Some(proxy) = OF_PROXIES.iter().position(|proxy| *proxy == name) {
+                        way.proxies |= 1 << proxy;
+                    }
+                }
+            }
         }
+        way.marked |= *upgrade || *key || *version || mode.is_some_and(|mode| mode == "websocket");
+        way.from_page = origin && mode.is_none();
+        way
     }
 
     /// Whether the client wants a WebSocket, whole or stripped.
@@ -214,7 +224,10 @@ impl Way {
 
     /// The names of the headers that proxies left, `forwarded,x-bluecoat-via`.
     pub fn proxies(&self) -> Option<String> {
-        (!self.proxies.is_empty()).then(|| self.proxies.join(","))
+        let bits = OF_PROXIES.iter().enumerate();
+        let names: Vec<_> =
+            bits.filter(|(bit, _)| self.proxies & (1 << bit) != 0).map(|(_, name)| *name).collect();
+        (!names.is_empty()).then(|| names.join(","))
     }
 
     /// All of it in one header: `http=1.0; missing=upgrade,connection; via="1.1 squid"; forwarded-for=2; proxies=forwarded`.

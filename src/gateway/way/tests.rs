@@ -1,4 +1,4 @@
-use http::{Request, Uri};
+use http::{Request, Uri, header};
 use proptest::prelude::*;
 
 use super::*;
