@@ -7,6 +7,7 @@
 
 mod deadlines;
 mod direction;
+mod vanished;
 
 use std::{
     future::Future,

@@ -30,6 +30,10 @@ const KEEPALIVE_ENDPOINT_PROBES: u32 = 6;
 /// Bytes that nobody acknowledges for so long end the connection: while there are some, keepalive does not ask (RFC 5482).
 /// Linux counts the time in which a peer's window is closed as well, though the peer answers.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+/// A peer is asked in vain after so many retransmission timeouts, of which the first is usually 0.2 s and each is twice the
+/// one before, or so many questions to a closed window; those come at growing intervals, up to 2 minutes.
+const RETRANSMITS_IN_VAIN: u8 = 3;
+const PROBES_IN_VAIN: u8 = 2;
 /// So many bytes may wait in the kernel to be sent for the first time: see tcp(7), `TCP_NOTSENT_LOWAT`. What is under way
 /// to a distant peer is not among them, so this bounds what a slow reader holds, and not what a distant one gets. A
 /// worker is asked for more at the half of it: at 1 Gbit/s it then has half a millisecond to come.
@@ -72,16 +76,20 @@ fn tune(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_notsent_lowat(UNSENT)
 }
 
+/// Whether the kernel notices that a peer has vanished while something is on its way to it, where a peer may take nothing for
+/// `stall` (`None`: for ever).
+pub(super) fn notices_vanished(stall: Option<Duration>) -> bool {
+    stall.is_some_and(|stall| stall < UNACKNOWLEDGED)
+}
+
 /// Lets a peer take nothing for `limit` (`None`: for ever) although that is longer than unacknowledged bytes may wait otherwise.
 pub(super) fn allow_stall(stream: &TcpStream, limit: Option<Duration>) -> io::Result<()> {
-    match limit {
-        Some(limit) if limit < UNACKNOWLEDGED => Ok(()),
-        // The route's limit first.
-        limit => {
-            let limit = limit.map(|limit| limit.saturating_add(KEEPALIVE_INTERVAL));
-            SockRef::from(stream).set_tcp_user_timeout(limit)
-        }
+    if notices_vanished(limit) {
+        return Ok(());
     }
+    // The route's limit first.
+    let limit = limit.map(|limit| limit.saturating_add(KEEPALIVE_INTERVAL));
+    SockRef::from(stream).set_tcp_user_timeout(limit)
 }
 
 /// Bytes that were written to a socket and that its peer has not acknowledged (SIOCOUTQ, tcp(7)); 0 where that cannot be
@@ -104,9 +112,102 @@ pub(super) fn unacknowledged(_: &TcpStream) -> usize {
     0
 }
 
+/// What the kernel knows of the bytes that are on their way to a peer (`TCP_INFO`, tcp(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Delivery {
+    /// Segments that were sent and not acknowledged.
+    unacknowledged: u32,
+    /// Bytes that were never sent: the peer's window is closed, or others are before them.
+    unsent: u32,
+    /// For how long no segment has come, for all of them acknowledge.
+    silence: Duration,
+    /// Retransmission timeouts since something new was acknowledged.
+    retransmits: u8,
+    /// Questions whether a closed window is open again, since the last answer to one.
+    probes: u8,
+}
+
+impl Delivery {
+    /// To a peer that has all that was sent, and is quiet.
+    #[cfg(test)]
+    pub(super) const NOTHING: Self = Self {
+        unacknowledged: 0,
+        unsent: 0,
+        silence: Duration::from_secs(3600),
+        retransmits: 0,
+        probes: 0,
+    };
+
+    /// To a peer that was quiet for an hour and was asked so often since.
+    #[cfg(test)]
+    pub(super) const fn for_tests(retransmits: u8, probes: u8) -> Self {
+        Self { unacknowledged: 1, retransmits, probes, ..Self::NOTHING }
+    }
+
+    /// Whether something is on its way.
+    pub(super) const fn is_under_way(self) -> bool {
+        self.unacknowledged > 0 || self.unsent > 0
+    }
+
+    /// Whether something waits to be sent for the first time.
+    pub(super) const fn is_unsent(self) -> bool {
+        self.unsent > 0
+    }
+
+    /// Whether the peer was asked again and again, and nothing was heard of it for so long. A healthy one whose window is closed
+    /// answers each question, and so does one that gets only some of what is sent; one question may be lost.
+    pub(super) fn is_in_vain(self, silence: Duration) -> bool {
+        self.is_under_way()
+            && self.silence >= silence
+            && (self.retransmits >= RETRANSMITS_IN_VAIN || self.probes >= PROBES_IN_VAIN)
+    }
+}
+
+/// What is known of the bytes on their way to the peer; `None` where that cannot be told.
+#[cfg(target_os = "linux")]
+#[expect(
+    unsafe_code,
+    reason = "no crate in use wraps this call; it is made every ten seconds at most, and where a pong is late"
+)]
+pub(super) fn delivery(stream: &TcpStream) -> Option<Delivery> {
+    let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the descriptor is open for as long as `stream` is borrowed, and the call writes at most `length` bytes to where
+    // `info` is.
+    let result = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return None;
+    }
+    // SAFETY: all of it was written, with zeros at first, which are valid for its integers; an older kernel writes less.
+    let info = unsafe { info.assume_init() };
+    Some(Delivery {
+        unacknowledged: info.tcpi_unacked,
+        unsent: info.tcpi_notsent_bytes,
+        silence: Duration::from_millis(info.tcpi_last_ack_recv.into()),
+        retransmits: info.tcpi_retransmits,
+        probes: info.tcpi_probes,
+    })
+}
+
+/// Not told here.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn delivery(_: &TcpStream) -> Option<Delivery> {
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
+
+    use socket2::{Domain, SockFilter, Socket, Type};
 
     use super::*;
     use crate::gateway::listen::bind;
@@ -134,6 +235,98 @@ mod tests {
             let untuned = SockRef::from(&client);
             assert_ne!(untuned.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
             assert_ne!(untuned.tcp_notsent_lowat().unwrap(), UNSENT);
+        }
+    }
+
+    #[test]
+    fn a_peer_is_asked_in_vain_that_answers_nothing_at_all() {
+        let quiet = Duration::from_secs(10);
+        let way = |unacknowledged, unsent, silence, retransmits, probes| {
+            let silence = Duration::from_secs(silence);
+            Delivery { unacknowledged, unsent, silence, retransmits, probes }
+        };
+        for (what, delivery, in_vain) in [
+            ("nothing was sent for an hour", way(0, 0, 3600, 0, 0), false),
+            ("just sent, after an hour", way(1, 0, 3600, 0, 0), false),
+            ("sent, and lost twice", way(1, 0, 11, 2, 0), false),
+            ("sent, and lost, to a peer that goes on sending", way(9, 5000, 1, 7, 0), false),
+            ("vanished with something on the way", way(9, 5000, 11, 6, 0), true),
+            ("vanished with one segment on the way", way(1, 0, 3600, 3, 0), true),
+            ("a closed window, the last question answered", way(0, 5000, 100, 0, 0), false),
+            ("a closed window, a question just sent, or lost", way(0, 5000, 110, 0, 1), false),
+            ("vanished behind a closed window", way(0, 5000, 240, 0, 2), true),
+            ("asked until a moment ago, and all is acknowledged", way(0, 0, 30, 5, 5), false),
+        ] {
+            assert_eq!(delivery.is_in_vain(quiet), in_vain, "{what}");
+        }
+    }
+
+    /// A connection whose one end takes little; both are of the kernel's alone.
+    fn narrow() -> (tokio::net::TcpStream, TcpStream) {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.set_recv_buffer_size(4096).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(1).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let stream = TcpStream::connect(address).unwrap();
+        let peer = listener.accept().unwrap().0.into();
+        stream.set_nonblocking(true).unwrap();
+        (tokio::net::TcpStream::from_std(stream).unwrap(), peer)
+    }
+
+    fn await_delivery(stream: &tokio::net::TcpStream, expected: impl Fn(Delivery) -> bool) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let delivery = delivery(stream).unwrap();
+            if expected(delivery) {
+                return;
+            }
+            assert!(std::time::Instant::now() < deadline, "{delivery:?}");
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_healthy_peer_that_does_not_read_answers_each_question() {
+        let (stream, mut peer) = narrow();
+        stream.writable().await.unwrap();
+        let bytes = stream.try_write(&[7; 64 * 1024]).unwrap();
+        await_delivery(&stream, |told| told.is_unsent() && told.unacknowledged == 0);
+        // Some questions later: each one that was answered is forgotten.
+        let begun = std::time::Instant::now();
+        await_delivery(&stream, |told| {
+            assert!(!told.is_in_vain(Duration::ZERO), "{told:?}");
+            begun.elapsed() > Duration::from_secs(2)
+        });
+        let (mut buffer, mut read) = ([0; 4096], 0);
+        while read < bytes {
+            read += std::io::Read::read(&mut peer, &mut buffer).unwrap();
+        }
+        await_delivery(&stream, |told| !told.is_under_way());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_peer_that_vanishes_is_asked_in_vain_with_something_on_the_way_or_a_closed_window() {
+        // Drops all that comes, as a network does that has lost the peer: one instruction, "take 0 bytes".
+        let drop_all = [SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0)];
+        for closed in [false, true] {
+            let (stream, peer) = narrow();
+            stream.writable().await.unwrap();
+            if closed {
+                stream.try_write(&[7; 64 * 1024]).unwrap();
+                await_delivery(&stream, |told| told.is_unsent() && told.unacknowledged == 0);
+            }
+            SockRef::from(&peer).attach_filter(&drop_all).unwrap();
+            if !closed {
+                stream.try_write(b"there?").unwrap();
+            }
+            await_delivery(&stream, |told| told.is_in_vain(Duration::ZERO));
+            let told = delivery(&stream).unwrap();
+            assert_eq!(told.is_unsent(), closed, "{told:?}");
+            assert!(told.silence > Duration::from_millis(500), "{told:?}");
+            assert!(!told.is_in_vain(Duration::from_secs(60)), "{told:?}");
         }
     }
 

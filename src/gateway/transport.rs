@@ -13,7 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::socket;
+use super::socket::{self, Delivery};
 use super::tls::{ClientStream, ServerStream};
 
 /// One leg of a connection.
@@ -31,6 +31,11 @@ impl Transport {
     /// Bytes on their way to the peer that it has not acknowledged: those of TLS, and those in the kernel.
     pub fn outstanding(&self) -> usize {
         self.unsent() + socket::unacknowledged(self.socket())
+    }
+
+    /// What the kernel knows of the bytes on their way to the peer.
+    pub(super) fn delivery(&self) -> Option<Delivery> {
+        socket::delivery(self.socket())
     }
 
     /// Bytes of TLS that were taken for sending and are not in the socket yet.

@@ -59,10 +59,22 @@ impl Stage {
     /// An open connection; both peers send something right behind their part of the handshake.
     #[track_caller]
     pub fn open_with(&self, from_client: &[u8], from_server: &[u8]) -> (Peer, Peer) {
-        let mut client = match &self.tls {
+        let client = match &self.tls {
             None => self.gateway.client(),
             Some((config, _)) => self.gateway.tls_client(config, "a.test"),
         };
+        self.open_as(client, from_client, from_server)
+    }
+
+    /// An open connection in clear text whose client lets only some KiB come that it has not read; the backend sends something
+    /// right behind its part of the handshake.
+    #[track_caller]
+    pub fn open_narrow(&self, from_server: &[u8]) -> (Peer, Peer) {
+        self.open_as(Peer::narrow(self.gateway.http), b"", from_server)
+    }
+
+    #[track_caller]
+    fn open_as(&self, mut client: Peer, from_client: &[u8], from_server: &[u8]) -> (Peer, Peer) {
         client.send([upgrade_request("a.test").as_bytes(), from_client].concat());
         let mut server = match &self.tls {
             None => self.backend.accept(),
