@@ -347,6 +347,8 @@ impl Relay {
                 // when it was last found so.
                 let held_up = self.direction(side).is_held_up() || self.is_unsent(side);
                 if held_up || watch.held_up {
+                    // What its answer took would be the wait: it is taken for one to an earlier Ping, whose time is not told.
+                    self.direction(side).sieve.next_ping();
                     let watch = self.vigil.of(side);
                     (watch.pinged, watch.held_up) = (Some(now), held_up);
                     return false;
@@ -355,7 +357,7 @@ impl Relay {
                 true
             }
             None => {
-                let payload = self.direction(side).sieve.ping_payload();
+                let payload = self.direction(side).sieve.next_ping();
                 self.direction(side.other()).send_ping(payload);
                 let watch = self.vigil.of(side);
                 watch.pinged = Some(now);
