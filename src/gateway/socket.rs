@@ -20,13 +20,13 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// So often, before it counts as gone.
 const KEEPALIVE_PROBES: u32 = 3;
-/// The same towards endpoints, seconds, drawn anew for each socket. Those that were opened together and are quiet would be
-/// asked in one tick of the kernel's otherwise, and again in one: thousands of packets at once, of which a queue of
-/// 1,000 (`net.core.netdev_max_backlog`, also that of a pod's veth) drops most, again and again, until healthy endpoints
-/// count as gone. Clients are sent pings, one after the other.
+/// The same towards endpoints, and clients that are sent no pings, seconds, drawn anew for each socket. Those that were opened
+/// together and are quiet would be asked in one tick of the kernel's otherwise, and again in one: thousands of packets at once, of
+/// which a queue of 1,000 (`net.core.netdev_max_backlog`, also that of a pod's veth) drops most, again and again, until healthy peers
+/// count as gone.
 const KEEPALIVE_AFTER_RANGE: RangeInclusive<u64> = 20..=35;
 const KEEPALIVE_INTERVAL_RANGE: RangeInclusive<u64> = 4..=6;
-const KEEPALIVE_ENDPOINT_PROBES: u32 = 6;
+const KEEPALIVE_SPREAD_PROBES: u32 = 6;
 /// Bytes that nobody acknowledges for so long end the connection: while there are some, keepalive does not ask (RFC 5482).
 /// Linux counts the time in which a peer's window is closed as well, though the peer answers.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
@@ -52,15 +52,28 @@ pub(super) fn tune_listener(socket: &impl AsFd) -> io::Result<()> {
 pub(super) async fn connect(endpoint: SocketAddr) -> io::Result<TcpStream> {
     let socket = if endpoint.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     tune(&SockRef::from(&socket))?;
+    ask_out_of_step(&socket)?;
+    // Before it is connected: a window that began with another buffer would never use all of this one.
+    SockRef::from(&socket).set_recv_buffer_size(FROM_ENDPOINT)?;
+    socket.connect(endpoint).await
+}
+
+/// Asks a quiet peer whether it is there at other times than the peers of sockets that were opened together.
+fn ask_out_of_step(socket: &impl AsFd) -> io::Result<()> {
     let spread = |range| Duration::from_secs(fastrand::u64(range));
     let keepalive = TcpKeepalive::new()
         .with_time(spread(KEEPALIVE_AFTER_RANGE))
         .with_interval(spread(KEEPALIVE_INTERVAL_RANGE))
-        .with_retries(KEEPALIVE_ENDPOINT_PROBES);
-    SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
-    // Before it is connected: a window that began with another buffer would never use all of this one.
-    SockRef::from(&socket).set_recv_buffer_size(FROM_ENDPOINT)?;
-    socket.connect(endpoint).await
+        .with_retries(KEEPALIVE_SPREAD_PROBES);
+    SockRef::from(socket).set_tcp_keepalive(&keepalive)
+}
+
+/// Does so towards a client to which pings go only after such a time, if at all: otherwise they come first, one after the other.
+pub(super) fn ask_client(stream: &TcpStream, pings: Option<Duration>) -> io::Result<()> {
+    match pings {
+        Some(every) if every <= KEEPALIVE_AFTER => Ok(()),
+        _ => ask_out_of_step(stream),
+    }
 }
 
 /// Sends small messages at once, notices within about a minute that a peer has vanished without a word, whether or not
@@ -342,20 +355,56 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn sockets_towards_endpoints_are_not_asked_in_step() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    #[track_caller]
+    fn assert_out_of_step(streams: &[tokio::net::TcpStream]) {
         let mut times = std::collections::BTreeSet::new();
-        for _ in 0..32 {
-            let stream = connect(listener.local_addr().unwrap()).await.unwrap();
-            let socket = SockRef::from(&stream);
+        for stream in streams {
+            let socket = SockRef::from(stream);
             let after = socket.tcp_keepalive_time().unwrap();
             let interval = socket.tcp_keepalive_interval().unwrap();
             assert!(KEEPALIVE_AFTER_RANGE.contains(&after.as_secs()));
             assert!(KEEPALIVE_INTERVAL_RANGE.contains(&interval.as_secs()));
-            assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_ENDPOINT_PROBES);
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_SPREAD_PROBES);
             times.insert((after, interval));
         }
-        assert!(times.len() > 16, "{times:?}");
+        assert!(times.len() > streams.len() / 2, "{times:?}");
+    }
+
+    #[tokio::test]
+    async fn sockets_towards_endpoints_are_not_asked_in_step() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut streams = Vec::new();
+        for _ in 0..32 {
+            streams.push(connect(listener.local_addr().unwrap()).await.unwrap());
+        }
+        assert_out_of_step(&streams);
+    }
+
+    #[tokio::test]
+    async fn clients_are_not_asked_in_step_where_no_ping_comes_first() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        listener.set_nonblocking(false).unwrap();
+        for (pings, spread) in
+            [(None, true), (Some(31), true), (Some(240), true), (Some(30), false), (Some(5), false)]
+        {
+            let mut streams = Vec::new();
+            for _ in 0..32 {
+                let _client = TcpStream::connect(address).unwrap();
+                let (accepted, _) = listener.accept().unwrap();
+                accepted.set_nonblocking(true).unwrap();
+                let stream = tokio::net::TcpStream::from_std(accepted).unwrap();
+                ask_client(&stream, pings.map(Duration::from_secs)).unwrap();
+                streams.push(stream);
+            }
+            if spread {
+                assert_out_of_step(&streams);
+                continue;
+            }
+            for stream in &streams {
+                let after = SockRef::from(stream).tcp_keepalive_time().unwrap();
+                assert_eq!(after, KEEPALIVE_AFTER, "{pings:?}");
+            }
+        }
     }
 }

@@ -62,6 +62,13 @@ impl Transport {
         }
     }
 
+    /// Has the kernel ask a quiet client whether it is there, where no ping of ours comes before that.
+    pub fn ask_client(&self, pings: Option<Duration>) {
+        if let Err(error) = socket::ask_client(self.socket(), pings) {
+            tracing::debug!(%error, "the times of TCP keepalive could not be set on a socket");
+        }
+    }
+
     /// Has the kernel reset the connection when this is dropped, and forget at once what was not sent.
     pub fn abort(&self) {
         if let Err(error) = SockRef::from(self.socket()).set_linger(Some(Duration::ZERO)) {
