@@ -62,7 +62,7 @@ fuzz_target!(|input: (bool, bool, Vec<Step>)| {
                 None => continue,
             },
             Step::Ping => {
-                token = Some(sieve.ping_payload());
+                token = Some(sieve.next_ping());
                 continue;
             }
             Step::Budget(messages) => {

@@ -107,10 +107,12 @@ impl Granted {
             backend.write_all(&frame).await?;
             backend.shutdown().await
         };
-        if !matches!(timeout(self.rule.timeouts.close, said).await, Ok(Ok(()))) {
+        let told = matches!(timeout(self.rule.timeouts.close, said).await, Ok(Ok(())));
+        if !told {
             tracing::debug!("the backend could not be told that the client has gone");
         }
-        self.held.note_end(&self.rule, &self.metrics, &Ending::before_start());
+        let ending = Ending::before_start(told.then_some(words.code));
+        self.held.note_end(&self.rule, &self.metrics, &ending);
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod deadlines;
 mod direction;
+mod vanished;
 
 use std::{
     future::Future,
@@ -83,13 +84,13 @@ pub struct Traffic {
 }
 
 impl Ending {
-    /// Of a connection whose client was gone before the 101 reached it.
-    pub fn before_start() -> Self {
+    /// Of a connection whose client was gone before the 101 reached it, and whose backend was told so, if it could be.
+    pub fn before_start(told: Option<CloseCode>) -> Self {
         Self {
             cause: CloseCause::Reset,
             initiator: Some(Side::Client),
             detail: "",
-            up: Traffic::default(),
+            up: Traffic { said: told, told, ..Traffic::default() },
             down: Traffic::default(),
         }
     }
@@ -116,6 +117,7 @@ pub fn relay(
     for leg in [&client, &backend] {
         leg.allow_stall(rule.timeouts.write_stall);
     }
+    client.ask_client(rule.keepalive.client_ping);
     let vigil = Vigil::new(&rule, now, fastrand::f64());
     Relay {
         client,

@@ -9,6 +9,9 @@ use super::{
     goodbye::CloseCode,
 };
 
+/// Answers to so many pings of ours are known as such.
+const REMEMBERED: u64 = 1 << 16;
+
 /// What ends a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
@@ -29,7 +32,7 @@ pub struct Sifted {
     pub messages: u32,
     /// The last offset among those that pass, if any, where a frame ends or begins.
     pub boundary: Option<usize>,
-    /// Our ping was answered.
+    /// The last of our pings was answered, not one before it.
     pub answered: bool,
     /// What ends the direction. Nothing passes after it.
     pub finding: Option<Finding>,
@@ -55,7 +58,7 @@ pub struct Sieve {
     held: Box<[u8]>,
     /// `held` is worth another look although nothing was added to it.
     ripe: bool,
-    /// Payload of our pings towards the sender; none of them was sent if zero.
+    /// Payload of our last ping towards the sender; none was sent if zero. Those before it count up to it.
     token: u64,
     /// A Close frame is told, but does not pass.
     swallows_close: bool,
@@ -91,12 +94,21 @@ impl Sieve {
         self.scanner.at_boundary()
     }
 
-    /// A payload by which answers to a ping of ours are known; the same for all pings.
-    pub fn ping_payload(&mut self) -> [u8; 8] {
-        while self.token == 0 {
-            self.token = fastrand::u64(..);
-        }
-        self.token.to_ne_bytes()
+    /// The payload of our next ping, by which its answer is known.
+    pub fn next_ping(&mut self) -> [u8; 8] {
+        self.token = match self.token {
+            // With room below it and above it.
+            0 => fastrand::u64(REMEMBERED..u64::MAX / 2),
+            last => last + 1,
+        };
+        self.token.to_be_bytes()
+    }
+
+    /// Our ping that such a pong answers, counted back from the last; `None`: none of ours.
+    fn answered(&self, payload: &[u8]) -> Option<u64> {
+        let answered = u64::from_be_bytes(payload.try_into().ok()?);
+        let age = self.token.checked_sub(answered)?;
+        (self.token != 0 && age < REMEMBERED).then_some(age)
     }
 
     /// Lets no Close frame pass any more.
@@ -152,8 +164,8 @@ impl Sieve {
                     let mut space = [0; 125];
                     let payload = frame.payload(&bytes[at..], &mut space);
                     match frame.opcode() {
-                        frames::PONG if self.token != 0 && payload == self.token.to_ne_bytes() => {
-                            sifted.answered = true;
+                        frames::PONG if let Some(age) = self.answered(payload) => {
+                            sifted.answered |= age == 0;
                             at += frame.total();
                             continue;
                         }

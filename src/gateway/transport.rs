@@ -13,7 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::socket;
+use super::socket::{self, Delivery};
 use super::tls::{ClientStream, ServerStream};
 
 /// One leg of a connection.
@@ -31,6 +31,11 @@ impl Transport {
     /// Bytes on their way to the peer that it has not acknowledged: those of TLS, and those in the kernel.
     pub fn outstanding(&self) -> usize {
         self.unsent() + socket::unacknowledged(self.socket())
+    }
+
+    /// What the kernel knows of the bytes on their way to the peer.
+    pub(super) fn delivery(&self) -> Option<Delivery> {
+        socket::delivery(self.socket())
     }
 
     /// Bytes of TLS that were taken for sending and are not in the socket yet.
@@ -54,6 +59,13 @@ impl Transport {
     pub fn allow_stall(&self, limit: Option<Duration>) {
         if let Err(error) = socket::allow_stall(self.socket(), limit) {
             tracing::debug!(%error, "the time to take something could not be set on a socket");
+        }
+    }
+
+    /// Has the kernel ask a quiet client whether it is there, where no ping of ours comes before that.
+    pub fn ask_client(&self, pings: Option<Duration>) {
+        if let Err(error) = socket::ask_client(self.socket(), pings) {
+            tracing::debug!(%error, "the times of TCP keepalive could not be set on a socket");
         }
     }
 

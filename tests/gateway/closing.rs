@@ -122,6 +122,29 @@ fn a_client_that_leaves_before_the_101_frees_the_backend() {
 }
 
 #[test]
+fn a_backend_that_has_granted_is_told_that_the_client_did_not_get_its_101() {
+    let backend = Backend::bind();
+    let gateway = Harness::to(&backend);
+    let mut client = gateway.client();
+    // What comes behind the request is left unread until the 101, and so is the client's end.
+    let early = [upgrade_request("a.test").into_bytes(), Frame::from_client("early")].concat();
+    client.send(early);
+    let mut server = backend.accept();
+    server.head();
+    client.reset();
+    server.send(switching(""));
+    let frame = server.frame();
+    assert_eq!(frame.close(), (1001, "the client has gone".into()));
+    assert!(frame.masked);
+    assert!(server.ended().is_empty());
+    gateway.await_cause("reset");
+    let told = [("direction", "gateway_to_backend"), ("code", "1001")];
+    gateway.await_metric("tidegate_close_codes_total", &told, 1.0);
+    gateway.await_metric("tidegate_connections_open", &[], 0.0);
+    gateway.await_metric("tidegate_backend_connections_open", &[], 0.0);
+}
+
+#[test]
 fn the_close_codes_and_reasons_of_both_peers_pass_unchanged_client_first() {
     let backend = Backend::bind();
     let gateway = Harness::to(&backend);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tidegate::table::{Rule, Timeouts};
 
-use crate::support::{Backend, Frame, Harness, OpCode, Peer, host, rule};
+use crate::support::{Backend, Frame, Harness, OpCode, Peer, eventually, host, rule};
 
 const MASK: Option<[u8; 4]> = Some([7, 7, 7, 7]);
 
@@ -147,4 +147,38 @@ fn without_an_idle_timeout_silence_is_no_reason_to_end() {
     assert_eq!(other.frame().close().0, 1001);
     client.send(Frame::from_client("still"));
     assert_eq!(server.text(), "still");
+}
+
+/// When the kernel is going to ask the quiet peers of sockets at a port whether they are there, in hundredths of a second from now.
+fn keepalives(port: u16) -> Vec<u64> {
+    // proc(5): local address, remote address, state, queues, timer and when it fires, in hexadecimal.
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{port:04X}");
+    let timers = table.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let established = fields[1].ends_with(&port) && fields[3] == "01";
+        let when = fields[5].strip_prefix("02:").filter(|_| established)?;
+        Some(u64::from_str_radix(when, 16).unwrap())
+    });
+    timers.collect()
+}
+
+#[test]
+fn quiet_clients_that_are_sent_no_pings_are_not_asked_in_step() {
+    let count = 16;
+    for pings in [None, Some(Duration::from_secs(30))] {
+        let backend = Backend::bind();
+        let mut rule = rule(&[backend.address()]);
+        rule.keepalive.client_ping = pings;
+        let gateway = Harness::start(vec![host("a.test", rule)]);
+        let _open: Vec<_> = (0..count).map(|_| gateway.open(&backend)).collect();
+        let mut timers = Vec::new();
+        eventually("all that was sent is acknowledged", || {
+            timers = keepalives(gateway.http.port());
+            timers.len() == count
+        });
+        let spread = timers.iter().max().unwrap() - timers.iter().min().unwrap();
+        // Pings come first, one after the other, where there are some.
+        assert_eq!(spread > 400, pings.is_none(), "{timers:?}");
+    }
 }

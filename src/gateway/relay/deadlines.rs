@@ -12,7 +12,11 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Phase, Relay, direction::Direction};
+use super::{
+    Phase, Relay,
+    direction::Direction,
+    vanished::{self, Lookout},
+};
 use crate::{
     gateway::goodbye::{CloseCause, Side, answer},
     table::Rule,
@@ -26,7 +30,9 @@ pub(super) struct Vigil {
     backend: Watch,
     /// The route's `maxDuration`, jitter taken off.
     expires: Option<Instant>,
-    /// A Ping was answered: the next is due sooner than the timer expects, which waits for `pongTimeout`.
+    pub(super) lookout: Lookout,
+    /// Something is due sooner than the timer expects: the next Ping, where it waited for `pongTimeout` and the last was answered, or
+    /// a look for peers that have vanished, since something passed.
     sooner: bool,
 }
 
@@ -39,15 +45,18 @@ struct Watch {
     pinged: Option<Instant>,
     /// Nothing was heard of it since that Ping.
     silent: bool,
+    /// That Ping, or its answer, was held up when the answer was due.
+    held_up: bool,
 }
 
 impl Vigil {
     /// A connection's that begins now. `random` is in 0..1.
     pub(super) fn new(rule: &Rule, now: Instant, random: f64) -> Self {
-        let watch = Watch { heard: now, pinged: None, silent: false };
+        let watch = Watch { heard: now, pinged: None, silent: false, held_up: false };
         let cut = f64::from(rule.timeouts.max_duration_jitter) / 100.0 * random;
         let expires = rule.timeouts.max_duration.map(|limit| now + limit.mul_f64(1.0 - cut));
-        Self { active: now, client: watch, backend: watch, expires, sooner: false }
+        let lookout = Lookout::new(rule, now);
+        Self { active: now, client: watch, backend: watch, expires, lookout, sooner: false }
     }
 
     fn of(&mut self, side: Side) -> &mut Watch {
@@ -112,6 +121,7 @@ impl Relay {
         let now = Instant::now();
         if passed {
             self.vigil.active = now;
+            self.vigil.sooner |= self.vigil.lookout.begin(now);
         }
         for side in [Side::Client, Side::Backend] {
             let direction = self.direction(side);
@@ -185,7 +195,9 @@ impl Relay {
     fn due(&self) -> Option<Instant> {
         match self.phase {
             Phase::Open => {}
-            Phase::PeersClosing(until) | Phase::Farewell(until) => return Some(until),
+            Phase::PeersClosing(until) | Phase::Farewell(until) => {
+                return Some(self.vigil.lookout.due().map_or(until, |due| due.min(until)));
+            }
             // `poll_move` is done with it.
             Phase::Cut => return None,
         }
@@ -198,6 +210,7 @@ impl Relay {
             self.ping_due(&self.vigil.client, self.rule.keepalive.client_ping),
             self.ping_due(&self.vigil.backend, self.rule.keepalive.backend_ping),
             throttled.map(|throttle| throttle.next()),
+            self.vigil.lookout.due(),
         ];
         candidates.into_iter().flatten().min()
     }
@@ -220,10 +233,11 @@ impl Relay {
         match self.phase {
             Phase::Open => {}
             Phase::PeersClosing(until) | Phase::Farewell(until) => {
+                let lost = self.mind_vanished(now);
                 if until <= now {
                     self.end_waiting(now);
                 }
-                return until <= now;
+                return lost || until <= now;
             }
             Phase::Cut => return false,
         }
@@ -231,6 +245,9 @@ impl Relay {
         let timeouts = self.rule.timeouts;
         if passed(self.vigil.expires) {
             self.say_goodbye(CloseCause::MaxDuration, None, "");
+            return true;
+        }
+        if self.mind_vanished(now) {
             return true;
         }
         for receiver in [Side::Client, Side::Backend] {
@@ -306,6 +323,15 @@ impl Relay {
         self.phase = if told { Phase::Farewell(now + timeouts.close) } else { Phase::Cut };
     }
 
+    /// Whether what was written last to a side waits here or in the kernel, since the side takes nothing: one that has vanished is
+    /// not waited for.
+    fn is_unsent(&mut self, side: Side) -> bool {
+        self.direction(side.other()).has_backlog()
+            || self.transport(side).delivery().is_some_and(|delivery| {
+                delivery.is_unsent() && !delivery.is_in_vain(vanished::EVERY)
+            })
+    }
+
     fn mind_pings(&mut self, side: Side, now: Instant) -> bool {
         let interval = match side {
             Side::Client => self.rule.keepalive.client_ping,
@@ -315,24 +341,28 @@ impl Relay {
         if self.ping_due(&watch, interval).is_none_or(|due| due > now) {
             return false;
         }
-        let unsent = self.direction(side.other()).has_backlog();
-        let unread = self.direction(side).is_held_up();
         match watch.pinged.filter(|_| watch.silent) {
-            Some(_) if unsent || unread => {
-                // The Ping has not left us yet, or we do not read the answer: `writeStall` is for that.
-                self.vigil.of(side).pinged = Some(now);
-                false
-            }
             Some(_) => {
+                // The Ping has not left us yet, or we do not read the answer: `writeStall` is for that. It has its whole time from
+                // when it was last found so.
+                let held_up = self.direction(side).is_held_up() || self.is_unsent(side);
+                if held_up || watch.held_up {
+                    // What its answer took would be the wait: it is taken for one to an earlier Ping, whose time is not told.
+                    self.direction(side).sieve.next_ping();
+                    let watch = self.vigil.of(side);
+                    (watch.pinged, watch.held_up) = (Some(now), held_up);
+                    return false;
+                }
                 self.say_goodbye(CloseCause::PongTimeout, Some(side), "");
                 true
             }
             None => {
-                let payload = self.direction(side).sieve.ping_payload();
+                let payload = self.direction(side).sieve.next_ping();
                 self.direction(side.other()).send_ping(payload);
                 let watch = self.vigil.of(side);
                 watch.pinged = Some(now);
-                watch.silent = true;
+                (watch.silent, watch.held_up) = (true, false);
+                self.vigil.lookout.begin_with_ping(now, self.rule.keepalive.pong_timeout);
                 true
             }
         }

@@ -57,7 +57,7 @@ proptest! {
         fragmented in any::<bool>(),
     ) {
         let mut sieve = sieve(Role::Server);
-        let token = sieve.ping_payload();
+        let token = sieve.next_ping();
         let (mut stream, mut expected, mut begun) = (Vec::new(), Vec::new(), false);
         for part in parts {
             let (frame, passes) = match part {
@@ -102,12 +102,40 @@ proptest! {
 fn our_pong_is_swallowed_and_told_however_it_comes_in() {
     for cut in [1, 2, 5, 100] {
         let mut sieve = sieve(Role::Client);
-        let token = sieve.ping_payload();
+        let token = sieve.next_ping();
         let mut pong = ping_frame(Role::Client, &token);
         pong[0] = 0x8a;
         assert_eq!(run(&mut sieve, &pong, &[cut]), (Vec::new(), Vec::new(), 1));
         assert!(sieve.held.is_empty(), "nothing is held");
     }
+}
+
+#[test]
+fn a_late_answer_to_an_earlier_ping_of_ours_is_swallowed_and_not_taken_for_one_to_the_last() {
+    let mut sieve = sieve(Role::Server);
+    let pings = [sieve.next_ping(), sieve.next_ping(), sieve.next_ping()];
+    for (payload, answered) in [(pings[0], 0), (pings[1], 0), (pings[2], 1), (pings[2], 1)] {
+        let told = run(&mut sieve, &frame(0x8a, &payload), &[100]);
+        assert_eq!(told, (Vec::new(), Vec::new(), answered), "{payload:?} of {pings:?}");
+    }
+    // In one read.
+    let both = [frame(0x8a, &pings[2]), frame(0x8a, &pings[1])].concat();
+    assert_eq!(run(&mut sieve, &both, &[100]), (Vec::new(), Vec::new(), 1));
+    let next = (u64::from_be_bytes(pings[2]) + 1).to_be_bytes();
+    let foreign = frame(0x8a, &next);
+    assert_eq!(run(&mut sieve, &foreign, &[100]), (foreign, Vec::new(), 0), "not sent yet");
+}
+
+#[test]
+fn answers_are_known_for_as_long_as_anybody_may_take_and_not_for_ever() {
+    let mut sieve = sieve(Role::Server);
+    let first = frame(0x8a, &sieve.next_ping());
+    for _ in 1..REMEMBERED {
+        sieve.next_ping();
+    }
+    assert_eq!(run(&mut sieve, &first, &[100]), (Vec::new(), Vec::new(), 0));
+    sieve.next_ping();
+    assert_eq!(run(&mut sieve, &first, &[100]), (first.clone(), Vec::new(), 0));
 }
 
 #[test]

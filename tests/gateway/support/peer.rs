@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{DEADLINE, Frame};
 
@@ -104,6 +104,17 @@ impl Peer {
     pub fn connect(address: SocketAddr) -> Self {
         let socket = TcpStream::connect(address).expect("the listener is up");
         Self::new(socket, |socket| Box::new(socket))
+    }
+
+    /// A client in clear text that lets only some KiB come that it has not read.
+    #[track_caller]
+    pub fn narrow(address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)
+            .expect("descriptors are not exhausted");
+        // Before it is connected, as the window begins with it.
+        socket.set_recv_buffer_size(4096).expect("a TCP socket has the option");
+        socket.connect(&address.into()).expect("the listener is up");
+        Self::new(socket.into(), |socket| Box::new(socket))
     }
 
     /// Another hold on a connection's socket: beside what another thread does with it, or beneath its TLS.

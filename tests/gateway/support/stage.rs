@@ -59,26 +59,45 @@ impl Stage {
     /// An open connection; both peers send something right behind their part of the handshake.
     #[track_caller]
     pub fn open_with(&self, from_client: &[u8], from_server: &[u8]) -> (Peer, Peer) {
-        let (mut client, mut server) = self.ask_with(from_client);
-        server.head();
-        server.send([switching("").as_bytes(), from_server].concat());
-        let head = client.head();
-        assert_eq!(head.status(), 101, "{head:?}");
-        (client, server)
+        let asked = self.ask_with(from_client);
+        Self::grant(asked, from_server)
+    }
+
+    /// An open connection in clear text whose client lets only some KiB come that it has not read; the backend sends something
+    /// right behind its part of the handshake.
+    #[track_caller]
+    pub fn open_narrow(&self, from_server: &[u8]) -> (Peer, Peer) {
+        let asked = self.ask_as(Peer::narrow(self.gateway.http), b"");
+        Self::grant(asked, from_server)
     }
 
     /// A client that has asked for an upgrade, with something right behind it, and the backend, which has not read that yet.
     #[track_caller]
     pub fn ask_with(&self, from_client: &[u8]) -> (Peer, Peer) {
-        let mut client = match &self.tls {
+        let client = match &self.tls {
             None => self.gateway.client(),
             Some((config, _)) => self.gateway.tls_client(config, "a.test"),
         };
+        self.ask_as(client, from_client)
+    }
+
+    #[track_caller]
+    fn ask_as(&self, mut client: Peer, from_client: &[u8]) -> (Peer, Peer) {
         client.send([upgrade_request("a.test").as_bytes(), from_client].concat());
         let server = match &self.tls {
             None => self.backend.accept(),
             Some((_, config)) => self.backend.accept_tls(config),
         };
+        (client, server)
+    }
+
+    /// The backend grants what the client has asked for, and sends something right behind that.
+    #[track_caller]
+    fn grant((mut client, mut server): (Peer, Peer), from_server: &[u8]) -> (Peer, Peer) {
+        server.head();
+        server.send([switching("").as_bytes(), from_server].concat());
+        let head = client.head();
+        assert_eq!(head.status(), 101, "{head:?}");
         (client, server)
     }
 
