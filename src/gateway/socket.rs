@@ -45,46 +45,44 @@ const FROM_ENDPOINT: usize = 208 * 1024;
 /// Sets a socket that is going to listen, and so all that will be accepted from it. Their receive buffers stay the
 /// kernel's to size: clients may be far away.
 pub(super) fn tune_listener(socket: &impl AsFd) -> io::Result<()> {
-    tune(&SockRef::from(socket))
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    tune(&SockRef::from(socket), &keepalive)
 }
 
 /// Connects to an endpoint.
 pub(super) async fn connect(endpoint: SocketAddr) -> io::Result<TcpStream> {
     let socket = if endpoint.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    tune(&SockRef::from(&socket))?;
-    ask_out_of_step(&socket)?;
+    tune(&SockRef::from(&socket), &out_of_step())?;
     // Before it is connected: a window that began with another buffer would never use all of this one.
     SockRef::from(&socket).set_recv_buffer_size(FROM_ENDPOINT)?;
     socket.connect(endpoint).await
 }
 
 /// Asks a quiet peer whether it is there at other times than the peers of sockets that were opened together.
-fn ask_out_of_step(socket: &impl AsFd) -> io::Result<()> {
+fn out_of_step() -> TcpKeepalive {
     let spread = |range| Duration::from_secs(fastrand::u64(range));
-    let keepalive = TcpKeepalive::new()
+    TcpKeepalive::new()
         .with_time(spread(KEEPALIVE_AFTER_RANGE))
         .with_interval(spread(KEEPALIVE_INTERVAL_RANGE))
-        .with_retries(KEEPALIVE_SPREAD_PROBES);
-    SockRef::from(socket).set_tcp_keepalive(&keepalive)
+        .with_retries(KEEPALIVE_SPREAD_PROBES)
 }
 
 /// Does so towards a client to which pings go only after such a time, if at all: otherwise they come first, one after the other.
 pub(super) fn ask_client(stream: &TcpStream, pings: Option<Duration>) -> io::Result<()> {
     match pings {
         Some(every) if every <= KEEPALIVE_AFTER => Ok(()),
-        _ => ask_out_of_step(stream),
+        _ => SockRef::from(stream).set_tcp_keepalive(&out_of_step()),
     }
 }
 
 /// Sends small messages at once, notices within about a minute that a peer has vanished without a word, whether or not
 /// something is being sent to it, and holds little for a peer that does not read.
-fn tune(socket: &SockRef<'_>) -> io::Result<()> {
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_AFTER)
-        .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_PROBES);
+fn tune(socket: &SockRef<'_>, keepalive: &TcpKeepalive) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_keepalive(keepalive)?;
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
     socket.set_tcp_notsent_lowat(UNSENT)
 }

@@ -1,8 +1,8 @@
 //! The backend's leg: reach an endpoint, ask it for the upgrade, judge its answer. A connection that saw an
 //! upgrade is never used for anything else.
 //!
-//! The request for an upgrade is one write and a sound 101 a head without a body, so both are done here, by [`head`]: hyper's client,
-//! its task and its channels would be a tenth of what a handshake costs us. Any other answer is hyper's to read, from its first byte: bodies, their
+//! The request for an upgrade is one write and a sound 101 a head without a body, so both are done here, by [`head`]: hyper's client
+//! would make a task, channels and a buffer for them. Any other answer is hyper's to read, from its first byte: bodies, their
 //! framing and its ambiguities are not ours to know. So are forwarded requests.
 
 use std::{

@@ -37,7 +37,7 @@ pub struct Timeouts {
     #[schemars(with = "i32", range(min = 0, max = 100))]
     pub max_duration_jitter: u8,
     /// Ends a connection when a peer takes nothing for so long of what waits for it: it has stopped reading, or is gone.
-    /// 0s: never, but for one that is gone, which is noticed after about a minute in any case.
+    /// 0s: never, but for one that is gone, which is noticed after about a minute, or a few if it had stopped reading before.
     #[serde(default = "default_write_stall")]
     pub write_stall: Duration,
     /// How long peers have to say goodbye, from the first Close frame to the end of both sockets.
