@@ -90,13 +90,14 @@ fn clients_do_not_notice_an_api_server_that_hangs() {
     await_readiness(&["nodes", "pods"]);
 }
 
-/// Waits until all of these kinds are ready: nodes that could not report for a while may have been taken for dead.
+/// Waits until all of these kinds are ready: nodes that could not report for a while may have been taken for dead. They
+/// are until the controller manager has read their Leases again, and its pauses between two tries grow to a minute.
 #[track_caller]
 fn await_readiness(kinds: &[&str]) {
     for what in kinds {
         let all =
-            ["wait", "--for=condition=Ready", "--timeout=30s", "--all", "--all-namespaces", what];
-        kubectl(&all);
+            ["wait", "--for=condition=Ready", "--timeout=10s", "--all", "--all-namespaces", what];
+        eventually(&format!("all {what} are ready"), 100, || try_kubectl(&all, None));
     }
 }
 

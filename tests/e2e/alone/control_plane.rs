@@ -53,7 +53,8 @@ impl Bystanders {
     fn expect_right_statuses(&self, name: &str) {
         let namespace = &self.app.namespace;
         let mut route = objects::route(name, &namespace.host(name));
-        namespace.apply(&[&route]);
+        // The parts of the API server find back one after the other.
+        eventually("a route is taken", 20, || namespace.try_apply(&[&route]));
         let told = namespace.eventually(name, "ResolvedRefs", "False", "InvalidCertificateRef");
         assert!(told.contains(&format!("{name}-tls")), "{told}");
         route["spec"]["tls"]["secretName"] = "chat-tls".into();

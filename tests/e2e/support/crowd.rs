@@ -356,7 +356,7 @@ impl<'a> Conversation<'a> {
 /// Opens new sockets all the time, one after the other, each for one message.
 pub struct Arrivals {
     stop: Arc<std::sync::atomic::AtomicBool>,
-    thread: JoinHandle<Vec<Arrival>>,
+    thread: Option<JoinHandle<Vec<Arrival>>>,
 }
 
 /// One of them.
@@ -385,7 +385,7 @@ impl Arrivals {
             }
             arrivals
         });
-        Self { stop, thread }
+        Self { stop, thread: Some(thread) }
     }
 
     /// Ends. All must have been opened. How many there were, and how long the slowest took.
@@ -399,8 +399,15 @@ impl Arrivals {
 
     /// Ends, and tells of all.
     #[track_caller]
-    pub fn end(self) -> Vec<Arrival> {
+    pub fn end(mut self) -> Vec<Arrival> {
         self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        self.thread.join().expect("it does not panic")
+        self.thread.take().expect("it ends once").join().expect("it does not panic")
+    }
+}
+
+impl Drop for Arrivals {
+    /// A test that has failed tells what there is in the log: not these.
+    fn drop(&mut self) {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 }

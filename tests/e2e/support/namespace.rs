@@ -101,24 +101,34 @@ impl Namespace {
     }
 
     /// A route's condition, if it has it.
+    #[track_caller]
     pub fn condition(&self, route: &str, kind: &str) -> Option<Condition> {
-        let object = self.get(&format!("wsr/{route}"));
-        let conditions = object["status"]["conditions"].as_array()?;
-        let found = conditions.iter().find(|condition| condition["type"] == kind)?;
-        let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
-        Some(Condition {
-            status: text("status"),
-            reason: text("reason"),
-            message: text("message"),
-            observed_generation: found["observedGeneration"].as_i64().unwrap_or_default(),
-        })
+        self.try_condition(route, kind).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn try_condition(&self, route: &str, kind: &str) -> Result<Option<Condition>, String> {
+        let name = format!("wsr/{route}");
+        let arguments = ["--namespace", &self.name, "get", &name, "--output=json"];
+        let text = try_kubectl(&arguments, None)?;
+        let object: Value = serde_json::from_str(&text).expect("kubectl prints JSON");
+        let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+        let found = conditions.find(|condition| condition["type"] == kind);
+        Ok(found.map(|found| {
+            let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+            Condition {
+                status: text("status"),
+                reason: text("reason"),
+                message: text("message"),
+                observed_generation: found["observedGeneration"].as_i64().unwrap_or_default(),
+            }
+        }))
     }
 
     /// Waits until a condition has this status and reason. Its message.
     #[track_caller]
     pub fn eventually(&self, route: &str, kind: &str, status: &str, reason: &str) -> String {
         eventually(&format!("{kind} of {route} is {status}, {reason}"), 20, || {
-            let found = self.condition(route, kind).unwrap_or_default();
+            let found = self.try_condition(route, kind)?.unwrap_or_default();
             if found.status == status && found.reason == reason {
                 Ok(found.message)
             } else {
