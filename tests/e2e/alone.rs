@@ -91,7 +91,7 @@ fn clients_do_not_notice_an_api_server_that_hangs() {
 }
 
 /// Waits until all of these kinds are ready: nodes that could not report for a while may have been taken for dead. They
-/// are until the controller manager has read their Leases again, and its pauses between two tries grow to a minute.
+/// are until the controller manager has read their Leases again, between two tries of which it may pause for a minute.
 #[track_caller]
 fn await_readiness(kinds: &[&str]) {
     for what in kinds {

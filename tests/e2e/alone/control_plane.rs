@@ -79,11 +79,13 @@ impl Bystanders {
             each.filter_map(|pod| pod.metrics().sum("tidegate_leader", &[])).sum()
         };
         eventually("one leads", 30, || expect_eq(&leading(), &1.0));
-        // What the control plane says of nodes and pods stays as it is while it is away.
         await_readiness(&["nodes"]);
         eventually("the load balancer has found them", 20, || {
             Ok(self.app.client.open(address).map(|_| ())?)
         });
+        // One that elects its leader ends as well, with its Lease. This one would take the nodes for dead afterwards, until it
+        // has read their Leases again: its pauses between two tries grow to a minute.
+        let manager = Part::stop("kube-controller-manager");
         let stopped = Part::stop(part);
         let begin = Instant::now();
         try_kubectl(&["get", "nodes", "--request-timeout=2s"], None).expect_err("it is away");
@@ -96,6 +98,7 @@ impl Bystanders {
         }
         assert_eq!(leading(), 0.0, "who cannot renew the Lease does not lead");
         stopped.start();
+        manager.start();
         let back = Instant::now();
         // The pauses between two tries have grown to 15 s.
         eventually("one leads again", 30, || expect_eq(&leading(), &1.0));
