@@ -1,4 +1,4 @@
-//! Listening sockets: bound before anything starts, accepted by one thread, shared out to the workers.
+//! Listening sockets: bound before anything starts, accepted by one thread, what comes shared out to the workers.
 
 use std::{
     fmt::Display,
@@ -6,7 +6,6 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
     sync::Arc,
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -61,43 +60,75 @@ fn bind_as(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Starts the accepting thread, which does what is to be done `beside` as well. It ends, and closes the listeners, when
-/// `end` turns true.
-pub(super) fn spawn(
-    listeners: Vec<(ListenerKind, TcpListener)>,
-    workers: Vec<WorkerHandle>,
+/// What takes connections. Begun on the thread that is to do it, and on another one should that have panicked.
+#[derive(Clone)]
+pub(super) struct Accepting {
+    listeners: Arc<[(ListenerKind, TcpListener)]>,
+    workers: Arc<[WorkerHandle]>,
     files: Arc<FileBudget>,
     metrics: Arc<GatewayMetrics>,
-    beside: impl Future<Output = ()> + Send + 'static,
-    mut end: watch::Receiver<bool>,
-) -> io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let listeners = {
-        let _entered = runtime.enter();
-        listeners
-            .into_iter()
-            .map(|(kind, listener)| Ok((kind, Listening::new(listener)?)))
-            .collect::<io::Result<Vec<_>>>()?
-    };
-    std::thread::Builder::new().name("accept".into()).spawn(move || {
-        runtime.block_on(async {
-            let workers: Arc<[WorkerHandle]> = workers.into();
-            let mut loops = JoinSet::new();
-            loops.spawn(beside);
-            for (kind, listener) in listeners {
-                let acceptor = Acceptor {
-                    kind,
-                    workers: Arc::clone(&workers),
-                    files: Arc::clone(&files),
-                    metrics: Arc::clone(&metrics),
-                    shortage: Shortage::default(),
-                };
-                loops.spawn(acceptor.run(listener));
-            }
-            // An error means that the sender is gone: the program is ending as well.
-            let _ = end.wait_for(|end| *end).await;
+    /// Each worker holds a receiver as long as it serves.
+    serving: watch::Sender<()>,
+}
+
+impl Accepting {
+    /// Of connections for these workers, until none of them serves any more.
+    pub(super) fn new(
+        listeners: Vec<(ListenerKind, TcpListener)>,
+        workers: Vec<WorkerHandle>,
+        files: Arc<FileBudget>,
+        metrics: Arc<GatewayMetrics>,
+        serving: watch::Sender<()>,
+    ) -> Self {
+        Self { listeners: listeners.into(), workers: workers.into(), files, metrics, serving }
+    }
+
+    /// Begins, on the runtime of this thread.
+    pub(super) fn begin(&self) -> io::Result<Acceptors> {
+        let each = self.listeners.iter().map(|(kind, listener)| {
+            let acceptor = Acceptor {
+                kind: *kind,
+                workers: Arc::clone(&self.workers),
+                files: Arc::clone(&self.files),
+                metrics: Arc::clone(&self.metrics),
+                shortage: Shortage::default(),
+            };
+            Ok((acceptor, Listening::new(listener.try_clone()?)?))
         });
-    })
+        Ok(Acceptors { each: each.collect::<io::Result<_>>()?, serving: self.serving.clone() })
+    }
+
+    /// Waits until no worker serves any more, and begins if the first one, which accepts, ends before.
+    pub(super) async fn stand_by(self) {
+        let Some(first) = self.workers.first() else { return };
+        tokio::select! {
+            biased;
+            () = self.serving.closed() => return,
+            () = first.end() => {}
+        }
+        tracing::error!("the worker that accepts has panicked; another thread accepts from now on");
+        match self.begin() {
+            Ok(acceptors) => acceptors.run().await,
+            Err(error) => tracing::error!(%error, "no connection can be accepted any more"),
+        }
+    }
+}
+
+/// All that accept on one thread.
+pub(super) struct Acceptors {
+    each: Vec<(Acceptor, Listening)>,
+    serving: watch::Sender<()>,
+}
+
+impl Acceptors {
+    /// Accepts until no worker serves any more.
+    pub(super) async fn run(self) {
+        let mut loops = JoinSet::new();
+        for (acceptor, listening) in self.each {
+            loops.spawn(acceptor.run(listening));
+        }
+        self.serving.closed().await;
+    }
 }
 
 /// A listening socket. Tokio's listener would register each accepted socket with the runtime of this thread, though it
@@ -209,6 +240,33 @@ fn accept_reason(error: &io::Error) -> (&'static str, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn another_thread_accepts_when_the_worker_that_did_has_panicked() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (first, its_sockets) = WorkerHandle::new();
+        let (second, mut sockets) = WorkerHandle::new();
+        let (served, serving) = watch::channel(());
+        let accepting = Accepting::new(
+            vec![(ListenerKind::Http, listener)],
+            vec![first, second],
+            Arc::new(FileBudget::of_process().unwrap()),
+            Arc::new(GatewayMetrics::register(&prometheus::Registry::new()).unwrap()),
+            served,
+        );
+        let standing_by = tokio::spawn(accepting.stand_by());
+        let client = TcpStream::connect(address).unwrap();
+        tokio::task::yield_now().await;
+        assert!(sockets.is_empty(), "the first worker is there to accept");
+
+        drop(its_sockets);
+        let accepted = sockets.recv().await.expect("the other worker gets it");
+        assert_eq!(accepted.peer, client.local_addr().unwrap());
+        drop(serving);
+        standing_by.await.expect("it ends with the workers");
+        TcpStream::connect(address).expect_err("and closes the listener");
+    }
 
     #[test]
     fn a_shortage_is_told_once_and_ends_after_a_calm() {

@@ -47,12 +47,22 @@ use std::{
 use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 
-use self::{balance::EndpointLoad, files::FileBudget, rebalance::Ledger, worker::WorkerParts};
+use self::{
+    balance::EndpointLoad,
+    files::FileBudget,
+    listen::Accepting,
+    rebalance::Ledger,
+    worker::{Part, WorkerHandle, WorkerParts},
+};
 pub use self::{
     drain::DrainSettings, goodbye::CloseCause, goodbye::CloseCode, listen::bind,
     refuse::RefusalReason, scrape::scrape, tls::FallbackCertificate,
 };
 use crate::{table::TableCell, telemetry::GatewayMetrics};
+
+/// Up to so many workers the first of them accepts for all: a thread of its own would be woken by each connection only to
+/// wake a worker. Beside more of them it would be the one that is behind in a wave of connections.
+const FIRST_ACCEPTS: usize = 4;
 
 /// What a listener speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -121,8 +131,7 @@ pub struct GatewaySettings {
 pub struct Gateway {
     shutdown: watch::Sender<bool>,
     workers: Vec<JoinHandle<()>>,
-    end: watch::Sender<bool>,
-    acceptor: JoinHandle<()>,
+    beside: JoinHandle<()>,
     open: OpenConnections,
 }
 
@@ -147,33 +156,42 @@ impl Gateway {
     ) -> io::Result<Self> {
         let (sender, shutdown) = watch::channel(false);
         let files = Arc::new(FileBudget::of_process()?);
-        let (end, ended) = watch::channel(false);
+        let (served, serving) = watch::channel(());
         let open = OpenConnections::default();
         let load = EndpointLoad::default();
         let count = settings.workers.max(1);
+        let (handles, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| WorkerHandle::new()).unzip();
+        let (orders, receivers): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| mpsc::channel(rebalance::ORDERS)).unzip();
+        let accepting =
+            Accepting::new(listeners, handles, Arc::clone(&files), Arc::clone(&metrics), served);
+        let first_accepts = count <= FIRST_ACCEPTS;
         let parts = WorkerParts {
             table: Arc::clone(&table),
             load: load.clone(),
             ledger: Ledger::new(count),
-            files: Arc::clone(&files),
-            metrics: Arc::clone(&metrics),
+            files,
+            metrics,
             settings: Arc::new(settings),
             open: Arc::clone(&open.0),
             shutdown,
+            serving,
         };
-        let (mut handles, mut workers) = (Vec::new(), Vec::new());
-        let (orders, receivers): (Vec<_>, Vec<_>) =
-            (0..count).map(|_| mpsc::channel(rebalance::ORDERS)).unzip();
-        for (index, receiver) in receivers.into_iter().enumerate() {
+        let mut workers = Vec::with_capacity(count);
+        for (index, (accepted, received)) in inboxes.into_iter().zip(receivers).enumerate() {
             // The first one also says for all of them what is to be moved.
-            let orders = if index == 0 { orders.clone() } else { Vec::new() };
-            let (handle, thread) = worker::spawn(index, parts.clone(), receiver, orders)?;
-            handles.push(handle);
-            workers.push(thread);
+            let first = index == 0;
+            let part = Part {
+                index,
+                accepted,
+                orders: received,
+                given: if first { orders.clone() } else { Vec::new() },
+                accepting: (first && first_accepts).then(|| accepting.clone()),
+            };
+            workers.push(worker::spawn(parts.clone(), part)?);
         }
-        let survey = survey::follow(table, load);
-        let acceptor = listen::spawn(listeners, handles, files, metrics, survey, ended)?;
-        Ok(Self { shutdown: sender, workers, end, acceptor, open })
+        let beside = spawn_beside(survey::follow(table, load), accepting, !first_accepts)?;
+        Ok(Self { shutdown: sender, workers, beside, open })
     }
 
     /// How many connections there are, also while it shuts down.
@@ -191,7 +209,29 @@ impl Gateway {
             }
         };
         self.workers.into_iter().for_each(join);
-        self.end.send_replace(true);
-        join(self.acceptor);
+        join(self.beside);
     }
+}
+
+/// Starts the thread for what is no worker's: it surveys the tables, and accepts where none of the workers does, or stands by.
+/// It ends when no worker serves any more.
+fn spawn_beside(
+    survey: impl Future<Output = ()> + Send + 'static,
+    accepting: Accepting,
+    accepts: bool,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let entered = runtime.enter();
+    let acceptors = accepts.then(|| accepting.begin()).transpose()?;
+    drop(entered);
+    let name = if accepts { "accept" } else { "survey" };
+    std::thread::Builder::new().name(name.into()).spawn(move || {
+        runtime.block_on(async {
+            tokio::spawn(survey);
+            match acceptors {
+                Some(acceptors) => acceptors.run().await,
+                None => accepting.stand_by().await,
+            }
+        });
+    })
 }

@@ -32,6 +32,7 @@ use super::{
     drain::{drain, follow},
     files::{FileBudget, FileToken},
     http,
+    listen::{Accepting, Acceptors},
     rebalance::{Ledger, Order, carry_out, plan},
     refuse::RefusalReason,
     sessions::Sessions,
@@ -55,6 +56,19 @@ pub(super) struct WorkerParts {
     /// Connections of all workers.
     pub(super) open: Arc<AtomicUsize>,
     pub(super) shutdown: watch::Receiver<bool>,
+    /// Held as long as the worker serves.
+    pub(super) serving: watch::Receiver<()>,
+}
+
+/// What one worker is made of.
+pub(super) struct Part {
+    pub(super) index: usize,
+    pub(super) accepted: Receiver<Accepted>,
+    pub(super) orders: Receiver<Order>,
+    /// Whom it gives orders to, if it is the one that gives them.
+    pub(super) given: Vec<Sender<Order>>,
+    /// What it accepts for all workers, if it is the one that does.
+    pub(super) accepting: Option<Accepting>,
 }
 
 /// What the connections of one worker share.
@@ -103,6 +117,12 @@ impl Drop for LiveToken {
 }
 
 impl WorkerHandle {
+    /// That of a worker, and where the worker gets its sockets.
+    pub(super) fn new() -> (Self, Receiver<Accepted>) {
+        let (sender, receiver) = mpsc::channel(HAND_OVER);
+        (Self { sender, live: Arc::default() }, receiver)
+    }
+
     /// Sockets that the worker owns now.
     pub(super) fn live(&self) -> usize {
         self.live.load(Relaxed)
@@ -111,6 +131,11 @@ impl WorkerHandle {
     /// Whether the worker has ended: it takes no socket any more.
     pub(super) fn ended(&self) -> bool {
         self.sender.is_closed()
+    }
+
+    /// Waits until the worker has ended.
+    pub(super) async fn end(&self) {
+        self.sender.closed().await;
     }
 
     /// Hands a socket over; waits while the worker is behind, so that the kernel's backlog fills instead of our memory.
@@ -128,42 +153,38 @@ impl WorkerHandle {
     }
 }
 
-/// Starts a worker thread. It carries out the orders it receives; if there is any worker to give orders to, it gives them.
-pub(super) fn spawn(
-    index: usize,
-    parts: WorkerParts,
-    received: Receiver<Order>,
-    given: Vec<Sender<Order>>,
-) -> io::Result<(WorkerHandle, JoinHandle<()>)> {
-    let (sender, receiver) = mpsc::channel(HAND_OVER);
+/// Starts a worker thread.
+pub(super) fn spawn(parts: WorkerParts, part: Part) -> io::Result<JoinHandle<()>> {
     let (started, result) = std::sync::mpsc::sync_channel(1);
-    let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+    let name = format!("worker-{}", part.index);
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
         // Such a runtime cannot move to another thread, so it is made in this one.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build_local(LocalOptions::default());
+        let begun = runtime.and_then(|runtime| {
+            let entered = runtime.enter();
+            let acceptors = part.accepting.as_ref().map(Accepting::begin).transpose()?;
+            drop(entered);
+            Ok((runtime, acceptors))
+        });
         // The other end is waiting.
-        let _ = match runtime {
-            Ok(runtime) => {
+        let _ = match begun {
+            Ok((runtime, acceptors)) => {
                 let _ = started.send(Ok(()));
-                runtime.block_on(run(index, parts, receiver, received, given));
+                runtime.block_on(run(parts, part, acceptors));
                 Ok(())
             }
             Err(error) => started.send(Err(error)),
         };
     })?;
     result.recv().map_err(|_| io::Error::other("a worker thread ended at once"))??;
-    Ok((WorkerHandle { sender, live: Arc::default() }, thread))
+    Ok(thread)
 }
 
-async fn run(
-    index: usize,
-    parts: WorkerParts,
-    mut accepted: mpsc::Receiver<Accepted>,
-    mut received: Receiver<Order>,
-    given: Vec<Sender<Order>>,
-) {
-    let mut shutdown = parts.shutdown;
+async fn run(parts: WorkerParts, part: Part, acceptors: Option<Acceptors>) {
+    let Part { index, mut accepted, mut orders, given, .. } = part;
+    let WorkerParts { mut shutdown, serving, .. } = parts;
     let settings = parts.settings.drain;
     let ledger = parts.ledger.clone();
     let worker = Rc::new(Worker {
@@ -177,9 +198,10 @@ async fn run(
         draining: Cell::new(false),
     });
     // Connections are taken to the very end: who comes late is told why there is no upgrade any more.
-    let serving = async {
+    let taking = async {
         while let Some(socket) = accepted.recv().await {
-            spawn_local(serve(Rc::clone(&worker), socket));
+            // Boxed: a task is moved several times before it runs, and this one is large.
+            spawn_local(Box::pin(serve(Rc::clone(&worker), socket)));
         }
     };
     let draining = async {
@@ -191,17 +213,24 @@ async fn run(
             () = ordered => {}
             // These end with the wait: what they had begun is the drain's to go on with.
             never = follow(&worker.table, &worker.sessions) => match never {},
-            never = carry_out(&worker.sessions, &mut received) => match never {},
+            never = carry_out(&worker.sessions, &mut orders) => match never {},
             never = plan(&worker.table, &ledger, &given), if !given.is_empty() => match never {},
         }
         worker.draining.set(true);
         drain(&worker.sessions, settings).await;
+        drop(serving);
+    };
+    // Goes on after the own drain, for those of the others.
+    let accepting = async {
+        if let Some(acceptors) = acceptors {
+            acceptors.run().await;
+        }
     };
     tokio::select! {
         biased;
-        () = draining => {}
-        // The acceptor is gone before the order to stop: its thread has panicked.
-        () = serving => tracing::error!("a worker gets no connections any more"),
+        _ = async { tokio::join!(draining, accepting) } => {}
+        // The acceptors are gone before the order to stop: their thread has panicked.
+        () = taking => tracing::error!("a worker gets no connections any more"),
     }
 }
 

@@ -290,10 +290,17 @@ fn a_request_on_a_kept_connection_is_served_by_the_table_of_its_own_time() {
     open_over(&mut client, &backend);
 }
 
+/// Of a few workers the first accepts, beside more of them a thread of its own.
 #[test]
 fn connections_are_spread_over_the_workers_and_all_are_served() {
+    for workers in [3, 5] {
+        expect_all_served(workers);
+    }
+}
+
+fn expect_all_served(workers: usize) {
     let gateway = Harness::with(vec![host("a.test", rule(&[echo_backend()]))], |settings| {
-        settings.workers = 3;
+        settings.workers = workers;
     });
     let mut clients = [0; 9].map(|_| {
         let mut client = gateway.client();
