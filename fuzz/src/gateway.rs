@@ -6,6 +6,8 @@ pub mod frames;
 pub mod goodbye;
 #[path = "../../src/gateway/handshake.rs"]
 pub mod handshake;
+#[path = "../../src/gateway/head.rs"]
+pub mod head;
 #[path = "../../src/gateway/headers.rs"]
 pub mod headers;
 #[path = "../../src/gateway/refuse.rs"]

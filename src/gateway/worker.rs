@@ -200,8 +200,7 @@ async fn run(parts: WorkerParts, part: Part, acceptors: Option<Acceptors>) {
     // Connections are taken to the very end: who comes late is told why there is no upgrade any more.
     let taking = async {
         while let Some(socket) = accepted.recv().await {
-            // Boxed: a task is moved several times before it runs, and this one is large.
-            spawn_local(Box::pin(serve(Rc::clone(&worker), socket)));
+            spawn_local(serve(Rc::clone(&worker), socket));
         }
     };
     let draining = async {
