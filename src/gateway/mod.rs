@@ -52,7 +52,7 @@ use self::{
     files::FileBudget,
     listen::Accepting,
     rebalance::Ledger,
-    worker::{Part, WorkerHandle, WorkerParts},
+    worker::{OwnParts, WorkerHandle, WorkerParts},
 };
 pub use self::{
     drain::DrainSettings, goodbye::CloseCause, goodbye::CloseCode, listen::bind,
@@ -181,14 +181,14 @@ impl Gateway {
         for (index, (accepted, received)) in inboxes.into_iter().zip(receivers).enumerate() {
             // The first one also says for all of them what is to be moved.
             let first = index == 0;
-            let part = Part {
+            let own = OwnParts {
                 index,
                 accepted,
                 orders: received,
                 given: if first { orders.clone() } else { Vec::new() },
                 accepting: (first && first_accepts).then(|| accepting.clone()),
             };
-            workers.push(worker::spawn(parts.clone(), part)?);
+            workers.push(worker::spawn(parts.clone(), own)?);
         }
         let beside = spawn_beside(survey::follow(table, load), accepting, !first_accepts)?;
         Ok(Self { shutdown: sender, workers, beside, open })

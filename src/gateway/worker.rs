@@ -44,7 +44,7 @@ use crate::{table::TableCell, telemetry::GatewayMetrics};
 /// Accepted sockets that may wait for a worker.
 const HAND_OVER: usize = 256;
 
-/// What all workers are made of.
+/// What all workers share.
 #[derive(Clone)]
 pub(super) struct WorkerParts {
     pub(super) table: Arc<TableCell>,
@@ -60,8 +60,8 @@ pub(super) struct WorkerParts {
     pub(super) serving: watch::Receiver<()>,
 }
 
-/// What one worker is made of.
-pub(super) struct Part {
+/// What is one worker's own.
+pub(super) struct OwnParts {
     pub(super) index: usize,
     pub(super) accepted: Receiver<Accepted>,
     pub(super) orders: Receiver<Order>,
@@ -134,7 +134,7 @@ impl WorkerHandle {
     }
 
     /// Waits until the worker has ended.
-    pub(super) async fn end(&self) {
+    pub(super) async fn has_ended(&self) {
         self.sender.closed().await;
     }
 
@@ -154,9 +154,9 @@ impl WorkerHandle {
 }
 
 /// Starts a worker thread.
-pub(super) fn spawn(parts: WorkerParts, part: Part) -> io::Result<JoinHandle<()>> {
+pub(super) fn spawn(parts: WorkerParts, own: OwnParts) -> io::Result<JoinHandle<()>> {
     let (started, result) = std::sync::mpsc::sync_channel(1);
-    let name = format!("worker-{}", part.index);
+    let name = format!("worker-{}", own.index);
     let thread = std::thread::Builder::new().name(name).spawn(move || {
         // Such a runtime cannot move to another thread, so it is made in this one.
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -164,7 +164,7 @@ pub(super) fn spawn(parts: WorkerParts, part: Part) -> io::Result<JoinHandle<()>
             .build_local(LocalOptions::default());
         let begun = runtime.and_then(|runtime| {
             let entered = runtime.enter();
-            let acceptors = part.accepting.as_ref().map(Accepting::begin).transpose()?;
+            let acceptors = own.accepting.as_ref().map(Accepting::begin).transpose()?;
             drop(entered);
             Ok((runtime, acceptors))
         });
@@ -172,7 +172,7 @@ pub(super) fn spawn(parts: WorkerParts, part: Part) -> io::Result<JoinHandle<()>
         let _ = match begun {
             Ok((runtime, acceptors)) => {
                 let _ = started.send(Ok(()));
-                runtime.block_on(run(parts, part, acceptors));
+                runtime.block_on(run(parts, own, acceptors));
                 Ok(())
             }
             Err(error) => started.send(Err(error)),
@@ -182,8 +182,8 @@ pub(super) fn spawn(parts: WorkerParts, part: Part) -> io::Result<JoinHandle<()>
     Ok(thread)
 }
 
-async fn run(parts: WorkerParts, part: Part, acceptors: Option<Acceptors>) {
-    let Part { index, mut accepted, mut orders, given, .. } = part;
+async fn run(parts: WorkerParts, own: OwnParts, acceptors: Option<Acceptors>) {
+    let OwnParts { index, mut accepted, mut orders, given, .. } = own;
     let WorkerParts { mut shutdown, serving, .. } = parts;
     let settings = parts.settings.drain;
     let ledger = parts.ledger.clone();

@@ -407,6 +407,14 @@ fn a_client_that_is_not_read_is_not_blamed_for_its_silence() {
     }
 }
 
+/// Waits until another client, which answers no ping, has been ended for it.
+#[track_caller]
+fn outwait_pong_timeout(stage: &Stage) {
+    let (mut other, _held) = stage.open();
+    assert_eq!(ping(&mut other, false).len(), 8);
+    assert_eq!(other.close(), (1001, "no answer to a ping".into()));
+}
+
 #[test]
 fn a_client_whose_window_is_closed_is_not_blamed_for_a_ping_that_has_not_gone_out() {
     let stage = Stage::new(Wire::Clear, |rule| {
@@ -417,12 +425,8 @@ fn a_client_whose_window_is_closed_is_not_blamed_for_a_ping_that_has_not_gone_ou
     // More than fits into the window, and less than the kernel takes: nothing waits in the gateway itself.
     let flood = Frame::bytes(OpCode::Binary, &[5; 64 * 1024], None);
     let (mut client, mut server) = stage.open_narrow(&flood);
-    // Those that answer no ping are ended meanwhile, one after the other.
-    for _ in 0..2 {
-        let (mut other, _held) = stage.open();
-        assert_eq!(ping(&mut other, false).len(), 8);
-        assert_eq!(other.close(), (1001, "no answer to a ping".into()));
-    }
+    outwait_pong_timeout(&stage);
+    outwait_pong_timeout(&stage);
     assert_eq!(client.bytes(flood.len()), flood);
     let payload = ping(&mut client, false);
     client.send(pong(&payload, MASK)).send(Frame::from_client("still here"));
@@ -464,9 +468,7 @@ fn a_ping_that_was_held_up_has_its_whole_time_once_it_is_out() {
     });
     let flood = Frame::bytes(OpCode::Binary, &[5; 64 * 1024], None);
     let (mut client, _server) = stage.open_narrow(&flood);
-    let (mut other, _held) = stage.open();
-    assert_eq!(ping(&mut other, false).len(), 8);
-    assert_eq!(other.close(), (1001, "no answer to a ping".into()));
+    outwait_pong_timeout(&stage);
     let reads = Instant::now();
     assert_eq!(client.bytes(flood.len()), flood);
     assert_eq!(ping(&mut client, false).len(), 8);
