@@ -15,8 +15,8 @@ pub struct WebSocketRouteStatus {
     /// The generation of the spec that the conditions speak of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The hostnames of the spec under which this route serves something: not those that are no hostname, nor those of which
-    /// older routes hold every match.
+    /// The hostnames of the spec under which this route serves something: not those that are no hostname, nor those that are
+    /// another namespace's, nor those of which older routes hold every match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hostnames: Vec<String>,
     /// Where clients reach those hostnames, as far as the gateway was told: the addresses of its Service (`--publish-service`)
@@ -85,6 +85,9 @@ pub enum Reason {
     /// Accepted: False. The spec cannot be read or contradicts itself; then ResolvedRefs: False too, as
     /// nothing was looked up. PartiallyInvalid: True. A hostname or a rule of it does.
     Invalid,
+    /// Accepted: False, if all hostnames are another namespace's, or the gateway's policy gives them to others.
+    /// PartiallyInvalid: True, if some are.
+    HostnameNotPermitted,
     /// Accepted: False, if older routes hold every match. PartiallyInvalid: True, if they hold some, or
     /// a hostname's certificate.
     Conflicted,
@@ -114,7 +117,12 @@ impl ConditionType {
     /// The reasons that a condition of this type can have.
     pub const fn reasons(self) -> &'static [Reason] {
         match self {
-            Self::Accepted => &[Reason::Accepted, Reason::Invalid, Reason::Conflicted],
+            Self::Accepted => &[
+                Reason::Accepted,
+                Reason::Invalid,
+                Reason::HostnameNotPermitted,
+                Reason::Conflicted,
+            ],
             Self::ResolvedRefs => &[
                 Reason::ResolvedRefs,
                 Reason::Invalid,
@@ -125,7 +133,9 @@ impl ConditionType {
                 Reason::UnsupportedProtocol,
             ],
             Self::Programmed => &[Reason::Programmed, Reason::NotProgrammed],
-            Self::PartiallyInvalid => &[Reason::Invalid, Reason::Conflicted],
+            Self::PartiallyInvalid => {
+                &[Reason::Invalid, Reason::HostnameNotPermitted, Reason::Conflicted]
+            }
         }
     }
 
@@ -142,9 +152,10 @@ impl ConditionType {
 
 impl Reason {
     /// Every reason, for tests and docs.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Accepted,
         Self::Invalid,
+        Self::HostnameNotPermitted,
         Self::Conflicted,
         Self::ResolvedRefs,
         Self::InvalidCertificateRef,
@@ -161,6 +172,7 @@ impl Reason {
         match self {
             Self::Accepted => "Accepted",
             Self::Invalid => "Invalid",
+            Self::HostnameNotPermitted => "HostnameNotPermitted",
             Self::Conflicted => "Conflicted",
             Self::ResolvedRefs => "ResolvedRefs",
             Self::InvalidCertificateRef => "InvalidCertificateRef",

@@ -102,6 +102,10 @@ pub struct ServeArgs {
     )]
     pub acme_http01: bool,
 
+    /// Which namespaces may claim which hostnames (YAML, read again when it changes) [default: a contest of evidence]
+    #[arg(long, env = "TIDEGATE_HOSTNAME_POLICY", value_name = "FILE")]
+    pub hostname_policy: Option<PathBuf>,
+
     /// Serve the routes with this spec.className
     #[arg(long, env = "TIDEGATE_CLASS", default_value = DEFAULT_CLASS, value_name = "NAME")]
     pub class: String,
@@ -222,6 +226,10 @@ pub struct CheckArgs {
     /// Judge the routes with this spec.className only [default: each by the class that it names]
     #[arg(long, env = "TIDEGATE_CHECK_CLASS", value_name = "NAME")]
     pub class: Option<String>,
+
+    /// The hostname policy of the gateway that is to serve them
+    #[arg(long, env = "TIDEGATE_CHECK_HOSTNAME_POLICY", value_name = "FILE")]
+    pub hostname_policy: Option<PathBuf>,
 
     /// Take nothing for granted: what is referred to must be among the files, and a note is a failure
     #[arg(long, env = "TIDEGATE_CHECK_STRICT")]

@@ -95,6 +95,7 @@ pub(super) fn run(args: &DevArgs) -> Result<()> {
             class: DEFAULT_CLASS.to_owned(),
             zone: None,
             acme_http01: true,
+            hostname_policy: None,
         },
         data: data
             .into_iter()

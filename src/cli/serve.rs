@@ -94,6 +94,7 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
             // The chart takes it from a label that the pod may not have.
             zone: args.zone.filter(|zone| !zone.is_empty()),
             acme_http01: args.acme_http01,
+            hostname_policy: args.hostname_policy.filter(|file| !file.as_os_str().is_empty()),
         },
         data,
         admin,

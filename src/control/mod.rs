@@ -33,6 +33,7 @@ pub use crate::source::{
 use crate::{
     source::{
         files::{FilesError, FilesSource},
+        hostname_policy::{Governed, PolicyError, PolicyFile},
         kubernetes::{self, ConnectError, KubernetesSource},
     },
     table::TableCell,
@@ -55,6 +56,8 @@ pub struct ControlSettings {
     pub zone: Option<String>,
     /// Whether challenges of ACME go to the Services that are labelled as solvers.
     pub acme_http01: bool,
+    /// The file that says which namespaces may claim which hostnames.
+    pub hostname_policy: Option<PathBuf>,
 }
 
 /// Where objects come from.
@@ -86,6 +89,9 @@ pub enum ControlError {
     /// The folder cannot be read.
     #[error(transparent)]
     Files(#[from] FilesError),
+    /// There is no sound hostname policy where there is to be one.
+    #[error(transparent)]
+    HostnamePolicy(#[from] PolicyError),
     /// No configuration to reach a cluster with. A cluster that does not answer is no error: it is tried
     /// again for ever.
     #[error(transparent)]
@@ -174,22 +180,27 @@ async fn run(
     shutdown: watch::Receiver<bool>,
     started: Started,
 ) -> bool {
-    let ControlSettings { source, class, zone, acme_http01 } = settings;
+    let ControlSettings { source, class, zone, acme_http01, hostname_policy } = settings;
+    let policy = match hostname_policy.as_deref().map(PolicyFile::open).transpose() {
+        Ok(policy) => policy,
+        Err(error) => return failed(&started, error.into()),
+    };
     let mut translator = Translator::in_zone(zone);
     if !acme_http01 {
         translator = translator.without_solvers();
     }
     let served = class.clone();
     let translate = move |inputs: &Inputs| translator.translate(inputs, &served);
-    let result = match source {
+    let error = match source {
         SourceSettings::Files(folder) => match FilesSource::open(&folder) {
             Ok(source) => {
                 let _ = started.send(Ok(()));
+                let source = Governed::new(source, policy);
                 let control = ControlLoop::new(source, translate, cell, metrics, None);
                 Box::pin(control.run(shutdown)).await;
                 return true;
             }
-            Err(error) => Err(error.into()),
+            Err(error) => error.into(),
         },
         SourceSettings::Kubernetes {
             kubeconfig,
@@ -209,7 +220,7 @@ async fn run(
                     };
                     let (leader, leads) = watch::channel(false);
                     let (statuses, wanted) = watch::channel(Statuses::default());
-                    let source = KubernetesSource::new(&client, scope);
+                    let source = Governed::new(KubernetesSource::new(&client, scope), policy);
                     let keeper = snapshot.map(|folder| Keeper::new(folder, Instant::now()));
                     let control =
                         ControlLoop::new(source, translate, cell, metrics.clone(), Some(statuses))
@@ -238,11 +249,16 @@ async fn run(
                         tokio::join!(control, Box::pin(write), candidate, record);
                     return true;
                 }
-                Err(error) => Err(error.into()),
+                Err(error) => error.into(),
             }
         }
     };
-    if let Err(mpsc::SendError(Err(error))) = started.send(result) {
+    failed(&started, error)
+}
+
+/// Says why there is no beginning. Whether somebody waits for it.
+fn failed(started: &Started, error: ControlError) -> bool {
+    if let Err(mpsc::SendError(Err(error))) = started.send(Err(error)) {
         // Nobody waits for the beginning any more: this is a round after a panic.
         tracing::error!("the control plane cannot begin anew: {error}");
         return false;

@@ -4,23 +4,30 @@
 //! refuses or answers nonsense, the last state stays, what is wrong is said once, and it is tried again.
 
 mod fault;
+mod namespaces;
 mod published;
 mod route;
 mod scopes;
 mod store;
 mod watch;
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use futures::{StreamExt, stream::BoxStream, stream::SelectAll};
 use k8s_openapi::api::{
-    core::v1::{ConfigMap, Secret, Service},
+    core::v1::{ConfigMap, Namespace, Secret, Service},
     discovery::v1::EndpointSlice,
 };
 use kube::{
     Api, Client, Config, Resource,
     config::{KubeConfigOptions, Kubeconfig},
-    core::{ApiResource, DeserializeGuard, DynamicObject, NamespaceResourceScope},
+    core::{
+        ApiResource, DeserializeGuard, DynamicObject, NamespaceResourceScope, PartialObjectMeta,
+    },
     runtime::watcher,
 };
 
@@ -32,6 +39,7 @@ use crate::{
 };
 
 use fault::{Cause, Kind, Place, Speaker};
+use namespaces::NamespaceLabels;
 pub use published::Published;
 use published::ServiceAddresses;
 use route::Route;
@@ -61,6 +69,9 @@ const GRANTS: &Kind = &Kind {
     group: "gateway.networking.k8s.io",
     title: "ReferenceGrants",
 };
+
+/// Watched where the hostname policy selects namespaces by their labels, for the whole cluster.
+const NAMESPACES: &Kind = &Kind { plural: "namespaces", group: "", title: "Namespaces" };
 
 /// The one Service whose addresses are published, watched for itself: of the others nobody keeps the status.
 const PUBLISHED: &Kind =
@@ -133,6 +144,7 @@ enum What {
     Slice(Event<Arc<EndpointSlice>>),
     Grant(Event<Arc<ReferenceGrant>>),
     Published(Event<ServiceAddresses>),
+    Namespace(Event<NamespaceLabels>),
     Failed(&'static Kind, watcher::Error),
 }
 
@@ -155,6 +167,9 @@ pub struct KubernetesSource {
     published: Published,
     /// The one of [`Published::Service`], if it is there.
     service: Store<ServiceAddresses>,
+    client: Client,
+    /// The labels of namespaces, where they are asked for.
+    labels: Option<Store<NamespaceLabels>>,
 }
 
 impl KubernetesSource {
@@ -196,6 +211,8 @@ impl KubernetesSource {
             grants: Stores::new(count),
             published,
             service: Store::default(),
+            client: client.clone(),
+            labels: None,
         }
     }
 
@@ -209,6 +226,10 @@ impl KubernetesSource {
             What::Slice(event) => (SLICES, self.slices.apply(at, event)),
             What::Grant(event) => (GRANTS, self.grants.apply(at, event)),
             What::Published(event) => (PUBLISHED, self.service.apply(event)),
+            What::Namespace(event) => match &mut self.labels {
+                Some(labels) => (NAMESPACES, labels.apply(event)),
+                None => return None,
+            },
             What::Failed(kind, error) => return Some(self.failed(at, kind, &error)),
         };
         if complete {
@@ -222,6 +243,12 @@ impl KubernetesSource {
         let cause = self.speaker.failed(place(&self.places, at, kind, dispensable), error);
         match kind.plural {
             _ if std::ptr::eq(kind, PUBLISHED) => self.service.fail(),
+            "namespaces" => match (&mut self.labels, cause) {
+                // Nothing waits for labels that may not be read: then no selector selects anything.
+                (Some(labels), Cause::Forbidden) => return labels.forbid(),
+                (Some(labels), _) => labels.fail(),
+                (None, _) => {}
+            },
             "websocketroutes" => self.routes.scope(at).fail(),
             "secrets" => self.secrets.scope(at).fail(),
             "configmaps" => self.config_maps.scope(at).fail(),
@@ -248,7 +275,8 @@ fn place<'a>(
     kind: &'static Kind,
     dispensable: bool,
 ) -> Place<'a> {
-    let namespace = places[at].as_deref().filter(|_| !std::ptr::eq(kind, PUBLISHED));
+    let of_the_cluster = std::ptr::eq(kind, PUBLISHED) || std::ptr::eq(kind, NAMESPACES);
+    let namespace = places[at].as_deref().filter(|_| !of_the_cluster);
     Place { kind, namespace, dispensable }
 }
 
@@ -395,6 +423,13 @@ impl Source for KubernetesSource {
             },
             reference_grants_forbidden: self.grants.forbidden(),
             namespaces: self.namespaces.clone(),
+            // The policy is read beside this source.
+            hostname_policy: None,
+            namespace_labels: match &self.labels {
+                Some(labels) => namespaces::labels(labels.known()?),
+                None => BTreeMap::new(),
+            },
+            withheld_keys: BTreeSet::new(),
             addresses: self.addresses(),
             now: None,
         };
@@ -402,14 +437,32 @@ impl Source for KubernetesSource {
     }
 
     fn synced(&self) -> Vec<(&'static str, bool)> {
-        vec![
+        let mut synced = vec![
             (ROUTES.plural, self.routes.synced()),
             (SECRETS.plural, self.secrets.synced()),
             (CONFIG_MAPS.plural, self.config_maps.synced()),
             (SERVICES.plural, self.services.synced()),
             (SLICES.plural, self.slices.synced()),
             (GRANTS.plural, self.grants.synced()),
-        ]
+        ];
+        synced.extend(self.labels.as_ref().map(|labels| (NAMESPACES.plural, labels.synced())));
+        synced
+    }
+
+    fn ask_for_labels(&mut self) {
+        if self.labels.is_none() {
+            self.labels = Some(Store::default());
+            // Of this type nothing but metadata is asked for.
+            let watch = watch::watch(
+                Api::<PartialObjectMeta<Namespace>>::all(self.client.clone()),
+                everything(),
+                NAMESPACES,
+                PAGE_TIMEOUT,
+                |namespace| Some(NamespaceLabels::from(namespace.metadata)),
+                What::Namespace,
+            );
+            self.messages.push(watch.map(|what| (0, what)).boxed());
+        }
     }
 
     fn faults(&self) -> Vec<String> {

@@ -23,12 +23,28 @@ pub struct VirtualHost {
     pub hsts: Option<HeaderValue>,
     /// The namespace of the Secret that its certificate should come from, also while there is none in it yet.
     pub secret_namespace: Option<Box<str>>,
+    /// The namespace that the name is of.
+    pub owner: Box<str>,
+    /// The other namespaces that take part in it, by the owner's word or that of whoever runs the gateway.
+    pub admitted: BTreeSet<Box<str>>,
+    /// Whether the certificate of the wildcard that covers it is shown where it has none of its own.
+    pub wildcard_certificate: WildcardCertificate,
     /// By the whole path.
     exact: HashMap<Box<str>, Vec<RouteEntry>>,
     /// By leading path elements, without a trailing slash: `""` takes every path.
     prefix: HashMap<Box<str>, Vec<RouteEntry>>,
     /// Length of the longest prefix: what is beyond it in a path needs no look-up.
     longest_prefix: usize,
+}
+
+/// Whether a wildcard's certificate is shown for an exact hostname under it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WildcardCertificate {
+    /// Both are of one namespace, or of namespaces that share the wildcard.
+    #[default]
+    Shown,
+    /// The hostname is another namespace's, which has no right to that certificate.
+    Withheld,
 }
 
 /// A match with the rule that it leads to.
@@ -78,14 +94,16 @@ pub struct RequestFacts<'a> {
 impl VirtualHost {
     /// A host of these entries. Among entries that fit a request an exact path beats a prefix, a longer
     /// prefix a shorter one, then more headers, more query parameters, subprotocols over none; among
-    /// equals the one that stands first in `entries` wins. It has no `hsts`.
+    /// equals the one that stands first in `entries` wins. It has no `hsts`, and is of the namespace of the first entry.
     pub fn new(
         pattern: &str,
         tls: Option<Arc<TlsIdentity>>,
         entries: impl IntoIterator<Item = RouteEntry>,
     ) -> Self {
         let (mut exact, mut prefix) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
+        let mut owner = None;
         for entry in entries {
+            owner.get_or_insert_with(|| Box::from(entry.rule.route.namespace.as_str()));
             let index = match entry.key.kind {
                 PathKind::Exact => &mut exact,
                 PathKind::Prefix => &mut prefix,
@@ -103,16 +121,21 @@ impl VirtualHost {
             tls,
             hsts: None,
             secret_namespace,
+            owner: owner.unwrap_or_default(),
+            admitted: BTreeSet::new(),
+            wildcard_certificate: WildcardCertificate::default(),
             exact,
             prefix,
             longest_prefix,
         }
     }
 
-    /// Whether what is in a namespace may speak for this host: one of its routes is, or its certificate's Secret.
+    /// Whether what is in a namespace may speak for this host: it is the owner's or takes part, or the host's certificate is to
+    /// come from there.
     pub fn belongs_to(&self, namespace: &str) -> bool {
-        self.secret_namespace.as_deref() == Some(namespace)
-            || self.entries().any(|entry| entry.rule.route.namespace == namespace)
+        *self.owner == *namespace
+            || self.admitted.contains(namespace)
+            || self.secret_namespace.as_deref() == Some(namespace)
     }
 
     /// The rule that takes the request.

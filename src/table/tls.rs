@@ -102,12 +102,23 @@ impl TlsIdentity {
 
     /// Whether the leaf names `hostname`, or, for `*.example.com`, every name under it. Both in lower case.
     pub fn covers(&self, hostname: &str) -> bool {
-        let parent = hostname.split_once('.').map(|(_, parent)| parent);
-        self.names.iter().any(|name| {
-            name.as_ref() == hostname
-                || parent.is_some_and(|parent| name.strip_prefix("*.") == Some(parent))
-        })
+        covers(&self.names, hostname)
     }
+}
+
+fn covers(names: &[Box<str>], hostname: &str) -> bool {
+    let parent = hostname.split_once('.').map(|(_, parent)| parent);
+    names.iter().any(|name| {
+        name.as_ref() == hostname
+            || parent.is_some_and(|parent| name.strip_prefix("*.") == Some(parent))
+    })
+}
+
+/// When the validity of the first certificate of `chain` (PEM) began, if it names `hostname`.
+pub fn not_before_if_covered(chain: &[u8], hostname: &str) -> Option<i64> {
+    let leaf = CertificateDer::pem_slice_iter(chain).next()?.ok()?;
+    let (_, leaf) = x509_parser::parse_x509_certificate(&leaf).ok()?;
+    covers(&dns_names(&leaf), hostname).then(|| leaf.validity().not_before.timestamp())
 }
 
 fn dns_names(leaf: &X509Certificate<'_>) -> Box<[Box<str>]> {

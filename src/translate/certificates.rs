@@ -5,10 +5,16 @@ use std::{collections::HashMap, sync::Arc};
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 
-use super::{Fault, Inputs, routes::TlsWanted, status};
+use super::{
+    Fault, Inputs,
+    ownership::{Age, Evidence},
+    proof::Authorities,
+    routes::{self, TlsWanted},
+    status,
+};
 use crate::{
     api::{Reason, TlsVersion},
-    table::{IdentityError, ObjectRef, TlsIdentity},
+    table::{IdentityError, ObjectRef, TlsIdentity, not_before_if_covered},
 };
 
 /// The type of Secrets that hold a certificate and its key.
@@ -19,12 +25,15 @@ pub(super) const TLS_SECRET: &str = "kubernetes.io/tls";
 #[derive(Debug, Default)]
 pub(super) struct CertificateCache {
     entries: HashMap<(ObjectRef, bool), Entry>,
+    authorities: Authorities,
 }
 
 #[derive(Debug)]
 struct Entry {
     secret: Arc<Secret>,
     parsed: Result<Arc<TlsIdentity>, IdentityError>,
+    /// Whether it proves its names, once that was asked.
+    proof: Option<bool>,
     used: bool,
 }
 
@@ -32,6 +41,14 @@ impl CertificateCache {
     /// Drops what no route asked for since the last call.
     pub(super) fn forget_unused(&mut self) {
         self.entries.retain(|_, entry| std::mem::take(&mut entry.used));
+    }
+
+    /// Takes the certificates of these authorities, besides the public ones, for proof of names.
+    pub(super) fn trust(&mut self, named: Option<&Arc<str>>) {
+        if !self.authorities.are(named.map(AsRef::as_ref)) {
+            self.authorities = Authorities::new(named.cloned());
+            self.entries.values_mut().for_each(|entry| entry.proof = None);
+        }
     }
 
     #[cfg(test)]
@@ -119,9 +136,50 @@ impl<'a> Certificates<'a> {
         }
         let parsed =
             TlsIdentity::from_pem(name.clone(), &chain.0, &key.0, only_tls13).map(Arc::new);
-        let entry = Entry { secret: Arc::clone(secret), parsed: parsed.clone(), used: true };
+        let entry =
+            Entry { secret: Arc::clone(secret), parsed: parsed.clone(), proof: None, used: true };
         self.cache.entries.insert(slot, entry);
         parsed
+    }
+
+    /// What a certificate that a route of `namespace` may use tells of its right to a hostname.
+    pub(super) fn evidence(
+        &mut self,
+        wanted: &TlsWanted,
+        namespace: &str,
+        hostname: &str,
+    ) -> Evidence {
+        let proven = if self.inputs.withheld_keys.contains(&wanted.secret) {
+            let secret = self.inputs.secrets.get(&wanted.secret);
+            let Some(chain) = secret.and_then(|secret| content(secret, "tls.crt")) else {
+                return Evidence::Nothing;
+            };
+            let Some(not_before) = not_before_if_covered(&chain.0, hostname) else {
+                return Evidence::Nothing;
+            };
+            self.cache.authorities.issued(&chain.0, not_before)
+        } else {
+            let Ok(identity) = self.identity(wanted) else { return Evidence::Nothing };
+            if !identity.covers(hostname) {
+                return Evidence::Nothing;
+            }
+            let slot = (wanted.secret.clone(), wanted.min_version == TlsVersion::V1_3);
+            let CertificateCache { entries, authorities } = &mut *self.cache;
+            let entry = entries.get_mut(&slot).expect("it was looked up just now");
+            *entry.proof.get_or_insert_with(|| {
+                let chain = content(&entry.secret, "tls.crt");
+                chain.is_some_and(|chain| authorities.issued(&chain.0, identity.not_before))
+            })
+        };
+        // Of the inputs: an entry may be of an older Secret with the same content.
+        let age = self.inputs.secrets.get(&wanted.secret);
+        let age = age.map_or(Age(None), |secret| routes::age(&secret.metadata));
+        match (proven, wanted.secret.namespace == namespace) {
+            (true, true) => Evidence::Proven(age),
+            (true, false) => Evidence::Lent(age),
+            (false, true) => Evidence::Present(age),
+            (false, false) => Evidence::Nothing,
+        }
     }
 
     /// Why clients may refuse a certificate that can be served.
@@ -165,6 +223,14 @@ impl<'a> Certificates<'a> {
     pub(super) fn next_change(&self) -> Option<i64> {
         self.next_change
     }
+}
+
+/// Whether a Secret holds a certificate and its key.
+pub(super) fn has_key(secret: &Secret) -> bool {
+    let (Some(chain), Some(key)) = (content(secret, "tls.crt"), content(secret, "tls.key")) else {
+        return false;
+    };
+    TlsIdentity::from_pem(routes::object_ref(&secret.metadata), &chain.0, &key.0, false).is_ok()
 }
 
 /// The value of a key, unless it is empty.

@@ -1,5 +1,5 @@
-//! Who gets a match, and whose certificate a hostname shows: the older route, then the one whose
-//! `namespace/name` comes first.
+//! Who gets a match, and whose certificate a hostname shows, among the routes that take part in a hostname: those of its owner
+//! first, then the older route, then the one whose `namespace/name` comes first.
 //!
 //! Routes are placed in that order, so whatever is taken stays taken.
 
@@ -12,6 +12,7 @@ use std::{
 use http::HeaderValue;
 
 use super::{
+    ownership::Ownership,
     routes::{CheckedRoute, CheckedRule},
     status,
 };
@@ -19,6 +20,9 @@ use crate::{
     api::TlsVersion,
     table::{MatchKey, ObjectRef, PathKind, RouteEntry, Rule, TlsIdentity, VirtualHost},
 };
+
+/// A winner of another namespace. Its name may be unknown to who reads this, and is to stay so.
+const FOREIGN: &str = "a route of another namespace, which has precedence (the owner of the hostname, or older, or first by name)";
 
 /// All hostnames, as they fill up.
 #[derive(Default)]
@@ -58,14 +62,6 @@ impl Claim {
     }
 }
 
-/// What became of a route's matches.
-pub(super) struct Placement<'a> {
-    /// Hostnames under which at least one match is the route's.
-    pub(super) served: Vec<&'a str>,
-    /// A sentence for each match that is another's.
-    pub(super) lost: Vec<String>,
-}
-
 /// What became of a route's claim.
 pub(super) struct ClaimOutcome<'a> {
     /// Hostnames whose certificate is the one that the route wants.
@@ -75,11 +71,17 @@ pub(super) struct ClaimOutcome<'a> {
 }
 
 impl<'a> Hosts<'a> {
-    /// Gives the route every match that is free.
-    pub(super) fn place(&mut self, route: &CheckedRoute<'a>, rules: &[Arc<Rule>]) -> Placement<'a> {
+    /// Gives the route every match that is free under `hostnames`, and notes those that are not. Under which of them at least one
+    /// match is the route's.
+    pub(super) fn place<'r>(
+        &mut self,
+        route: &'r CheckedRoute<'a>,
+        hostnames: &[&'a str],
+        rules: &[Arc<Rule>],
+        lost: &mut Losses<'r>,
+    ) -> Vec<&'a str> {
         let mut served = Vec::new();
-        let mut lost = Losses::default();
-        for &hostname in &route.hostnames {
+        for &hostname in hostnames {
             let host = self.hosts.entry(hostname).or_default();
             let before = host.entries.len();
             for (checked, rule) in route.rules.iter().zip(rules) {
@@ -100,7 +102,7 @@ impl<'a> Hosts<'a> {
                 served.push(hostname);
             }
         }
-        Placement { served, lost: lost.sentences(&route.object) }
+        served
     }
 
     /// Lets the route choose the certificate of `hostnames`, where none has before it. Of those that choose the same one the
@@ -137,19 +139,30 @@ impl<'a> Hosts<'a> {
             }
         }
         let lost = winners.into_iter().map(|(winner, shown, under)| {
+            let under = status::list(&under);
+            if winner.namespace != route.namespace {
+                return format!(
+                    "spec.tls: under {under} the certificate is chosen by {FOREIGN}. Leave spec.tls out, agree with whoever \
+                     runs that namespace, or take another hostname."
+                );
+            }
             format!(
-                "spec.tls: under {} the certificate is chosen by route {winner}, which has precedence \
+                "spec.tls: under {under} the certificate is chosen by route {winner}, which has precedence \
                  (older, or first by name): Secret {}, TLS {} and later. Use the same Secret and minVersion, \
                  leave spec.tls out, or take another hostname.",
-                status::list(&under),
                 shown.secret,
                 version(shown.min_version),
             )
         });
         let hsts_lost = hsts_winners.into_iter().map(|(winner, sent, under)| {
+            let whose = match winner.namespace == route.namespace {
+                true => format!("route {winner}, which has precedence (older, or first by name)"),
+                false => FOREIGN.to_owned(),
+            };
+            // The value is no secret: every client is told it.
             format!(
-                "spec.tls.hsts: under {} the header Strict-Transport-Security is chosen by route {winner}, which has \
-                 precedence (older, or first by name): {}. Write the same here, or leave it out.",
+                "spec.tls.hsts: under {} the header Strict-Transport-Security is chosen by {whose}: {}. Write the same \
+                 here, or leave it out.",
                 status::list(&under),
                 sent.to_str().unwrap_or_default(),
             )
@@ -158,7 +171,7 @@ impl<'a> Hosts<'a> {
     }
 
     /// The hosts of the table. Within a host the entries stand in order of precedence.
-    pub(super) fn build(self) -> impl Iterator<Item = VirtualHost> {
+    pub(super) fn build(self, ownership: &Ownership) -> impl Iterator<Item = VirtualHost> {
         // A hostname that only losers named has no entry, for whoever wins it has one.
         self.hosts.into_iter().map(|(pattern, host)| {
             let claim = host.certificate.map(|(_, claim)| claim);
@@ -168,6 +181,11 @@ impl<'a> Hosts<'a> {
             let mut built = VirtualHost::new(pattern, tls, host.entries);
             built.hsts = host.hsts.map(|(_, value)| value);
             built.secret_namespace = secret_namespace;
+            if let Some(holding) = ownership.holding(pattern) {
+                built.owner = holding.owner.as_deref().unwrap_or_default().into();
+                built.admitted = holding.admitted.iter().map(|by| by.as_str().into()).collect();
+                built.wildcard_certificate = holding.wildcard_certificate;
+            }
             built
         })
     }
@@ -175,7 +193,7 @@ impl<'a> Hosts<'a> {
 
 /// Lost matches; one that is lost to one winner under several hostnames is told once.
 #[derive(Default)]
-struct Losses<'r> {
+pub(super) struct Losses<'r> {
     order: Vec<Loss<'r>>,
 }
 
@@ -208,7 +226,8 @@ impl<'r> Losses<'r> {
         }
     }
 
-    fn sentences(mut self, route: &ObjectRef) -> Vec<String> {
+    /// A sentence for each match that is another's. Only what is of the route's own namespace is named.
+    pub(super) fn sentences(mut self, route: &ObjectRef) -> Vec<String> {
         self.order.sort_by(|a, b| (a.rule, a.index, &a.winner).cmp(&(b.rule, b.index, &b.winner)));
         let sentence = |loss: &Loss<'_>| {
             let Loss { rule, index, key, winner: (winner, winning_rule), under } = loss;
@@ -217,10 +236,16 @@ impl<'r> Losses<'r> {
                 format!(
                     "{what} is never reached: spec.rules[{winning_rule}] has the same match. Remove one."
                 )
-            } else {
+            } else if winner.namespace == route.namespace {
                 format!(
                     "{what} under {} belongs to route {winner}, which has precedence (older, or first by \
                      name). Change the match or the hostname here, or delete it there.",
+                    status::list(under)
+                )
+            } else {
+                format!(
+                    "{what} under {} belongs to {FOREIGN}. Change the match or the hostname here, or agree with whoever runs \
+                     that namespace.",
                     status::list(under)
                 )
             }

@@ -1,12 +1,14 @@
-//! Who may refer to a Secret of another namespace: ReferenceGrants.
+//! Who may refer to a Secret of another namespace, and who takes part in another's hostnames: ReferenceGrants.
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Fault, Inputs};
+use super::{Fault, Inputs, routes::CheckedRoute};
 use crate::{
-    api::{GROUP, Reason, ReferenceGrant},
+    api::{GROUP, Reason, ReferenceGrant, ReferenceGrantTo},
     table::ObjectRef,
 };
+
+const ROUTE: &str = "WebSocketRoute";
 
 /// The ReferenceGrants by their namespace; `None` where the kind is not installed.
 pub(super) struct Grants<'a> {
@@ -28,6 +30,28 @@ impl<'a> Grants<'a> {
         });
         let forbidden = inputs.reference_grants_forbidden;
         Self { by_namespace, forbidden, scope: inputs.namespaces.as_deref() }
+    }
+
+    /// Whether a namespace lets WebSocketRoutes of another one take part in a hostname of its own: by a grant to its
+    /// WebSocketRoutes, or to one of `routes`, which are those that have the hostname.
+    pub(super) fn admits(&self, owner: &str, guest: &str, routes: &[&CheckedRoute<'_>]) -> bool {
+        let grants = self.by_namespace.as_ref().and_then(|index| index.get(owner));
+        grants.into_iter().flatten().any(|grant| {
+            let to = |target: &ReferenceGrantTo| {
+                target.group == GROUP
+                    && target.kind == ROUTE
+                    && target
+                        .name
+                        .as_deref()
+                        .is_none_or(|name| routes.iter().any(|route| route.object.name == name))
+            };
+            is_from(grant, guest) && grant.spec.to.iter().any(to)
+        })
+    }
+
+    /// Whether ReferenceGrants are read at all.
+    pub(super) fn are_read(&self) -> bool {
+        self.by_namespace.is_some() && !self.forbidden
     }
 
     /// Whether WebSocketRoutes of namespace `from` may refer to the Secret `to`, as `field` does. Says nothing about
@@ -82,12 +106,17 @@ impl<'a> Grants<'a> {
 
 /// Whether the grant lets WebSocketRoutes of namespace `from` use the Secret of this name in the grant's namespace.
 pub fn permits(grant: &ReferenceGrant, from: &str, secret: &str) -> bool {
-    let grant = &grant.spec;
-    grant.from.iter().any(|source| {
-        source.group == GROUP && source.kind == "WebSocketRoute" && source.namespace == from
-    }) && grant.to.iter().any(|target| {
-        target.group.is_empty()
-            && target.kind == "Secret"
-            && target.name.as_deref().is_none_or(|name| name == secret)
+    is_from(grant, from)
+        && grant.spec.to.iter().any(|target| {
+            target.group.is_empty()
+                && target.kind == "Secret"
+                && target.name.as_deref().is_none_or(|name| name == secret)
+        })
+}
+
+/// Whether the grant is for WebSocketRoutes of a namespace.
+fn is_from(grant: &ReferenceGrant, namespace: &str) -> bool {
+    grant.spec.from.iter().any(|source| {
+        source.group == GROUP && source.kind == ROUTE && source.namespace == namespace
     })
 }

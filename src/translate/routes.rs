@@ -8,7 +8,7 @@ use std::{cmp::Ordering, collections::HashSet, time::Duration};
 use http::{HeaderName, HeaderValue};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Fault, RouteInput, load_balancing, policy, status, status::Findings};
+use super::{Fault, RouteInput, load_balancing, ownership::Age, policy, status, status::Findings};
 use crate::{
     api::{
         Hsts, PathMatch, PathMatchType, Reason, RouteMatch, RouteRule, RouteTls, TlsVersion,
@@ -26,6 +26,7 @@ const PRELOAD_MIN_AGE: Duration = Duration::from_secs(8760 * 3600);
 pub(super) struct CheckedRoute<'a> {
     pub(super) object: ObjectRef,
     pub(super) generation: Option<i64>,
+    pub(super) age: Age,
     pub(super) spec: &'a WebSocketRouteSpec,
     /// Why nothing of it can be served.
     pub(super) rejected: Option<String>,
@@ -91,12 +92,12 @@ pub(super) fn by_precedence<'a>(routes: &'a [RouteInput], class: &str) -> Vec<&'
     ours
 }
 
+/// When an object was made; files do not tell.
+pub(super) fn age(metadata: &ObjectMeta) -> Age {
+    Age(metadata.creation_timestamp.as_ref().map(|time| time.0))
+}
+
 fn precedence(a: &ObjectMeta, b: &ObjectMeta) -> Ordering {
-    let age = |metadata: &ObjectMeta| {
-        let created = metadata.creation_timestamp.as_ref().map(|time| time.0);
-        // What has no age comes after what has one.
-        (created.is_none(), created)
-    };
     age(a)
         .cmp(&age(b))
         .then_with(|| a.namespace.cmp(&b.namespace))
@@ -109,6 +110,7 @@ pub(super) fn check(route: &WebSocketRoute) -> CheckedRoute<'_> {
     let mut checked = CheckedRoute {
         object: object_ref(&route.metadata),
         generation: route.metadata.generation,
+        age: age(&route.metadata),
         spec,
         rejected: None,
         faults: Vec::new(),

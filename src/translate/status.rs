@@ -19,7 +19,7 @@ pub(super) struct Findings {
     pub(super) served: Vec<String>,
     /// Why the route has no place in the table.
     pub(super) rejected: Option<Fault>,
-    /// What of it is not served: Invalid or Conflicted.
+    /// What of it is not served: Invalid, HostnameNotPermitted or Conflicted.
     pub(super) partial: Vec<Fault>,
     /// References that lead nowhere.
     pub(super) unresolved: Vec<Fault>,
@@ -45,11 +45,11 @@ impl Findings {
         }
     }
 
-    /// No match of the route is left to it. What else was wrong with the spec is said too.
-    pub(super) fn reject_as_conflicted(&mut self, lost: Vec<String>) {
+    /// No hostname, or no match of the route is left to it. What else was wrong with the spec is said too.
+    pub(super) fn reject(&mut self, reason: Reason, lost: Vec<String>) {
         let partial = std::mem::take(&mut self.partial).into_iter().map(|fault| fault.message);
         let message = join(lost.into_iter().chain(partial));
-        self.rejected = Some(Fault { reason: Reason::Conflicted, message });
+        self.rejected = Some(Fault { reason, message });
     }
 
     fn status(&self, addresses: Option<&[RouteAddress]>) -> RouteStatus {

@@ -7,6 +7,7 @@ mod dev;
 mod drain;
 mod edge;
 mod files;
+mod hostname_policy;
 mod log;
 mod ports;
 mod program;

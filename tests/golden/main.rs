@@ -15,7 +15,8 @@ use std::{
 
 use tidegate::{
     api::{ConditionType, DEFAULT_CLASS, Reason},
-    translate::{Inputs, Output, Translator, translate},
+    table::ObjectRef,
+    translate::{Inputs, Output, RouteInput, Translator, translate},
 };
 
 /// When it is in every case, so that certificates are judged alike for ever: 2026-06-01T00:00:00Z.
@@ -84,9 +85,9 @@ fn every_reason_of_every_condition_is_shown_and_no_other() {
     assert_eq!(reasons, BTreeSet::from(Reason::ALL));
 }
 
-/// Every sentence about a conflict, by a part of it: each must name who wins.
+/// Every sentence about a conflict, by a part of it: each must name who wins, unless that is of another namespace.
 #[test]
-fn every_rule_of_conflicts_is_shown_and_names_the_winner() {
+fn every_rule_of_conflicts_is_shown_and_names_the_winner_of_its_own_namespace() {
     let answers: Vec<_> =
         cases().iter().map(|case| translate(&case.inputs(), DEFAULT_CLASS)).collect();
     let conflicts: Vec<_> = answers
@@ -99,6 +100,9 @@ fn every_rule_of_conflicts_is_shown_and_names_the_winner() {
         ("belongs to route ", "a match is another route's"),
         ("the certificate is chosen by route ", "a hostname's certificate is another route's"),
         ("Strict-Transport-Security is chosen by route ", "a hostname's HSTS is another route's"),
+        ("belongs to a route of another namespace", "a match is another namespace's"),
+        ("certificate is chosen by a route of another namespace", "so is the certificate"),
+        ("Security is chosen by a route of another namespace", "so is the HSTS"),
     ];
     for (part, rule) in rules {
         assert!(
@@ -108,6 +112,43 @@ fn every_rule_of_conflicts_is_shown_and_names_the_winner() {
     }
     for problem in conflicts {
         assert!(rules.iter().any(|(part, _)| problem.message.contains(part)), "{problem}");
+    }
+}
+
+/// Whoever reads a condition may read the objects of its namespace, and those that its route names.
+#[test]
+fn no_condition_names_an_object_of_another_namespace() {
+    for case in cases() {
+        let inputs = case.inputs();
+        let objects: BTreeSet<_> =
+            inputs.secrets.keys().chain(inputs.services.keys()).cloned().collect();
+        let output = translate(&inputs, DEFAULT_CLASS);
+        let objects: BTreeSet<_> =
+            objects.into_iter().chain(output.statuses.keys().cloned()).collect();
+        for (route, status) in &output.statuses {
+            let named = |object: &&ObjectRef| {
+                let name = object.to_string();
+                status.conditions.iter().any(|condition| condition.message.contains(&name))
+            };
+            let foreign =
+                objects.iter().filter(|object| object.namespace != route.namespace).find(named);
+            let referred = |object: &ObjectRef| {
+                inputs.routes.iter().any(|input| match input {
+                    RouteInput::Valid(input) => {
+                        let reference =
+                            input.spec.tls.as_ref().and_then(|tls| tls.secret_ref.as_ref());
+                        input.metadata.name.as_deref() == Some(&route.name)
+                            && input.metadata.namespace.as_deref() == Some(&route.namespace)
+                            && reference.is_some_and(|it| {
+                                it.name == object.name
+                                    && it.namespace.as_deref() == Some(&object.namespace)
+                            })
+                    }
+                    RouteInput::Unreadable { .. } => false,
+                })
+            };
+            assert!(foreign.is_none_or(referred), "{}: {route} is told of {foreign:?}", case.name);
+        }
     }
 }
 
