@@ -182,7 +182,7 @@ class InStep(unittest.TestCase):
     def test_dashboard(self):
         source = (ROOT / "dashboards/tidegate.json").read_text()
         self.assertEqual((CHART / "files/tidegate-dashboard.json").read_text(), source, "run tests/chart/run --update")
-        configmap = one(rendered("full"), "ConfigMap")
+        configmap = one(rendered("full"), "ConfigMap", "-dashboard")
         self.assertEqual(json.loads(configmap["data"]["tidegate.json"]), json.loads(source))
         self.assertEqual(configmap["metadata"]["labels"]["grafana_dashboard"], "1")
 
@@ -234,8 +234,26 @@ class Pods(unittest.TestCase):
                 for key in ("hostNetwork", "hostPID", "hostIPC", "initContainers"):
                     self.assertNotIn(key, spec)
                 for volume in spec.get("volumes", []):
-                    self.assertEqual(set(volume) - {"name"}, {"emptyDir"})
+                    self.assertIn(set(volume) - {"name"}, ({"emptyDir"}, {"configMap"}))
                 self.assertEqual("volumes" in spec, values == "full")
+
+    def test_the_hostname_policy_is_mounted_so_that_a_change_arrives(self):
+        documents = rendered("full")
+        spec = pod_of(documents)["spec"]
+        (volume,) = [v for v in spec["volumes"] if v["name"] == "hostname-policy"]
+        configmap = one(documents, "ConfigMap", "-hostnames")
+        self.assertEqual(volume["configMap"]["name"], configmap["metadata"]["name"])
+        container = spec["containers"][0]
+        (mount,) = [m for m in container["volumeMounts"] if m["name"] == "hostname-policy"]
+        # A single file would stay as it was.
+        self.assertNotIn("subPath", mount)
+        (file,) = configmap["data"]
+        self.assertIn(f"--hostname-policy={mount['mountPath']}/{file}", container["args"])
+        policy = yaml.safe_load(configmap["data"][file])
+        self.assertEqual(policy["default"], "Deny")
+        # Nor does a change restart pods.
+        changed = rendered("full", "--set", "hostnamePolicy.default=Contest")
+        self.assertEqual(pod_of(changed), pod_of(documents))
 
     def test_service_variables_cannot_become_flags(self):
         self.assertIs(pod_of(rendered())["spec"]["enableServiceLinks"], False)
@@ -429,7 +447,11 @@ class Rbac(unittest.TestCase):
 
     def test_with_watched_namespaces_there_are_roles_in_these_alone(self):
         documents = rendered("full")
-        self.assertFalse([d for d in documents if d["kind"].startswith("ClusterRole")])
+        # The labels of namespaces are nothing that a Role could give.
+        labels = {("", "namespaces"): (self.READ, None)}
+        self.assertEqual(self.roles(documents, "ClusterRole"), {None: labels})
+        no_labels = rendered("full", "--set-json", 'hostnamePolicy.rules=[{"hostnames": ["*"], "namespaceSelector": {}}]')
+        self.assertFalse([d for d in no_labels if d["kind"].startswith("ClusterRole")])
         roles = self.roles(documents)
         self.assertEqual(roles.pop("edge-leases"), self.lease("edge-writer"))
         # The published Service is in neither of them.

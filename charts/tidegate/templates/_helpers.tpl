@@ -148,3 +148,10 @@ metricRelabelings:
 {{- end }}
 {{- end }}
 {{- end }}
+
+{{/* "true" where a rule of hostnamePolicy selects namespaces by labels, which takes the right to read those. */}}
+{{- define "tidegate.policyAsksForLabels" -}}
+{{- range (.Values.hostnamePolicy).rules }}
+{{- if (.namespaceSelector).matchLabels }}true{{ end }}
+{{- end }}
+{{- end }}
