@@ -17,6 +17,7 @@ mod certificates;
 mod grants;
 mod idle;
 mod monitoring;
+mod ownership;
 mod permissions;
 mod rebalance;
 mod replicas;
