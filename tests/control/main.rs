@@ -4,6 +4,7 @@
 
 mod api_server;
 mod failure;
+mod hostname_policy;
 mod objects;
 #[path = "../cli/program.rs"]
 #[allow(dead_code, reason = "the tests of the command line need more of it")]
