@@ -88,10 +88,15 @@ pub enum Reason {
     /// Accepted: False, if older routes hold every match. PartiallyInvalid: True, if they hold some, or
     /// a hostname's certificate.
     Conflicted,
+    /// Accepted: False. The routes of the namespace with precedence leave no room for this one. PartiallyInvalid: True. They
+    /// leave some. ResolvedRefs: False. A certificate, a backend's endpoints or its authorities take too much.
+    BudgetExceeded,
     /// ResolvedRefs: True.
     ResolvedRefs,
     /// ResolvedRefs: False. The Secret is missing, of another type, or its content is no key pair.
     InvalidCertificateRef,
+    /// ResolvedRefs: False. The gateway may not read a Secret, or has not yet.
+    SecretNotReadable,
     /// ResolvedRefs: False. No ReferenceGrant permits the reference.
     RefNotPermitted,
     /// ResolvedRefs: False. A Service, or the port of it, does not exist.
@@ -100,6 +105,8 @@ pub enum Reason {
     InvalidBackendTls,
     /// ResolvedRefs: False. The backend's protocol cannot carry WebSockets.
     UnsupportedProtocol,
+    /// ResolvedRefs: False. An EndpointSlice has an address that is no pod's: loopback, link-local, the gateway itself.
+    EndpointNotPermitted,
     /// Programmed: True.
     Programmed,
     /// Programmed: False. Not, or not fully, served: another condition says why.
@@ -114,18 +121,25 @@ impl ConditionType {
     /// The reasons that a condition of this type can have.
     pub const fn reasons(self) -> &'static [Reason] {
         match self {
-            Self::Accepted => &[Reason::Accepted, Reason::Invalid, Reason::Conflicted],
+            Self::Accepted => {
+                &[Reason::Accepted, Reason::Invalid, Reason::Conflicted, Reason::BudgetExceeded]
+            }
             Self::ResolvedRefs => &[
                 Reason::ResolvedRefs,
                 Reason::Invalid,
+                Reason::BudgetExceeded,
                 Reason::InvalidCertificateRef,
+                Reason::SecretNotReadable,
                 Reason::RefNotPermitted,
                 Reason::BackendNotFound,
                 Reason::InvalidBackendTls,
                 Reason::UnsupportedProtocol,
+                Reason::EndpointNotPermitted,
             ],
             Self::Programmed => &[Reason::Programmed, Reason::NotProgrammed],
-            Self::PartiallyInvalid => &[Reason::Invalid, Reason::Conflicted],
+            Self::PartiallyInvalid => {
+                &[Reason::Invalid, Reason::Conflicted, Reason::BudgetExceeded]
+            }
         }
     }
 
@@ -142,16 +156,19 @@ impl ConditionType {
 
 impl Reason {
     /// Every reason, for tests and docs.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Accepted,
         Self::Invalid,
         Self::Conflicted,
+        Self::BudgetExceeded,
         Self::ResolvedRefs,
         Self::InvalidCertificateRef,
+        Self::SecretNotReadable,
         Self::RefNotPermitted,
         Self::BackendNotFound,
         Self::InvalidBackendTls,
         Self::UnsupportedProtocol,
+        Self::EndpointNotPermitted,
         Self::Programmed,
         Self::NotProgrammed,
     ];
@@ -162,12 +179,15 @@ impl Reason {
             Self::Accepted => "Accepted",
             Self::Invalid => "Invalid",
             Self::Conflicted => "Conflicted",
+            Self::BudgetExceeded => "BudgetExceeded",
             Self::ResolvedRefs => "ResolvedRefs",
             Self::InvalidCertificateRef => "InvalidCertificateRef",
+            Self::SecretNotReadable => "SecretNotReadable",
             Self::RefNotPermitted => "RefNotPermitted",
             Self::BackendNotFound => "BackendNotFound",
             Self::InvalidBackendTls => "InvalidBackendTLS",
             Self::UnsupportedProtocol => "UnsupportedProtocol",
+            Self::EndpointNotPermitted => "EndpointNotPermitted",
             Self::Programmed => "Programmed",
             Self::NotProgrammed => "NotProgrammed",
         }

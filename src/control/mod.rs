@@ -25,9 +25,12 @@ use tokio::{runtime::Runtime, sync::watch, time::Instant};
 pub use hold_off::HoldOff;
 pub use lease::{LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD};
 
-pub use crate::source::{
-    kubernetes::{Published, Scope},
-    snapshot::SnapshotFolder,
+pub use crate::{
+    source::{
+        kubernetes::{Published, Scope, SecretScope},
+        snapshot::SnapshotFolder,
+    },
+    translate::{Budgets, EndpointPolicy},
 };
 
 use crate::{
@@ -55,6 +58,10 @@ pub struct ControlSettings {
     pub zone: Option<String>,
     /// Whether challenges of ACME go to the Services that are labelled as solvers.
     pub acme_http01: bool,
+    /// What each namespace may take of this process.
+    pub budgets: Budgets,
+    /// Which addresses may be dialled.
+    pub endpoints: EndpointPolicy,
 }
 
 /// Where objects come from.
@@ -174,8 +181,8 @@ async fn run(
     shutdown: watch::Receiver<bool>,
     started: Started,
 ) -> bool {
-    let ControlSettings { source, class, zone, acme_http01 } = settings;
-    let mut translator = Translator::in_zone(zone);
+    let ControlSettings { source, class, zone, acme_http01, budgets, endpoints } = settings;
+    let mut translator = Translator::in_zone(zone).with_budgets(budgets).with_endpoints(endpoints);
     if !acme_http01 {
         translator = translator.without_solvers();
     }

@@ -4,6 +4,7 @@
 //! refuses or answers nonsense, the last state stays, what is wrong is said once, and it is tried again.
 
 mod fault;
+mod named;
 mod published;
 mod route;
 mod scopes;
@@ -28,10 +29,11 @@ use super::{Change, Observed, Snapshot, Source, SourceProblem, chain, reference,
 use crate::{
     api::{ReferenceGrant, RouteAddress, WebSocketRoute},
     table::ObjectRef,
-    translate::Inputs,
+    translate::{Budgets, Inputs, SecretAccess, secrets_wanted},
 };
 
 use fault::{Cause, Kind, Place, Speaker};
+use named::NamedSecrets;
 pub use published::Published;
 use published::ServiceAddresses;
 use route::Route;
@@ -48,6 +50,9 @@ const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(WATCH_S
 /// How long one watch request lasts. A connection that died without a word is noticed that much
 /// later, and 5 s; longer would mean to go on with endpoints that are long gone.
 const WATCH_SECONDS: u32 = 60;
+
+/// Objects in one page of a list, of kinds that may have 1 MiB each: what a page takes until it is reduced.
+const LARGE_PAGE: u32 = 50;
 
 const ROUTES: &Kind =
     &Kind { plural: "websocketroutes", group: "tidegate.io", title: "WebSocketRoutes" };
@@ -121,14 +126,36 @@ type Event<V> = watcher::Event<(ObjectRef, Option<V>)>;
 pub struct Scope {
     /// These namespaces; none: all. Rights in those are enough then.
     pub namespaces: BTreeSet<String>,
+    /// Which Secrets.
+    pub secrets: SecretScope,
     /// What routes name as their addresses. The Service of it may be in any namespace.
     pub published: Published,
+}
+
+/// Which Secrets are read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SecretScope {
+    /// All of the type kubernetes.io/tls. Their list needs the right to list Secrets: RBAC cannot limit a list to a type.
+    #[default]
+    All,
+    /// Those with these labels, of that type. The right is the same, but no others come into this process.
+    Labelled(String),
+    /// Those that routes of this class refer to, by name. A right for each is enough.
+    Referenced {
+        /// The class.
+        class: String,
+        /// How many at most.
+        budgets: Box<Budgets>,
+    },
 }
 
 enum What {
     Route(Event<Route>),
     Secret(Event<Arc<Secret>>),
     ConfigMap(Event<Arc<ConfigMap>>),
+    /// Of a Secret that is watched for itself.
+    Named(ObjectRef, Event<Arc<Secret>>),
+    NamedFailed(ObjectRef, watcher::Error),
     Service(Event<Arc<Service>>),
     Slice(Event<Arc<EndpointSlice>>),
     Grant(Event<Arc<ReferenceGrant>>),
@@ -148,6 +175,9 @@ pub struct KubernetesSource {
     namespaces: Option<Arc<BTreeSet<String>>>,
     routes: Stores<Route>,
     secrets: Stores<Arc<Secret>>,
+    secret_scope: SecretScope,
+    /// Where [`SecretScope::Referenced`]; then `secrets` stays empty.
+    named: NamedSecrets,
     config_maps: Stores<Arc<ConfigMap>>,
     services: Stores<Arc<Service>>,
     slices: Stores<Arc<EndpointSlice>>,
@@ -160,14 +190,14 @@ pub struct KubernetesSource {
 impl KubernetesSource {
     /// Begins to read everything in `scope`, once it is asked for changes.
     pub fn new(client: &Client, scope: Scope) -> Self {
-        let Scope { namespaces, published } = scope;
+        let Scope { namespaces, secrets: secret_scope, published } = scope;
         let places: Vec<_> = match namespaces.is_empty() {
             true => vec![None],
             false => namespaces.iter().cloned().map(Some).collect(),
         };
         let mut messages = SelectAll::new();
         for (index, place) in places.iter().enumerate() {
-            for watch in watches(client, place.as_deref()) {
+            for watch in watches(client, place.as_deref(), &secret_scope) {
                 messages.push(watch.map(move |what| (index, what)).boxed());
             }
         }
@@ -190,6 +220,8 @@ impl KubernetesSource {
             namespaces: (!namespaces.is_empty()).then(|| Arc::new(namespaces)),
             routes: Stores::new(count),
             secrets: Stores::new(count),
+            secret_scope,
+            named: NamedSecrets::new(client.clone()),
             config_maps: Stores::new(count),
             services: Stores::new(count),
             slices: Stores::new(count),
@@ -209,12 +241,54 @@ impl KubernetesSource {
             What::Slice(event) => (SLICES, self.slices.apply(at, event)),
             What::Grant(event) => (GRANTS, self.grants.apply(at, event)),
             What::Published(event) => (PUBLISHED, self.service.apply(event)),
-            What::Failed(kind, error) => return Some(self.failed(at, kind, &error)),
+            What::Named(name, event) => {
+                let change = self.named.apply(&name, event);
+                self.begin_named();
+                return change;
+            }
+            What::NamedFailed(name, error) => {
+                let change = self.named.fail(&name, &error);
+                self.begin_named();
+                return change;
+            }
+            What::Failed(kind, error) => {
+                let change = self.failed(at, kind, &error);
+                return Some(change.max(self.follow(change)));
+            }
+        };
+        let change = match kind.plural {
+            "websocketroutes" | "referencegrants" => {
+                change.map(|change| change.max(self.follow(change)))
+            }
+            _ => change,
         };
         if complete {
             self.speaker.recovered(place(&self.places, at, kind, false));
         }
         change
+    }
+
+    /// Watches the Secrets that are referred to now. What that changes.
+    fn follow(&mut self, change: Change) -> Change {
+        let SecretScope::Referenced { class, budgets } = &self.secret_scope else { return change };
+        let (Change::Inputs, Some(routes)) = (change, self.routes.known()) else { return change };
+        let inputs = Inputs {
+            routes: routes.into_values().map(|route| route.input).collect(),
+            reference_grants: self.grants.known().map(|grants| grants.into_values().collect()),
+            namespaces: self.namespaces.clone(),
+            ..Inputs::default()
+        };
+        let (watches, changed) = self.named.want(secrets_wanted(&inputs, class, budgets));
+        for watch in watches {
+            self.messages.push(watch.map(|what| (0, what)).boxed());
+        }
+        self.begin_named();
+        if changed { Change::Inputs } else { change }
+    }
+
+    fn begin_named(&mut self) {
+        let known = self.routes.known().is_some() && self.grants.known().is_some();
+        self.named.begin(known);
     }
 
     fn failed(&mut self, at: usize, kind: &'static Kind, error: &watcher::Error) -> Change {
@@ -257,7 +331,11 @@ fn everything() -> watcher::Config {
 }
 
 /// The watches of every kind, in one namespace or in all.
-fn watches(client: &Client, namespace: Option<&str>) -> [BoxStream<'static, What>; 6] {
+fn watches(
+    client: &Client,
+    namespace: Option<&str>,
+    secrets: &SecretScope,
+) -> Vec<BoxStream<'static, What>> {
     fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope>,
@@ -273,7 +351,26 @@ fn watches(client: &Client, namespace: Option<&str>) -> [BoxStream<'static, What
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &kind),
         None => Api::all_with(client.clone(), &kind),
     };
-    [
+    let certificates = everything().fields("type=kubernetes.io/tls").page_size(LARGE_PAGE);
+    let certificates = match secrets {
+        SecretScope::All => Some(certificates),
+        SecretScope::Labelled(selector) => Some(certificates.labels(selector)),
+        SecretScope::Referenced { .. } => None,
+    };
+    let certificates = certificates.map(|config| {
+        watch::watch(
+            api::<Secret>(client, namespace),
+            config,
+            SECRETS,
+            PAGE_TIMEOUT,
+            |mut secret| {
+                strip::secret(&mut secret);
+                Some(Arc::new(secret))
+            },
+            What::Secret,
+        )
+    });
+    let others = [
         watch::watch(
             routes,
             everything(),
@@ -283,19 +380,8 @@ fn watches(client: &Client, namespace: Option<&str>) -> [BoxStream<'static, What
             What::Route,
         ),
         watch::watch(
-            api::<Secret>(client, namespace),
-            everything().fields("type=kubernetes.io/tls"),
-            SECRETS,
-            PAGE_TIMEOUT,
-            |mut secret| {
-                strip::secret(&mut secret);
-                Some(Arc::new(secret))
-            },
-            What::Secret,
-        ),
-        watch::watch(
             api::<ConfigMap>(client, namespace),
-            everything(),
+            everything().page_size(LARGE_PAGE),
             CONFIG_MAPS,
             PAGE_TIMEOUT,
             |mut map| strip::config_map(&mut map).then(|| Arc::new(map)),
@@ -343,7 +429,8 @@ fn watches(client: &Client, namespace: Option<&str>) -> [BoxStream<'static, What
             },
             What::Grant,
         ),
-    ]
+    ];
+    others.into_iter().chain(certificates).collect()
 }
 
 impl KubernetesSource {
@@ -383,9 +470,20 @@ impl Source for KubernetesSource {
     }
 
     fn snapshot(&self) -> Option<Snapshot> {
+        let (secrets, secret_access) = match &self.secret_scope {
+            SecretScope::All => (self.secrets.known()?, SecretAccess::All),
+            SecretScope::Labelled(selector) => {
+                (self.secrets.known()?, SecretAccess::Labelled(selector.clone()))
+            }
+            SecretScope::Referenced { .. } => {
+                let (secrets, unread) = self.named.known()?;
+                (secrets, SecretAccess::Referenced(unread))
+            }
+        };
         let inputs = Inputs {
             routes: self.routes.known()?.into_values().map(|route| route.input).collect(),
-            secrets: self.secrets.known()?,
+            secrets,
+            secret_access,
             config_maps: self.config_maps.known()?,
             services: self.services.known()?,
             endpoint_slices: self.slices.known()?.into_values().collect(),
@@ -404,7 +502,13 @@ impl Source for KubernetesSource {
     fn synced(&self) -> Vec<(&'static str, bool)> {
         vec![
             (ROUTES.plural, self.routes.synced()),
-            (SECRETS.plural, self.secrets.synced()),
+            (
+                SECRETS.plural,
+                match self.secret_scope {
+                    SecretScope::Referenced { .. } => self.named.synced(),
+                    SecretScope::All | SecretScope::Labelled(_) => self.secrets.synced(),
+                },
+            ),
             (CONFIG_MAPS.plural, self.config_maps.synced()),
             (SERVICES.plural, self.services.synced()),
             (SLICES.plural, self.slices.synced()),

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::reference;
 use crate::{
     api::{ReferenceGrant, WebSocketRoute},
-    translate::{Inputs, RouteInput},
+    translate::{Inputs, RouteInput, SecretAccess},
 };
 
 /// The file in the folder.
@@ -56,6 +56,9 @@ struct Content {
     reference_grants: Option<Vec<Arc<ReferenceGrant>>>,
     reference_grants_forbidden: bool,
     namespaces: Option<Arc<BTreeSet<String>>>,
+    /// The labels that Secrets were read by, if they were.
+    #[serde(default)]
+    secret_selector: Option<String>,
 }
 
 impl SnapshotFolder {
@@ -79,6 +82,10 @@ impl SnapshotFolder {
             reference_grants: inputs.reference_grants.clone(),
             reference_grants_forbidden: inputs.reference_grants_forbidden,
             namespaces: inputs.namespaces.clone(),
+            secret_selector: match &inputs.secret_access {
+                SecretAccess::Labelled(selector) => Some(selector.clone()),
+                SecretAccess::All | SecretAccess::Referenced(_) => None,
+            },
         };
         Ok(serde_json::to_vec(&content)?)
     }
@@ -126,6 +133,9 @@ impl SnapshotFolder {
             reference_grants: content.reference_grants,
             reference_grants_forbidden: content.reference_grants_forbidden,
             namespaces: content.namespaces,
+            secret_access: content
+                .secret_selector
+                .map_or(SecretAccess::All, SecretAccess::Labelled),
             // No status is written of it.
             addresses: None,
             now: None,

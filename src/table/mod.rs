@@ -18,11 +18,14 @@ pub use backend::{
     Backend, Endpoint, EndpointState, Endpoints, HashOn, LoadBalancing, Policy, Rank,
 };
 pub use cell::{Published, TableCell};
-pub use host::{MatchKey, PathKind, RequestFacts, RouteEntry, VirtualHost};
+pub use host::{MatchIndex, MatchKey, PathKind, RequestFacts, RouteEntry, VirtualHost};
 pub use rule::{
     Drain, FrameChecks, HttpMode, Keepalive, Limits, ObjectRef, OnChange, Plaintext, Rule, Timeouts,
 };
-pub use tls::{BackendTls, IdentityError, TlsIdentity, Verification};
+pub use tls::{
+    BackendTls, IdentityError, MAX_CHAIN_BYTES, MAX_CHAIN_CERTIFICATES, MAX_KEY_BYTES, TlsIdentity,
+    Verification,
+};
 
 /// Every hostname served. Equal by content: an equal table need not be published.
 #[derive(Clone, Debug, Default, PartialEq)]

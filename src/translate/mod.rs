@@ -8,7 +8,9 @@
 //! that what has not changed is the same object in the next table. It changes no answer.
 
 mod acme;
+mod addresses;
 mod backends;
+mod budget;
 mod certificates;
 mod conflicts;
 mod endpoints;
@@ -18,19 +20,24 @@ mod load_balancing;
 mod output;
 mod policy;
 mod routes;
+mod secrets;
 mod status;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub use addresses::{EndpointPolicy, NoEndpoint};
+pub use budget::{Budgets, KEPT_BYTES, MAX_CA_BYTES};
 pub use grants::permits;
 pub use inputs::{Inputs, RouteInput};
 pub use output::{ConditionOutput, Output, Problem, RouteStatus};
+pub use secrets::{SecretAccess, SecretsWanted, Unread, secrets_wanted};
 
 use crate::{
     api::{self, Reason},
     table::{ObjectRef, RoutingTable, Rule, Solvers},
 };
 use backends::{Backends, TrustCache};
+use budget::Ledger;
 use certificates::{CertificateCache, Certificates};
 use conflicts::{Claim, Hosts};
 use grants::Grants;
@@ -43,6 +50,8 @@ use status::Findings;
 pub struct Translator {
     zone: Option<String>,
     no_solvers: bool,
+    budgets: Budgets,
+    endpoints: EndpointPolicy,
     certificates: CertificateCache,
     trust: TrustCache,
 }
@@ -50,6 +59,14 @@ pub struct Translator {
 /// Builds the table and the statuses for the routes of `class`, once.
 pub fn translate(inputs: &Inputs, class: &str) -> Output {
     Translator::default().translate(inputs, class)
+}
+
+/// What is wrong with a Service that answers ACME's challenges. No route leads to it, so it is for the log alone.
+#[derive(Clone, Debug)]
+struct SolverFinding {
+    service: ObjectRef,
+    reason: Reason,
+    message: String,
 }
 
 /// Something wrong, with the reason that it is filed under.
@@ -65,6 +82,7 @@ struct Work<'a> {
     backends: Backends<'a>,
     grants: Grants<'a>,
     hosts: Hosts<'a>,
+    ledger: Ledger,
     findings: BTreeMap<ObjectRef, Findings>,
 }
 
@@ -80,14 +98,27 @@ impl Translator {
         Self { no_solvers: true, ..self }
     }
 
+    /// The same with these budgets.
+    #[must_use]
+    pub fn with_budgets(self, budgets: Budgets) -> Self {
+        Self { budgets, ..self }
+    }
+
+    /// The same that dials what this permits.
+    #[must_use]
+    pub fn with_endpoints(self, endpoints: EndpointPolicy) -> Self {
+        Self { endpoints, ..self }
+    }
+
     /// Builds the table and the statuses for the routes of `class`. Equal inputs give equal outputs,
     /// whatever was translated before.
     pub fn translate(&mut self, inputs: &Inputs, class: &str) -> Output {
         let mut work = Work {
             certificates: Certificates::new(inputs, &mut self.certificates),
-            backends: Backends::new(inputs, &mut self.trust, self.zone.as_deref()),
-            grants: Grants::new(inputs),
-            hosts: Hosts::default(),
+            backends: Backends::new(inputs, &mut self.trust, self.zone.as_deref(), &self.endpoints),
+            grants: Grants::new(inputs, self.budgets.grants_per_namespace),
+            hosts: Hosts::new(self.budgets),
+            ledger: Ledger::new(self.budgets),
             findings: BTreeMap::new(),
         };
         for route in &inputs.routes {
@@ -104,9 +135,18 @@ impl Translator {
             work.findings.insert(checked.object, findings);
         }
         let next_change = work.certificates.next_change();
-        let solvers = if self.no_solvers { Solvers::default() } else { work.backends.solvers() };
+        let (solvers, doubts) = match self.no_solvers {
+            true => (Solvers::default(), Vec::new()),
+            false => work.backends.solvers(&self.budgets),
+        };
         let table = RoutingTable::new(work.hosts.build()).with_solvers(solvers);
-        let (statuses, problems) = status::report(work.findings, inputs.addresses.as_deref());
+        let (statuses, mut problems) = status::report(work.findings, inputs.addresses.as_deref());
+        problems.extend(doubts.into_iter().map(|found| Problem {
+            kind: "Service",
+            object: found.service,
+            reason: found.reason,
+            message: found.message,
+        }));
         self.certificates.forget_unused();
         self.trust.forget_unused();
         Output { table, statuses, problems, next_change }
@@ -124,6 +164,11 @@ impl<'a> Work<'a> {
         for message in &route.faults {
             findings.partial.push(Fault { reason: Reason::Invalid, message: message.clone() });
         }
+        let (namespace, size) = (route.object.namespace.as_str(), route.size());
+        if let Err(over) = self.ledger.take_route(namespace, size) {
+            findings.rejected = Some(over);
+            return findings;
+        }
         let claim = self.certificate(route, &mut findings);
         let rules: Vec<_> = route
             .rules
@@ -134,10 +179,18 @@ impl<'a> Work<'a> {
         let placement = self.hosts.place(route, &rules);
         let lost = placement.lost.into_iter();
         if placement.served.is_empty() {
-            let message = lost.collect::<Vec<_>>();
-            findings.reject_as_conflicted(message);
+            self.ledger.give_back(namespace, size);
+            let reason = match lost.len() {
+                0 => Reason::BudgetExceeded,
+                _ => Reason::Conflicted,
+            };
+            findings.reject_as(reason, lost.chain(placement.over).collect());
             return findings;
         }
+        let over = placement.over.into_iter();
+        findings
+            .partial
+            .extend(over.map(|message| Fault { reason: Reason::BudgetExceeded, message }));
         if route.spec.plaintext == api::Plaintext::Allow {
             findings.notes.push(
                 "spec.plaintext is Allow: ws:// on port 80 is served in clear text, which anyone on the way can read and \
@@ -173,7 +226,9 @@ impl<'a> Work<'a> {
         let identity = self
             .grants
             .permit_secret(&route.object.namespace, &wanted.secret, wanted.field)
-            .and_then(|()| self.certificates.identity(wanted));
+            .and_then(|()| {
+                self.certificates.identity(wanted, &route.object.namespace, &mut self.ledger)
+            });
         match &identity {
             Ok(identity) => {
                 findings.warnings.extend(self.certificates.doubts(identity, &route.hostnames));
@@ -214,7 +269,12 @@ impl<'a> Work<'a> {
             load_balancing: load_balancing::resolve(&spec.load_balancing),
             connect_attempts: spec.retry.connect_attempts,
             drain: policy::resolve_drain(&spec.drain),
-            backends: self.backends.of_rule(&route.object.namespace, checked, findings),
+            backends: self.backends.of_rule(
+                &route.object.namespace,
+                checked,
+                &mut self.ledger,
+                findings,
+            ),
         }
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tidegate::{
     api::RouteAddress,
     table::ObjectRef,
-    translate::{Inputs, RouteInput},
+    translate::{Inputs, RouteInput, SecretAccess, Unread},
 };
 
 /// The objects of a multi-document YAML. ReferenceGrants are an installed kind unless the text has the line
@@ -28,6 +28,24 @@ pub(crate) fn parse(text: &str) -> Result<Inputs, String> {
     inputs.namespaces = watched.map(|text| Arc::new(names(text)));
     let addresses = text.lines().filter_map(|line| line.strip_prefix("# Reached at "));
     inputs.addresses = Some(addresses.map(RouteAddress::new).collect());
+    let line = |prefix| text.lines().filter_map(move |line: &str| line.strip_prefix(prefix));
+    if let Some(selector) = line("# Secrets are read by labels: ").next() {
+        inputs.secret_access = SecretAccess::Labelled(selector.to_owned());
+    }
+    for unread in line("# Secrets are read by name, not ") {
+        let (name, why) = unread.split_once(' ').ok_or("a name, and why")?;
+        let (namespace, name) = name.split_once('/').ok_or("a namespace and a name")?;
+        let why = match why {
+            "pending" => Unread::Pending,
+            "beyond" => Unread::Beyond,
+            user => Unread::Forbidden(user.strip_prefix("by ").map(str::to_owned)),
+        };
+        let name = ObjectRef { namespace: namespace.to_owned(), name: name.to_owned() };
+        match &mut inputs.secret_access {
+            SecretAccess::Referenced(unread) => drop(unread.insert(name, why)),
+            access => *access = SecretAccess::Referenced([(name, why)].into()),
+        }
+    }
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(text).map_err(|error| error.to_string())?;
     for (index, document) in documents.into_iter().enumerate() {
