@@ -10,6 +10,7 @@ mod route;
 mod scopes;
 mod store;
 mod watch;
+mod watches;
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
@@ -19,15 +20,14 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use kube::{
-    Api, Client, Config, Resource,
+    Api, Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
-    core::{ApiResource, DeserializeGuard, DynamicObject, NamespaceResourceScope},
     runtime::watcher,
 };
 
-use super::{Change, Observed, Snapshot, Source, SourceProblem, chain, reference, strip};
+use super::{Change, Observed, Snapshot, Source, SourceProblem, chain, strip};
 use crate::{
-    api::{ReferenceGrant, RouteAddress, WebSocketRoute},
+    api::{ReferenceGrant, RouteAddress},
     table::ObjectRef,
     translate::{Budgets, Inputs, SecretAccess, secrets_wanted},
 };
@@ -40,6 +40,7 @@ use route::Route;
 use scopes::Stores;
 use store::Store;
 use watch::PAGE_TIMEOUT;
+use watches::{everything, watches};
 
 /// How long a connection to the API server may take.
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -50,9 +51,6 @@ const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(WATCH_S
 /// How long one watch request lasts. A connection that died without a word is noticed that much
 /// later, and 5 s; longer would mean to go on with endpoints that are long gone.
 const WATCH_SECONDS: u32 = 60;
-
-/// Objects in one page of a list, of kinds that may have 1 MiB each: what a page takes until it is reduced.
-const LARGE_PAGE: u32 = 50;
 
 const ROUTES: &Kind =
     &Kind { plural: "websocketroutes", group: "tidegate.io", title: "WebSocketRoutes" };
@@ -324,113 +322,6 @@ fn place<'a>(
 ) -> Place<'a> {
     let namespace = places[at].as_deref().filter(|_| !std::ptr::eq(kind, PUBLISHED));
     Place { kind, namespace, dispensable }
-}
-
-fn everything() -> watcher::Config {
-    watcher::Config::default().timeout(WATCH_SECONDS)
-}
-
-/// The watches of every kind, in one namespace or in all.
-fn watches(
-    client: &Client,
-    namespace: Option<&str>,
-    secrets: &SecretScope,
-) -> Vec<BoxStream<'static, What>> {
-    fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope>,
-        K::DynamicType: Default,
-    {
-        match namespace {
-            Some(namespace) => Api::namespaced(client.clone(), namespace),
-            None => Api::all(client.clone()),
-        }
-    }
-    let kind = ApiResource::erase::<WebSocketRoute>(&());
-    let routes = match namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &kind),
-        None => Api::all_with(client.clone(), &kind),
-    };
-    let certificates = everything().fields("type=kubernetes.io/tls").page_size(LARGE_PAGE);
-    let certificates = match secrets {
-        SecretScope::All => Some(certificates),
-        SecretScope::Labelled(selector) => Some(certificates.labels(selector)),
-        SecretScope::Referenced { .. } => None,
-    };
-    let certificates = certificates.map(|config| {
-        watch::watch(
-            api::<Secret>(client, namespace),
-            config,
-            SECRETS,
-            PAGE_TIMEOUT,
-            |mut secret| {
-                strip::secret(&mut secret);
-                Some(Arc::new(secret))
-            },
-            What::Secret,
-        )
-    });
-    let others = [
-        watch::watch(
-            routes,
-            everything(),
-            ROUTES,
-            PAGE_TIMEOUT,
-            |object: DynamicObject| Some(Route::from(object)),
-            What::Route,
-        ),
-        watch::watch(
-            api::<ConfigMap>(client, namespace),
-            everything().page_size(LARGE_PAGE),
-            CONFIG_MAPS,
-            PAGE_TIMEOUT,
-            |mut map| strip::config_map(&mut map).then(|| Arc::new(map)),
-            What::ConfigMap,
-        ),
-        watch::watch(
-            api::<Service>(client, namespace),
-            everything(),
-            SERVICES,
-            PAGE_TIMEOUT,
-            |mut service| {
-                strip::service(&mut service);
-                Some(Arc::new(service))
-            },
-            What::Service,
-        ),
-        watch::watch(
-            api::<EndpointSlice>(client, namespace),
-            everything(),
-            SLICES,
-            PAGE_TIMEOUT,
-            |mut slice| {
-                strip::metadata(&mut slice.metadata);
-                Some(Arc::new(slice))
-            },
-            What::Slice,
-        ),
-        watch::watch(
-            api::<DeserializeGuard<ReferenceGrant>>(client, namespace),
-            everything(),
-            GRANTS,
-            PAGE_TIMEOUT,
-            |DeserializeGuard(grant)| match grant {
-                Ok(mut grant) => {
-                    strip::metadata(&mut grant.metadata);
-                    Some(Arc::new(grant))
-                }
-                Err(invalid) => {
-                    let name = reference(&invalid.metadata);
-                    tracing::warn!(
-                        "ReferenceGrant {name} cannot be read and permits nothing: {invalid}"
-                    );
-                    None
-                }
-            },
-            What::Grant,
-        ),
-    ];
-    others.into_iter().chain(certificates).collect()
 }
 
 impl KubernetesSource {
