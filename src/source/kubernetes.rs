@@ -52,21 +52,21 @@ const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(WATCH_S
 /// later, and 5 s; longer would mean to go on with endpoints that are long gone.
 const WATCH_SECONDS: u32 = 60;
 
-const ROUTES: &Kind =
+static ROUTES: &Kind =
     &Kind { plural: "websocketroutes", group: "tidegate.io", title: "WebSocketRoutes" };
-const SECRETS: &Kind = &Kind { plural: "secrets", group: "", title: "Secrets" };
-const CONFIG_MAPS: &Kind = &Kind { plural: "configmaps", group: "", title: "ConfigMaps" };
-const SERVICES: &Kind = &Kind { plural: "services", group: "", title: "Services" };
-const SLICES: &Kind =
+static SECRETS: &Kind = &Kind { plural: "secrets", group: "", title: "Secrets" };
+static CONFIG_MAPS: &Kind = &Kind { plural: "configmaps", group: "", title: "ConfigMaps" };
+static SERVICES: &Kind = &Kind { plural: "services", group: "", title: "Services" };
+static SLICES: &Kind =
     &Kind { plural: "endpointslices", group: "discovery.k8s.io", title: "EndpointSlices" };
-const GRANTS: &Kind = &Kind {
+static GRANTS: &Kind = &Kind {
     plural: "referencegrants",
     group: "gateway.networking.k8s.io",
     title: "ReferenceGrants",
 };
 
 /// The one Service whose addresses are published, watched for itself: of the others nobody keeps the status.
-const PUBLISHED: &Kind =
+static PUBLISHED: &Kind =
     &Kind { plural: "services", group: "", title: "the Service of --publish-service" };
 
 /// Why there is nothing to connect to.
