@@ -91,10 +91,15 @@ pub enum Reason {
     /// Accepted: False, if older routes hold every match. PartiallyInvalid: True, if they hold some, or
     /// a hostname's certificate.
     Conflicted,
+    /// Accepted: False. The routes of the namespace with precedence leave no room for this one. PartiallyInvalid: True. They
+    /// leave some. ResolvedRefs: False. A certificate, a backend's endpoints or its authorities take too much.
+    BudgetExceeded,
     /// ResolvedRefs: True.
     ResolvedRefs,
     /// ResolvedRefs: False. The Secret is missing, of another type, or its content is no key pair.
     InvalidCertificateRef,
+    /// ResolvedRefs: False. The gateway may not read a Secret, or has not yet.
+    SecretNotReadable,
     /// ResolvedRefs: False. No ReferenceGrant permits the reference.
     RefNotPermitted,
     /// ResolvedRefs: False. A Service, or the port of it, does not exist.
@@ -103,6 +108,8 @@ pub enum Reason {
     InvalidBackendTls,
     /// ResolvedRefs: False. The backend's protocol cannot carry WebSockets.
     UnsupportedProtocol,
+    /// ResolvedRefs: False. An EndpointSlice has an address that is no pod's: loopback, link-local, the gateway itself.
+    EndpointNotPermitted,
     /// Programmed: True.
     Programmed,
     /// Programmed: False. Not, or not fully, served: another condition says why.
@@ -122,19 +129,28 @@ impl ConditionType {
                 Reason::Invalid,
                 Reason::HostnameNotPermitted,
                 Reason::Conflicted,
+                Reason::BudgetExceeded,
             ],
             Self::ResolvedRefs => &[
                 Reason::ResolvedRefs,
                 Reason::Invalid,
+                Reason::BudgetExceeded,
                 Reason::InvalidCertificateRef,
+                Reason::SecretNotReadable,
                 Reason::RefNotPermitted,
                 Reason::BackendNotFound,
                 Reason::InvalidBackendTls,
                 Reason::UnsupportedProtocol,
+                Reason::EndpointNotPermitted,
             ],
             Self::Programmed => &[Reason::Programmed, Reason::NotProgrammed],
             Self::PartiallyInvalid => {
-                &[Reason::Invalid, Reason::HostnameNotPermitted, Reason::Conflicted]
+                &[
+                    Reason::Invalid,
+                    Reason::HostnameNotPermitted,
+                    Reason::Conflicted,
+                    Reason::BudgetExceeded,
+                ]
             }
         }
     }
@@ -152,17 +168,20 @@ impl ConditionType {
 
 impl Reason {
     /// Every reason, for tests and docs.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Accepted,
         Self::Invalid,
         Self::HostnameNotPermitted,
         Self::Conflicted,
+        Self::BudgetExceeded,
         Self::ResolvedRefs,
         Self::InvalidCertificateRef,
+        Self::SecretNotReadable,
         Self::RefNotPermitted,
         Self::BackendNotFound,
         Self::InvalidBackendTls,
         Self::UnsupportedProtocol,
+        Self::EndpointNotPermitted,
         Self::Programmed,
         Self::NotProgrammed,
     ];
@@ -174,12 +193,15 @@ impl Reason {
             Self::Invalid => "Invalid",
             Self::HostnameNotPermitted => "HostnameNotPermitted",
             Self::Conflicted => "Conflicted",
+            Self::BudgetExceeded => "BudgetExceeded",
             Self::ResolvedRefs => "ResolvedRefs",
             Self::InvalidCertificateRef => "InvalidCertificateRef",
+            Self::SecretNotReadable => "SecretNotReadable",
             Self::RefNotPermitted => "RefNotPermitted",
             Self::BackendNotFound => "BackendNotFound",
             Self::InvalidBackendTls => "InvalidBackendTLS",
             Self::UnsupportedProtocol => "UnsupportedProtocol",
+            Self::EndpointNotPermitted => "EndpointNotPermitted",
             Self::Programmed => "Programmed",
             Self::NotProgrammed => "NotProgrammed",
         }

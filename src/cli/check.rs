@@ -22,7 +22,7 @@ use crate::{
     api::{HostnamePolicy, WebSocketRoute},
     source::{files::Manifests, hostname_policy},
     table::ObjectRef,
-    translate::{Inputs, RouteInput, RouteStatus, translate},
+    translate::{EndpointPolicy, Inputs, RouteInput, RouteStatus, Translator},
 };
 
 /// The exit code where a file or folder could not be read, as for arguments that make no sense.
@@ -134,7 +134,10 @@ fn conditions(inputs: &Inputs, class: Option<&str>) -> BTreeMap<ObjectRef, Route
         Some(class) => [class].into(),
         None => routes(inputs).map(|route| route.spec.class_name.as_str()).collect(),
     };
-    classes.into_iter().flat_map(|class| translate(inputs, class).statuses).collect()
+    // A folder may be served as it is, where loopback is permitted; in a cluster the API server refuses it.
+    let endpoints = EndpointPolicy { allow_loopback: true, ..EndpointPolicy::default() };
+    let mut translator = Translator::default().with_endpoints(endpoints);
+    classes.into_iter().flat_map(|class| translator.translate(inputs, class).statuses).collect()
 }
 
 fn class_of<'i>(inputs: &'i Inputs, wanted: &ObjectRef) -> Option<&'i str> {

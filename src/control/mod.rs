@@ -25,9 +25,12 @@ use tokio::{runtime::Runtime, sync::watch, time::Instant};
 pub use hold_off::HoldOff;
 pub use lease::{LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD};
 
-pub use crate::source::{
-    kubernetes::{Published, Scope},
-    snapshot::SnapshotFolder,
+pub use crate::{
+    source::{
+        kubernetes::{Published, Scope, SecretScope},
+        snapshot::SnapshotFolder,
+    },
+    translate::{Budgets, EndpointPolicy},
 };
 
 use crate::{
@@ -58,6 +61,10 @@ pub struct ControlSettings {
     pub acme_http01: bool,
     /// The file that says which namespaces may claim which hostnames.
     pub hostname_policy: Option<PathBuf>,
+    /// What each namespace may take of this process.
+    pub budgets: Budgets,
+    /// Which addresses may be dialled.
+    pub endpoints: EndpointPolicy,
 }
 
 /// Where objects come from.
@@ -180,12 +187,13 @@ async fn run(
     shutdown: watch::Receiver<bool>,
     started: Started,
 ) -> bool {
-    let ControlSettings { source, class, zone, acme_http01, hostname_policy } = settings;
+    let ControlSettings { source, class, zone, acme_http01, hostname_policy, budgets, endpoints } =
+        settings;
     let policy = match hostname_policy.as_deref().map(PolicyFile::open).transpose() {
         Ok(policy) => policy,
         Err(error) => return failed(&started, error.into()),
     };
-    let mut translator = Translator::in_zone(zone);
+    let mut translator = Translator::in_zone(zone).with_budgets(budgets).with_endpoints(endpoints);
     if !acme_http01 {
         translator = translator.without_solvers();
     }

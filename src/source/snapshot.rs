@@ -22,7 +22,7 @@ use super::reference;
 use crate::{
     api::{ReferenceGrant, WebSocketRoute},
     table::ObjectRef,
-    translate::{Inputs, RouteInput},
+    translate::{Inputs, RouteInput, SecretAccess},
 };
 
 /// The file in the folder.
@@ -63,6 +63,9 @@ struct Content {
     /// holds a hostname depends on it.
     #[serde(default)]
     withheld_keys: BTreeSet<ObjectRefContent>,
+    /// The labels that Secrets were read by, if they were.
+    #[serde(default)]
+    secret_selector: Option<String>,
 }
 
 /// Namespace and name.
@@ -97,6 +100,10 @@ impl SnapshotFolder {
                     .into_iter()
                     .map(|ObjectRef { namespace, name }| (namespace, name))
                     .collect(),
+            },
+            secret_selector: match &inputs.secret_access {
+                SecretAccess::Labelled(selector) => Some(selector.clone()),
+                SecretAccess::All | SecretAccess::Referenced(_) => None,
             },
         };
         Ok(serde_json::to_vec(&content)?)
@@ -153,6 +160,9 @@ impl SnapshotFolder {
                 .into_iter()
                 .map(|(namespace, name)| ObjectRef { namespace, name })
                 .collect(),
+            secret_access: content
+                .secret_selector
+                .map_or(SecretAccess::All, SecretAccess::Labelled),
             // No status is written of it.
             addresses: None,
             now: None,

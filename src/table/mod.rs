@@ -23,11 +23,16 @@ pub use backend::{
 };
 pub use cell::{Published, TableCell};
 pub use claims::{ClaimDefault, ClaimRule, Claimants, HostnameClaims, Sharing};
-pub use host::{MatchKey, PathKind, RequestFacts, RouteEntry, VirtualHost, WildcardCertificate};
+pub use host::{
+    MatchIndex, MatchKey, PathKind, RequestFacts, RouteEntry, VirtualHost, WildcardCertificate,
+};
 pub use rule::{
     Drain, FrameChecks, HttpMode, Keepalive, Limits, ObjectRef, OnChange, Plaintext, Rule, Timeouts,
 };
-pub use tls::{BackendTls, IdentityError, TlsIdentity, Verification, not_before_if_covered};
+pub use tls::{
+    BackendTls, IdentityError, MAX_CHAIN_BYTES, MAX_CHAIN_CERTIFICATES, MAX_KEY_BYTES, TlsIdentity,
+    Verification, not_before_if_covered,
+};
 
 /// Every hostname served. Equal by content: an equal table need not be published.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -7,14 +7,15 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 
 use super::{
     Fault, Inputs,
+    budget::Ledger,
     ownership::{Age, Evidence},
     proof::Authorities,
     routes::{self, TlsWanted},
-    status,
+    secrets, status,
 };
 use crate::{
     api::{Reason, TlsVersion},
-    table::{IdentityError, ObjectRef, TlsIdentity, not_before_if_covered},
+    table::{IdentityError, MAX_CHAIN_BYTES, ObjectRef, TlsIdentity, not_before_if_covered},
 };
 
 /// The type of Secrets that hold a certificate and its key.
@@ -69,13 +70,22 @@ impl<'a> Certificates<'a> {
         Self { inputs, cache, next_change: None }
     }
 
-    /// The certificate that a route wants, or what is wrong with its Secret.
-    pub(super) fn identity(&mut self, wanted: &TlsWanted) -> Result<Arc<TlsIdentity>, Fault> {
+    /// The certificate that a route of namespace `from` wants, or what is wrong with its Secret.
+    pub(super) fn identity(
+        &mut self,
+        wanted: &TlsWanted,
+        from: &str,
+        ledger: &mut Ledger,
+    ) -> Result<Arc<TlsIdentity>, Fault> {
         let TlsWanted { secret: name, field, min_version, .. } = wanted;
         let fault = |message| Fault { reason: Reason::InvalidCertificateRef, message };
         let secret = self.inputs.secrets.get(name).ok_or_else(|| {
+            if let Some(unread) = secrets::unread(self.inputs, name, field) {
+                return unread;
+            }
+            let condition = secrets::condition(self.inputs);
             fault(format!(
-                "{field}: there is no Secret {name} of type {TLS_SECRET}. Create it (kubectl create secret \
+                "{field}: there is no Secret {name} of type {TLS_SECRET}{condition}. Create it (kubectl create secret \
                  tls {} --namespace {} --cert=FILE --key=FILE), or correct the name.",
                 name.name, name.namespace
             ))
@@ -100,6 +110,11 @@ impl<'a> Certificates<'a> {
             )));
         };
         let only_tls13 = *min_version == TlsVersion::V1_3;
+        if chain.0.len() <= MAX_CHAIN_BYTES {
+            ledger
+                .take_certificate(from, (name, only_tls13), chain.0.len() + key.0.len())
+                .map_err(|over| Fault { message: format!("{field}: {}", over.message), ..over })?;
+        }
         self.parsed(name, secret, chain, key, only_tls13).map_err(|error| {
             let advice = match error {
                 IdentityError::Certificate(_) => {
@@ -107,6 +122,11 @@ impl<'a> Certificates<'a> {
                 }
                 IdentityError::Key(_) => {
                     "Put the private key in PEM (PKCS#8, PKCS#1 or SEC1, not encrypted) under tls.key."
+                }
+                IdentityError::TooMuch(_) => {
+                    "Clients that only begin a handshake make the gateway send and sign with it. Put the server's \
+                     certificate and those that clients need to reach a root they know under tls.crt, and nothing else, \
+                     and take a key of ECDSA P-256 or of RSA with 2048 bits."
                 }
                 IdentityError::Mismatch => {
                     "Put the key that the certificate was issued for under tls.key, and the server's \
@@ -148,6 +168,7 @@ impl<'a> Certificates<'a> {
         wanted: &TlsWanted,
         namespace: &str,
         hostname: &str,
+        ledger: &mut Ledger,
     ) -> Evidence {
         let proven = if self.inputs.withheld_keys.contains(&wanted.secret) {
             let secret = self.inputs.secrets.get(&wanted.secret);
@@ -159,7 +180,9 @@ impl<'a> Certificates<'a> {
             };
             self.cache.authorities.issued(&chain.0, not_before)
         } else {
-            let Ok(identity) = self.identity(wanted) else { return Evidence::Nothing };
+            let Ok(identity) = self.identity(wanted, namespace, ledger) else {
+                return Evidence::Nothing;
+            };
             if !identity.covers(hostname) {
                 return Evidence::Nothing;
             }

@@ -14,22 +14,29 @@ const ROUTE: &str = "WebSocketRoute";
 pub(super) struct Grants<'a> {
     by_namespace: Option<HashMap<&'a str, Vec<&'a ReferenceGrant>>>,
     forbidden: bool,
+    /// Those of a namespace that are looked at.
+    most: usize,
     /// The namespaces that are read; `None` for all.
     scope: Option<&'a BTreeSet<String>>,
 }
 
 impl<'a> Grants<'a> {
-    pub(super) fn new(inputs: &'a Inputs) -> Self {
+    /// Of each namespace those that are first by name, `most` of them.
+    pub(super) fn new(inputs: &'a Inputs, most: usize) -> Self {
         let by_namespace = inputs.reference_grants.as_ref().map(|grants| {
             let mut index = HashMap::<_, Vec<_>>::new();
             for grant in grants {
                 let namespace = grant.metadata.namespace.as_deref().unwrap_or_default();
                 index.entry(namespace).or_default().push(grant.as_ref());
             }
+            for grants in index.values_mut().filter(|grants| grants.len() > most) {
+                grants.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+                grants.truncate(most);
+            }
             index
         });
         let forbidden = inputs.reference_grants_forbidden;
-        Self { by_namespace, forbidden, scope: inputs.namespaces.as_deref() }
+        Self { by_namespace, forbidden, most, scope: inputs.namespaces.as_deref() }
     }
 
     /// Whether a namespace lets WebSocketRoutes of another one take part in a hostname of its own: by a grant to its
@@ -93,6 +100,15 @@ impl<'a> Grants<'a> {
                  {namespace}, but the kind ReferenceGrant is not installed in this cluster. Install the \
                  CustomResourceDefinitions of Gateway API and create the grant, or copy the Secret to \
                  namespace {from} and name it in spec.tls.secretName."
+            ));
+        }
+        let grants = self.by_namespace.as_ref().and_then(|index| index.get(namespace.as_str()));
+        if grants.is_some_and(|grants| grants.len() >= self.most) {
+            return refuse(format!(
+                "{field}: none of the first {} ReferenceGrants by name in namespace {namespace} lets WebSocketRoutes of \
+                 namespace {from} use Secret {to}, and further ones are not looked at. Put several into one: from and to are \
+                 lists.",
+                self.most
             ));
         }
         refuse(format!(

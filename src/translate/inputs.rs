@@ -13,7 +13,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::certificates;
+use super::{SecretAccess, certificates};
 use crate::{
     api::{HostnamePolicy, ReferenceGrant, RouteAddress, WebSocketRoute},
     table::ObjectRef,
@@ -26,6 +26,8 @@ pub struct Inputs {
     pub routes: Vec<RouteInput>,
     /// Secrets of type kubernetes.io/tls.
     pub secrets: BTreeMap<ObjectRef, Arc<Secret>>,
+    /// Which Secrets are read, and why some are not among them.
+    pub secret_access: SecretAccess,
     /// ConfigMaps that hold `ca.crt`.
     pub config_maps: BTreeMap<ObjectRef, Arc<ConfigMap>>,
     /// Services.

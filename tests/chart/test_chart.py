@@ -304,6 +304,8 @@ class Pods(unittest.TestCase):
         flags = serve_flags() - {"--source", "--kubeconfig", "--identity"}
         values = yaml.safe_load((CHART / "values.yaml").read_text())
         groups = {f"{name}-{sub}" for name in ("drain", "snapshot") for sub in values[name]}
+        groups |= {f"max-{re.sub('([A-Z])', lambda m: '-' + m[1].lower(), name)}" for name in values["budgets"]}
+        groups |= {"secret-selector", "max-referenced-secrets"}
         names = {re.sub("-(.)", lambda m: m[1].upper(), flag[2:]) for flag in flags if flag[2:] not in groups}
         # A flag that is repeated has a list, in the plural.
         plural = {"watchNamespace": "watchNamespaces", "publishAddress": "publishAddresses"}
@@ -421,6 +423,22 @@ class Rbac(unittest.TestCase):
         ("events.k8s.io", "events"): (["create", "patch"], None),
     }
 
+    WITHOUT_SECRETS = {key: verbs for key, verbs in EVERYTHING.items() if key != ("", "secrets")}
+
+    def test_secrets_that_are_read_by_name_need_no_right_to_all(self):
+        documents = rendered(None, "--set", "secrets.access=referenced")
+        self.assertEqual(self.roles(documents, "ClusterRole"), {None: self.WITHOUT_SECRETS})
+        self.assertEqual(set(self.roles(documents)), {"tidegate-system"})
+        arguments = pod_of(documents)["spec"]["containers"][0]["args"]
+        self.assertIn("--secrets=referenced", arguments)
+        self.assertIn("--max-referenced-secrets=1000", arguments)
+
+    def test_labels_choose_secrets_and_need_the_right_to_all(self):
+        documents = rendered(None, "--set", "secrets.selector=tidegate.io/serve=true")
+        self.assertEqual(self.roles(documents, "ClusterRole"), {None: self.EVERYTHING})
+        arguments = pod_of(documents)["spec"]["containers"][0]["args"]
+        self.assertIn("--secret-selector=tidegate.io/serve=true", arguments)
+
     def rules(self, role):
         return {
             (group, resource): (sorted(rule["verbs"]), rule.get("resourceNames"))
@@ -438,8 +456,10 @@ class Rbac(unittest.TestCase):
             of_role = (d for d in documents if d["kind"] == f"{kind}Binding" and d["metadata"]["name"] == name)
             (binding,) = [d for d in of_role if d["metadata"].get("namespace") == namespace]
             self.assertEqual(binding["roleRef"], {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name})
-            self.assertNotIn(namespace, found)
-            found[namespace] = self.rules(role)
+            # Rights to single Secrets come beside the others of a namespace.
+            key = f"{namespace}/secrets" if name.endswith("-secrets") else namespace
+            self.assertNotIn(key, found)
+            found[key] = self.rules(role)
         return found
 
     def test_the_cluster_role_is_exactly_this(self):
@@ -456,7 +476,11 @@ class Rbac(unittest.TestCase):
         self.assertEqual(roles.pop("edge-leases"), self.lease("edge-writer"))
         # The published Service is in neither of them.
         self.assertEqual(roles.pop("front"), {("", "services"): (self.READ, ["balancer"])})
-        self.assertEqual(roles, {"chat": self.EVERYTHING, "games": self.EVERYTHING})
+        by_name = {
+            "chat/secrets": {("", "secrets"): (["list", "watch"], ["chat-tls", "other-tls"])},
+            "games/secrets": {("", "secrets"): (["list", "watch"], None)},
+        }
+        self.assertEqual(roles, {"chat": self.WITHOUT_SECRETS, "games": self.WITHOUT_SECRETS, **by_name})
         arguments = pod_of(documents)["spec"]["containers"][0]["args"]
         self.assertIn("--watch-namespace=chat,games", arguments)
 

@@ -6,6 +6,7 @@ mod check;
 mod dev;
 mod drain;
 mod edge;
+mod endpoints;
 mod files;
 mod hostname_policy;
 mod log;

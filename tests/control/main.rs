@@ -10,5 +10,6 @@ mod objects;
 #[allow(dead_code, reason = "the tests of the command line need more of it")]
 mod program;
 mod scope;
+mod secrets;
 mod snapshot;
 mod statuses;

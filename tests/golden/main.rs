@@ -16,7 +16,7 @@ use std::{
 use tidegate::{
     api::{ConditionType, DEFAULT_CLASS, Reason},
     table::ObjectRef,
-    translate::{Inputs, Output, RouteInput, Translator, translate},
+    translate::{Budgets, EndpointPolicy, Inputs, Output, RouteInput, Translator, translate},
 };
 
 /// When it is in every case, so that certificates are judged alike for ever: 2026-06-01T00:00:00Z.
@@ -68,8 +68,7 @@ fn no_answer_is_without_its_case() {
 
 #[test]
 fn every_reason_of_every_condition_is_shown_and_no_other() {
-    let outputs: Vec<_> =
-        cases().iter().map(|case| translate(&case.inputs(), DEFAULT_CLASS)).collect();
+    let outputs: Vec<_> = cases().iter().map(Case::translate).collect();
     let shown: BTreeSet<_> = outputs
         .iter()
         .flat_map(|output| output.statuses.values())
@@ -187,10 +186,41 @@ impl Case {
         inputs
     }
 
-    /// The answer of a gateway in the zone that a line `# zone: NAME` gives.
+    /// The answer of a gateway in the zone that a line `# zone: NAME` gives, with the budgets of lines
+    /// `# budget: NAME NUMBER`, that listens where `# listens at ADDRESS` says and runs in `# runs in NAMESPACE`.
     fn translate(&self) -> Output {
-        let zone = self.text.lines().find_map(|line| line.strip_prefix("# zone: "));
-        Translator::in_zone(zone.map(str::to_owned)).translate(&self.inputs(), DEFAULT_CLASS)
+        let words = |prefix: &'static str| {
+            self.text.lines().filter_map(move |line| line.strip_prefix(prefix))
+        };
+        let mut budgets = Budgets::default();
+        for budget in words("# budget: ") {
+            let (name, number) = budget.split_once(' ').expect("a name and a number");
+            let number = number.parse().expect("a number");
+            *match name {
+                "matches_per_namespace" => &mut budgets.matches_per_namespace,
+                "matches_per_host" => &mut budgets.matches_per_host,
+                "matches_per_path" => &mut budgets.matches_per_path,
+                "endpoints_per_service" => &mut budgets.endpoints_per_service,
+                "endpoints_per_namespace" => &mut budgets.endpoints_per_namespace,
+                "certificate_bytes_per_namespace" => &mut budgets.certificate_bytes_per_namespace,
+                "ca_bytes_per_namespace" => &mut budgets.ca_bytes_per_namespace,
+                "solvers_per_namespace" => &mut budgets.solvers_per_namespace,
+                "grants_per_namespace" => &mut budgets.grants_per_namespace,
+                other => panic!("{}: there is no budget {other} here", self.name),
+            } = number;
+        }
+        let listeners: Vec<std::net::SocketAddr> =
+            words("# listens at ").map(|at| at.parse().expect("an address")).collect();
+        let endpoints = EndpointPolicy {
+            interfaces: listeners.iter().map(|at| at.ip()).collect(),
+            listeners,
+            namespace: words("# runs in ").next().map(str::to_owned),
+            ..EndpointPolicy::default()
+        };
+        Translator::in_zone(words("# zone: ").next().map(str::to_owned))
+            .with_budgets(budgets)
+            .with_endpoints(endpoints)
+            .translate(&self.inputs(), DEFAULT_CLASS)
     }
 }
 

@@ -11,7 +11,7 @@ use tidegate::{
     api::RouteAddress,
     source::hostname_policy,
     table::ObjectRef,
-    translate::{Inputs, RouteInput},
+    translate::{Inputs, RouteInput, SecretAccess, Unread},
 };
 
 /// The objects of a multi-document YAML. ReferenceGrants are an installed kind unless the text has the line
@@ -38,6 +38,24 @@ pub(crate) fn parse(text: &str) -> Result<Inputs, String> {
     if !policy.is_empty() {
         let policy = hostname_policy::parse(&policy).map_err(|fault| fault.message)?;
         inputs.hostname_policy = Some(Arc::new(policy));
+    }
+    let line = |prefix| text.lines().filter_map(move |line: &str| line.strip_prefix(prefix));
+    if let Some(selector) = line("# Secrets are read by labels: ").next() {
+        inputs.secret_access = SecretAccess::Labelled(selector.to_owned());
+    }
+    for unread in line("# Secrets are read by name, not ") {
+        let (name, why) = unread.split_once(' ').ok_or("a name, and why")?;
+        let (namespace, name) = name.split_once('/').ok_or("a namespace and a name")?;
+        let why = match why {
+            "pending" => Unread::Pending,
+            "beyond" => Unread::Beyond,
+            user => Unread::Forbidden(user.strip_prefix("by ").map(str::to_owned)),
+        };
+        let name = ObjectRef { namespace: namespace.to_owned(), name: name.to_owned() };
+        match &mut inputs.secret_access {
+            SecretAccess::Referenced(unread) => drop(unread.insert(name, why)),
+            access => *access = SecretAccess::Referenced([(name, why)].into()),
+        }
     }
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(text).map_err(|error| error.to_string())?;
