@@ -144,14 +144,12 @@ impl ConditionType {
                 Reason::EndpointNotPermitted,
             ],
             Self::Programmed => &[Reason::Programmed, Reason::NotProgrammed],
-            Self::PartiallyInvalid => {
-                &[
-                    Reason::Invalid,
-                    Reason::HostnameNotPermitted,
-                    Reason::Conflicted,
-                    Reason::BudgetExceeded,
-                ]
-            }
+            Self::PartiallyInvalid => &[
+                Reason::Invalid,
+                Reason::HostnameNotPermitted,
+                Reason::Conflicted,
+                Reason::BudgetExceeded,
+            ],
         }
     }
 

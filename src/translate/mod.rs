@@ -195,7 +195,6 @@ impl<'a> Work<'a> {
         for candidate in &mut candidates {
             candidate.place(Standing::Guest, ownership, &mut self.hosts);
             candidate.give_back(&mut self.ledger);
-            }
         }
         for standing in [Standing::Owner, Standing::Guest] {
             for candidate in &mut candidates {
