@@ -88,7 +88,7 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
                     snapshot: args
                         .snapshot
                         .map(|folder| SnapshotFolder { folder, secrets: args.snapshot_secrets }),
-                    scope: Scope {
+                    scope: Box::new(Scope {
                         secrets: match (args.secrets, args.secret_selector) {
                             (SecretsArg::Referenced, _) => SecretScope::Referenced {
                                 class: args.class.clone(),
@@ -102,7 +102,7 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
                             Some(service) => Published::Service(service),
                             None => Published::Addresses(args.publish_address),
                         },
-                    },
+                    }),
                     identity: args
                         .identity
                         .or_else(|| variable("POD_NAME"))

@@ -80,7 +80,7 @@ pub enum SourceSettings {
         /// Name of the Lease: the same for all processes that serve the class.
         lease_name: String,
         /// What is read.
-        scope: Scope,
+        scope: Box<Scope>,
         /// Where the last good inputs are kept, for a start while the API server is away.
         snapshot: Option<SnapshotFolder>,
         /// Who this process is among them: must differ from process to process.
@@ -228,7 +228,7 @@ async fn run(
                     };
                     let (leader, leads) = watch::channel(false);
                     let (statuses, wanted) = watch::channel(Statuses::default());
-                    let source = Governed::new(KubernetesSource::new(&client, scope), policy);
+                    let source = Governed::new(KubernetesSource::new(&client, *scope), policy);
                     let keeper = snapshot.map(|folder| Keeper::new(folder, Instant::now()));
                     let control =
                         ControlLoop::new(source, translate, cell, metrics.clone(), Some(statuses))

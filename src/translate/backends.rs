@@ -77,8 +77,11 @@ pub(super) struct Backends<'a> {
     /// What was found out about a Service's port: many rules may lead to one.
     ports: HashMap<(ObjectRef, u16), Result<Port, Fault>>,
     /// TLS settings that were made, by namespace, name and the place of the authorities' text.
-    trusts: HashMap<(String, String, Option<(usize, usize)>), Result<Arc<BackendTls>, Fault>>,
+    trusts: HashMap<TrustPlace, Result<Arc<BackendTls>, Fault>>,
 }
+
+/// Namespace, name, and where the text of the authorities is, with its length.
+type TrustPlace = (String, String, Option<(usize, usize)>);
 
 /// A port of a Service.
 #[derive(Clone)]

@@ -238,9 +238,10 @@ impl<'a> Hosts<'a> {
     }
 
     /// The hosts of the table. Within a host the entries stand in order of precedence.
+    #[expect(clippy::mutable_key_type, reason = "entries are compared by their places alone")]
     pub(super) fn build(self, ownership: &Ownership) -> impl Iterator<Item = VirtualHost> {
-        // Where every match is too much for its namespace nothing is served.
         let mut indexes = HashMap::<Same, Arc<MatchIndex>>::new();
+        // Where every match is too much for its namespace nothing is served.
         let served = self.hosts.into_iter().filter(|(_, host)| !host.entries.is_empty());
         served.map(move |(pattern, host)| {
             let entries = Same(host.entries);

@@ -36,6 +36,9 @@ pub(super) struct NamedSecrets {
     begun: bool,
 }
 
+/// Those that were read, and why the others were not.
+type Known = (BTreeMap<ObjectRef, Arc<Secret>>, BTreeMap<ObjectRef, Unread>);
+
 struct Named {
     store: Store<Arc<Secret>>,
     /// Whether the API server has answered, or could not be reached.
@@ -103,9 +106,7 @@ impl NamedSecrets {
     }
 
     /// The Secrets, and why some are not among them.
-    pub(super) fn known(
-        &self,
-    ) -> Option<(BTreeMap<ObjectRef, Arc<Secret>>, BTreeMap<ObjectRef, Unread>)> {
+    pub(super) fn known(&self) -> Option<Known> {
         if !self.begun {
             return None;
         }

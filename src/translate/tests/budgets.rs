@@ -195,7 +195,7 @@ proptest! {
             Translator::default().with_budgets(budgets).translate(inputs, "tidegate")
         };
         let output = translate(&inputs);
-        let mut reversed = inputs.clone();
+        let mut reversed = inputs;
         reversed.routes.reverse();
         prop_assert_eq!(&translate(&reversed), &output);
         let hosts = output.table.hosts();
