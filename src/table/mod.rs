@@ -22,7 +22,7 @@ pub use host::{MatchKey, PathKind, RequestFacts, RouteEntry, VirtualHost};
 pub use rule::{
     Drain, FrameChecks, HttpMode, Keepalive, Limits, ObjectRef, OnChange, Plaintext, Rule, Timeouts,
 };
-pub use tls::{BackendTls, IdentityError, TlsIdentity, Verification};
+pub use tls::{BackendTls, IdentityError, MinVersion, TlsIdentity, TlsSettings, Verification};
 
 /// Every hostname served. Equal by content: an equal table need not be published.
 #[derive(Clone, Debug, Default, PartialEq)]
