@@ -310,7 +310,7 @@ mod tests {
         let client = TcpStream::connect(address).unwrap();
         drop(its_sockets);
         let accepted = sockets.recv().await.expect("the other worker gets it");
-        assert_eq!(accepted.peer, client.local_addr().unwrap());
+        assert_eq!(accepted.of.peer, client.local_addr().unwrap());
         drop(serving);
         standing_by.await.expect("it ends with the workers");
         TcpStream::connect(address).expect_err("and closes the listener");

@@ -161,7 +161,8 @@ impl PendingConnections {
     /// Makes room for one more of this client, by ending others where there is none.
     pub(super) fn make_room(&self, address: IpAddr) -> Room {
         let mut state = self.state();
-        if state.order.count_of(address) >= self.per_client
+        // Those that were accepted together are not waited for yet when the last of them comes: the next one makes up for it.
+        while state.order.count_of(address) >= self.per_client
             && !self.is_proxy(address)
             && let Some(id) = state.order.of_client(address)
         {

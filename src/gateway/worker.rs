@@ -100,6 +100,11 @@ impl Worker {
 /// A socket on its way to a worker.
 pub(super) struct Accepted {
     pub(super) stream: StdTcpStream,
+    pub(super) of: Arrived,
+}
+
+/// Where a socket came from and what is held for it.
+pub(super) struct Arrived {
     pub(super) peer: SocketAddr,
     pub(super) listener: ListenerKind,
     pub(super) pending: Pending,
@@ -157,7 +162,9 @@ impl WorkerHandle {
     ) {
         self.live.fetch_add(1, Relaxed);
         let live = LiveToken(Arc::clone(&self.live), file);
-        let _ = self.sender.send(Accepted { stream, peer, listener, pending, live }).await;
+        let _ = self.sender
+            .send(Accepted { stream, of: Arrived { peer, listener, pending, live } })
+            .await;
     }
 }
 
@@ -212,8 +219,16 @@ async fn run(parts: WorkerParts, own: OwnParts, acceptors: Option<Acceptors>) {
     // Connections are taken to the very end: who comes late is told why there is no upgrade any more.
     let taking = async {
         while let Some(socket) = accepted.recv().await {
-            let id = socket.pending.id();
-            let task = spawn_local(serve(Rc::clone(&worker), socket));
+            let Accepted { stream, of } = socket;
+            let stream = match TcpStream::from_std(stream) {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::debug!(%error, "accepted socket not usable");
+                    continue;
+                }
+            };
+            let id = of.pending.id();
+            let task = spawn_local(serve(Rc::clone(&worker), stream, of));
             pending.attach(id, task.abort_handle());
         }
     };
@@ -256,46 +271,40 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
 ///
 /// Of one that is silent nothing is held but this: what a handshake and a request take is on the heap, and is made when it
 /// is needed.
-async fn serve(worker: Rc<Worker>, socket: Accepted) {
-    let Accepted { stream, peer, listener, pending, live } = socket;
-    let stream = match TcpStream::from_std(stream) {
-        Ok(stream) => stream,
-        Err(error) => {
-            tracing::debug!(%error, "accepted socket not usable");
-            return;
-        }
-    };
+fn serve(worker: Rc<Worker>, stream: TcpStream, of: Arrived) -> impl Future<Output = ()> {
+    // Taken apart here, for what a function that is async is given it holds twice.
+    let Arrived { peer, listener, pending, live } = of;
     let deadline = Instant::now() + worker.settings.limits.before_request(listener);
-    let readable = timeout_at(deadline, stream.readable()).await;
-    pending.works();
-    match (readable, listener) {
-        (Ok(Ok(())), ListenerKind::Http) => {
-            let client = Client { worker, peer, listener, pending, live };
-            Box::pin(client.requests(Transport::Plain(stream), Arrival::Plain, cost::SOCKET)).await;
-        }
-        (Ok(Ok(())), ListenerKind::Https) => {
-            let accept = tls::Accept {
-                table: &worker.table,
-                fallback: &worker.settings.fallback,
-                metrics: &worker.metrics,
-                gate: &worker.gate,
-                pending: &pending,
-            };
-            let accepted = Box::pin(accept.run(stream, deadline)).await;
-            let Some((stream, arrival)) = accepted else {
-                // Those of a thousand handshakes that fail together are not ended together.
-                worker.gate.enter(Priority::New).await;
-                return;
-            };
-            let client = Client { worker, peer, listener, pending, live };
-            Box::pin(client.requests(Transport::Server(stream), arrival, cost::TLS)).await;
-        }
-        (failed, listener) => {
-            worker.gate.enter(Priority::New).await;
-            match (failed, listener) {
-                (Err(_), ListenerKind::Https) => worker.metrics.tls_failed("timeout"),
-                (Err(_), ListenerKind::Http) => worker.metrics.head_timed_out(listener.as_str()),
-                (Ok(_), _) => {}
+    async move {
+        let readable = timeout_at(deadline, stream.readable()).await;
+        pending.works();
+        match (readable, listener) {
+            (Ok(Ok(())), ListenerKind::Http) => {
+                let client = Client { worker, peer, listener, pending, live };
+                let transport = Transport::Plain(stream);
+                Box::pin(client.requests(transport, Arrival::Plain, cost::SOCKET)).await;
+            }
+            (Ok(Ok(())), ListenerKind::Https) => {
+                let accept = tls::Accept {
+                    table: &worker.table,
+                    fallback: &worker.settings.fallback,
+                    metrics: &worker.metrics,
+                    gate: &worker.gate,
+                    pending: &pending,
+                };
+                let accepted = Box::pin(accept.run(stream, deadline)).await;
+                let Some((stream, arrival)) = accepted else { return };
+                let client = Client { worker, peer, listener, pending, live };
+                Box::pin(client.requests(Transport::Server(stream), arrival, cost::TLS)).await;
+            }
+            (failed, listener) => {
+                // A thousand that are silent together do not end together.
+                drop(worker.gate.enter(Priority::New).await);
+                match (failed, listener) {
+                    (Err(_), ListenerKind::Https) => worker.metrics.tls_failed("timeout"),
+                    (Err(_), ListenerKind::Http) => worker.metrics.head_timed_out("http"),
+                    (Ok(_), _) => {}
+                }
             }
         }
     }
@@ -313,24 +322,36 @@ struct Client {
 impl Client {
     /// Serves its requests until it ends or is upgraded.
     async fn requests(self, mut transport: Transport, arrival: Arrival, base: usize) {
-        let Self { worker, peer, listener, pending, live } = self;
-        let limits = worker.settings.limits;
+        if let Some(head) = self.head(&mut transport, base).await {
+            let transport = Rewind::new(transport, head.into());
+            // What hyper holds is made only now.
+            Box::pin(self.serve_http(transport, arrival)).await;
+        }
+    }
+
+    /// The head of its first request. `None`: it did not come, which was counted.
+    async fn head(&self, transport: &mut Transport, base: usize) -> Option<Vec<u8>> {
+        let limits = &self.worker.settings.limits;
         let most = (limits.head_bytes, limits.headers);
-        let head = request_head::read(&mut transport, &pending, base, most);
-        let head = match timeout(limits.head_timeout, head).await {
-            Ok(Ok(head)) if !head.is_empty() => head,
-            Ok(Ok(_)) => return,
+        let head = request_head::read(transport, &self.pending, base, most);
+        match timeout(limits.head_timeout, head).await {
+            Ok(Ok(head)) => (!head.is_empty()).then_some(head),
             Ok(Err(error)) => {
-                tracing::debug!(%peer, %error, "connection ended before a request");
-                return;
+                tracing::debug!(peer = %self.peer, %error, "connection ended before a request");
+                None
             }
             Err(_) => {
-                pending.works();
-                worker.gate.enter(Priority::New).await;
-                worker.metrics.head_timed_out(listener.as_str());
-                return;
+                self.pending.works();
+                drop(self.worker.gate.enter(Priority::New).await);
+                self.worker.metrics.head_timed_out(self.listener.as_str());
+                None
             }
-        };
+        }
+    }
+
+    async fn serve_http(self, transport: Rewind<Transport>, arrival: Arrival) {
+        let Self { worker, peer, listener, pending, live } = self;
+        let limits = worker.settings.limits;
         let metrics = Arc::clone(&worker.metrics);
         let connection =
             http::ClientConnection::new(worker, peer, listener, arrival, pending, live);
@@ -341,7 +362,7 @@ impl Client {
             .header_read_timeout(limits.head_timeout)
             .max_buf_size(limits.head_bytes)
             .max_headers(limits.headers)
-            .serve_connection(TokioIo::new(Rewind::new(transport, head.into())), service)
+            .serve_connection(TokioIo::new(transport), service)
             .with_upgrades()
             .await;
         if let Err(error) = served {

@@ -211,7 +211,7 @@ fn a_client_hello_without_end_is_cut_off() {
         client.send(&record);
     }
     client.rest();
-    gateway.await_metric(FAILURES, &[("reason", "protocol")], 1.0);
+    gateway.await_metric(FAILURES, &[("reason", "hello_too_long")], 1.0);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 pub mod client_hello;
 mod stream;
 
-use std::{cell::RefCell, io, sync::Arc};
+use std::{cell::RefCell, io, pin::pin, sync::Arc};
 
 use rustls::{
     AlertDescription, InvalidMessage, PeerIncompatible, ServerConfig,
@@ -100,20 +100,22 @@ impl Accept<'_> {
         stream: TcpStream,
         deadline: Instant,
     ) -> Option<(Box<ServerStream>, Arrival)> {
-        let error = match timeout_at(deadline, self.handshake(stream)).await {
+        // Dropped at the end, and the socket with it.
+        let mut handshake = pin!(timeout_at(deadline, self.handshake(stream)));
+        let error = match handshake.as_mut().await {
             Ok(Ok(done)) => return Some(done),
             Ok(Err(error)) => error,
-            Err(_) => io::ErrorKind::TimedOut.into(),
+            Err(_) => {
+                // A thousand that are late together do not end together.
+                self.pending.works();
+                drop(self.gate.enter(Priority::New).await);
+                io::ErrorKind::TimedOut.into()
+            }
         };
-        self.failed(&error);
-        None
-    }
-
-    /// Counts a handshake that failed.
-    pub(super) fn failed(&self, error: &io::Error) {
-        let reason = failure_reason(error);
+        let reason = failure_reason(&error);
         self.metrics.tls_failed(reason);
         tracing::debug!(reason, %error, "TLS handshake failed");
+        None
     }
 
     async fn handshake(&self, stream: TcpStream) -> io::Result<(Box<ServerStream>, Arrival)> {
@@ -130,33 +132,37 @@ impl Accept<'_> {
         Ok((tls, arrival))
     }
 
-    /// Reads the ClientHello into a buffer of the thread, and answers it in the same step once it is whole. Only of one that is
-    /// not something is kept.
-    async fn answer_hello(&self, stream: TcpStream) -> io::Result<(Box<ServerStream>, Arrival)> {
+    /// Reads the ClientHello, and answers it in the same step once it is whole.
+    async fn answer_hello(
+        &self,
+        mut stream: TcpStream,
+    ) -> io::Result<(Box<ServerStream>, Arrival)> {
         let mut kept = Vec::new();
         loop {
             let step = self.gate.enter(Priority::New).await;
-            let answered = HELLO.with_borrow_mut(|buffer| {
-                match read_hello(&stream, &mut kept, buffer)? {
-                    // The socket goes into the stream only now, and is none of this closure's before.
-                    Hello::Whole(length, accepted) => {
-                        let (tls, arrival) = self.connection(&accepted)?;
-                        drop(accepted);
-                        Ok(Some((tls, arrival, length)))
-                    }
-                    Hello::Partial => io::Result::Ok(None),
-                }
-            })?;
-            if let Some((tls, arrival, length)) = answered {
-                let mut tls = Box::new(TlsStream::begin(stream, tls));
-                HELLO.with_borrow_mut(|buffer| tls.advance(&mut buffer[..length]))?;
-                return Ok((tls, arrival));
-            }
+            stream = match self.hello_step(stream, &mut kept)? {
+                HelloStep::Answered(tls, arrival) => return Ok((tls, arrival)),
+                HelloStep::Partial(stream) => stream,
+            };
             drop(step);
             self.pending.waits(cost::SOCKET + kept.capacity());
             stream.readable().await?;
             self.pending.works();
         }
+    }
+
+    /// Reads what there is of the hello into a buffer of the thread. Only of one that is not whole something is kept.
+    fn hello_step(&self, stream: TcpStream, kept: &mut Vec<u8>) -> io::Result<HelloStep> {
+        HELLO.with_borrow_mut(|buffer| match read_hello(&stream, kept, buffer)? {
+            Hello::Partial => Ok(HelloStep::Partial(stream)),
+            Hello::Whole(length, hello) => {
+                let (tls, arrival) = self.connection(&hello)?;
+                drop(hello);
+                let mut tls = Box::new(TlsStream::begin(stream, tls));
+                tls.advance(&mut buffer[..length])?;
+                Ok(HelloStep::Answered(tls, arrival))
+            }
+        })
     }
 
     /// The connection for a hello. What it needs of the hello's bytes it reads once more.
@@ -178,6 +184,12 @@ impl Accept<'_> {
 
 thread_local! {
     static HELLO: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_HELLO].into_boxed_slice());
+}
+
+/// What became of a ClientHello in a step. Nothing large of it is held while more is waited for.
+enum HelloStep {
+    Answered(Box<ServerStream>, Arrival),
+    Partial(TcpStream),
 }
 
 /// What there is of a ClientHello.
