@@ -18,6 +18,7 @@ mod handshake_gate;
 mod head;
 pub mod headers;
 mod http;
+mod kept;
 mod listen;
 mod pending;
 mod rebalance;

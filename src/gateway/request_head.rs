@@ -6,14 +6,16 @@
 
 use std::{cell::RefCell, future::poll_fn, io, pin::Pin, task::ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::pending::{Pending, cost};
+use super::{
+    kept::Kept,
+    pending::{Pending, cost},
+};
 
 /// Size of a worker's buffer for heads: what comes at once of one is mostly all of it.
 const BUFFER: usize = 16 * 1024;
-/// What is kept of a head that is not whole grows by so much.
-const ROOM: usize = 1024;
 
 thread_local! {
     static HEADS: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into_boxed_slice());
@@ -26,30 +28,32 @@ pub(super) async fn read<T: AsyncRead + Unpin>(
     pending: &Pending,
     base: usize,
     (most, headers): (usize, usize),
-) -> io::Result<Vec<u8>> {
-    let mut head = Vec::new();
+) -> io::Result<Bytes> {
+    let mut kept = Kept::default();
     let mut scan = Scan::default();
     loop {
-        let count = poll_fn(|cx| {
+        let ready = poll_fn(|cx| {
             HEADS.with_borrow_mut(|buffer| {
-                let mut read = ReadBuf::new(buffer);
+                let before = kept.len();
+                let mut read = ReadBuf::new(&mut buffer[before..]);
                 ready!(Pin::new(&mut *transport).poll_read(cx, &mut read))?;
-                let fresh = read.filled();
-                if head.capacity() - head.len() < fresh.len() {
-                    head.reserve_exact(fresh.len().next_multiple_of(ROOM));
+                let length = before + read.filled().len();
+                if length == before {
+                    return io::Result::Ok(Some(Bytes::new())).into();
                 }
-                head.extend_from_slice(fresh);
-                io::Result::Ok(fresh.len()).into()
+                kept.copy_to(&mut buffer[..before]);
+                let head = &buffer[..length];
+                if length >= most.min(BUFFER) || scan.is_ready(head, headers) {
+                    return io::Result::Ok(Some(Bytes::copy_from_slice(head))).into();
+                }
+                kept.push(&buffer[before..length]);
+                io::Result::Ok(None).into()
             })
-        })
-        .await?;
-        if count == 0 {
-            return Ok(Vec::new());
-        }
-        if head.len() >= most || scan.is_ready(&head, headers) {
+        });
+        if let Some(head) = ready.await? {
             return Ok(head);
         }
-        pending.waits(base + cost::SOCKET + head.capacity());
+        pending.waits(base + cost::SOCKET + kept.capacity());
     }
 }
 

@@ -12,6 +12,7 @@ use std::{
     thread::JoinHandle,
 };
 
+use bytes::Bytes;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -321,16 +322,24 @@ struct Client {
 
 impl Client {
     /// Serves its requests until it ends or is upgraded.
-    async fn requests(self, mut transport: Transport, arrival: Arrival, base: usize) {
-        if let Some(head) = self.head(&mut transport, base).await {
-            let transport = Rewind::new(transport, head.into());
-            // What hyper holds is made only now.
-            Box::pin(self.serve_http(transport, arrival)).await;
+    #[expect(clippy::manual_async_fn, reason = "that would hold what it is given twice")]
+    fn requests(
+        self,
+        mut transport: Transport,
+        arrival: Arrival,
+        base: usize,
+    ) -> impl Future<Output = ()> {
+        async move {
+            if let Some(head) = self.head(&mut transport, base).await {
+                let transport = Rewind::new(transport, head);
+                // What hyper holds is made only now.
+                Box::pin(self.serve_http(transport, arrival)).await;
+            }
         }
     }
 
     /// The head of its first request. `None`: it did not come, which was counted.
-    async fn head(&self, transport: &mut Transport, base: usize) -> Option<Vec<u8>> {
+    async fn head(&self, transport: &mut Transport, base: usize) -> Option<Bytes> {
         let limits = &self.worker.settings.limits;
         let most = (limits.head_bytes, limits.headers);
         let head = request_head::read(transport, &self.pending, base, most);

@@ -26,6 +26,7 @@ use self::{
 use super::{
     admit::Arrival,
     handshake_gate::{HandshakeGate, Priority},
+    kept::Kept,
     pending::{Pending, cost},
 };
 use crate::{
@@ -38,8 +39,6 @@ pub type ServerStream = TlsStream<UnbufferedServerConnection>;
 /// TLS towards a backend.
 pub type ClientStream = TlsStream<UnbufferedClientConnection>;
 
-/// What is kept of a ClientHello grows by so much.
-const HELLO_ROOM: usize = 1024;
 
 /// A ClientHello that is refused for its length.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -137,7 +136,7 @@ impl Accept<'_> {
         &self,
         mut stream: TcpStream,
     ) -> io::Result<(Box<ServerStream>, Arrival)> {
-        let mut kept = Vec::new();
+        let mut kept = Kept::default();
         loop {
             let step = self.gate.enter(Priority::New).await;
             stream = match self.hello_step(stream, &mut kept)? {
@@ -152,7 +151,7 @@ impl Accept<'_> {
     }
 
     /// Reads what there is of the hello into a buffer of the thread. Only of one that is not whole something is kept.
-    fn hello_step(&self, stream: TcpStream, kept: &mut Vec<u8>) -> io::Result<HelloStep> {
+    fn hello_step(&self, stream: TcpStream, kept: &mut Kept) -> io::Result<HelloStep> {
         HELLO.with_borrow_mut(|buffer| match read_hello(&stream, kept, buffer)? {
             Hello::Partial => Ok(HelloStep::Partial(stream)),
             Hello::Whole(length, hello) => {
@@ -202,7 +201,7 @@ enum Hello {
 /// Reads what the socket has, behind what was kept of the hello before. Where it is not whole yet all of it is kept.
 ///
 /// An error of TLS has the [`rustls::Error`] inside; the alert for it is sent before.
-fn read_hello(stream: &TcpStream, kept: &mut Vec<u8>, buffer: &mut [u8]) -> io::Result<Hello> {
+fn read_hello(stream: &TcpStream, kept: &mut Kept, buffer: &mut [u8]) -> io::Result<Hello> {
     let before = kept.len();
     let count = match stream.try_read(&mut buffer[before..]) {
         Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -210,14 +209,11 @@ fn read_hello(stream: &TcpStream, kept: &mut Vec<u8>, buffer: &mut [u8]) -> io::
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Hello::Partial),
         Err(error) => return Err(error),
     };
-    buffer[..before].copy_from_slice(kept);
+    kept.copy_to(&mut buffer[..before]);
     let length = before + count;
     match client_hello::progress(&buffer[..length]) {
         client_hello::Progress::Incomplete => {
-            if kept.capacity() - before < count {
-                kept.reserve_exact(count.next_multiple_of(HELLO_ROOM).min(MAX_HELLO - before));
-            }
-            kept.extend_from_slice(&buffer[before..length]);
+            kept.push(&buffer[before..length]);
             Ok(Hello::Partial)
         }
         client_hello::Progress::TooLong => {
@@ -226,7 +222,7 @@ fn read_hello(stream: &TcpStream, kept: &mut Vec<u8>, buffer: &mut [u8]) -> io::
             Err(io::Error::new(io::ErrorKind::InvalidData, HelloTooLong))
         }
         client_hello::Progress::Ready => {
-            *kept = Vec::new();
+            *kept = Kept::default();
             let accepted = judge_hello(&buffer[..length]).map_err(|(error, alert)| {
                 let _ = stream.try_write(&alert);
                 tls_error(error)
