@@ -163,7 +163,8 @@ impl WorkerHandle {
     ) {
         self.live.fetch_add(1, Relaxed);
         let live = LiveToken(Arc::clone(&self.live), file);
-        let _ = self.sender
+        let _ = self
+            .sender
             .send(Accepted { stream, of: Arrived { peer, listener, pending, live } })
             .await;
     }

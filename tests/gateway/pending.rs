@@ -141,8 +141,7 @@ fn a_connection_ends_with_the_last_of_many_refusals() {
 fn a_connection_with_nothing_but_refusals_ends_in_time() {
     let backend = Backend::bind();
     let hosts = vec![host("a.test", rule(&[backend.address()]))];
-    let gateway =
-        Harness::with(hosts, |settings| settings.limits.refused_time = Duration::ZERO);
+    let gateway = Harness::with(hosts, |settings| settings.limits.refused_time = Duration::ZERO);
     let mut client = gateway.client();
     assert_eq!(client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").answer().0.status(), 426);
     assert!(client.rest().is_empty());

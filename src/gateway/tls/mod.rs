@@ -39,7 +39,6 @@ pub type ServerStream = TlsStream<UnbufferedServerConnection>;
 /// TLS towards a backend.
 pub type ClientStream = TlsStream<UnbufferedClientConnection>;
 
-
 /// A ClientHello that is refused for its length.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the ClientHello takes more than {MAX_HELLO} bytes")]
