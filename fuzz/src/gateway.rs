@@ -1,5 +1,7 @@
 //! As ../src/gateway, as far as it is pure.
 
+#[path = "../../src/gateway/tls/client_hello.rs"]
+pub mod client_hello;
 #[path = "../../src/gateway/frames.rs"]
 pub mod frames;
 #[path = "../../src/gateway/goodbye.rs"]

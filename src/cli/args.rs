@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::dev::Upstream;
 use crate::{
     api::{AddressType, DEFAULT_CLASS, Duration, RouteAddress},
+    gateway::PendingLimits,
     table::ObjectRef,
     telemetry::LogFormat,
 };
@@ -163,6 +164,10 @@ pub struct ServeArgs {
     #[arg(long, env = "TIDEGATE_TRUSTED_PROXIES", value_delimiter = ',', value_name = "CIDR", value_parser = parse_cidr)]
     pub trusted_proxies: Vec<IpNet>,
 
+    /// Limits on connections without a request.
+    #[command(flatten)]
+    pub pending: PendingArgs,
+
     /// After SIGTERM: go on as before for so long, but not ready, so that load balancers look elsewhere
     #[arg(long, env = "TIDEGATE_DRAIN_DELAY", default_value = "5s", value_name = "DURATION")]
     pub drain_delay: Duration,
@@ -225,6 +230,34 @@ pub struct BudgetArgs {
         value_name = "BYTES"
     )]
     pub max_certificate_bytes_per_namespace: u32,
+}
+
+/// Limits on connections without a request.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct PendingArgs {
+    /// Most connections that have sent no request yet, or wait for the next one; more end those that have waited longest
+    /// [default: half of the files that clients may take, at most 16384]
+    #[arg(long, env = "TIDEGATE_MAX_PENDING_CONNECTIONS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_pending_connections: Option<u32>,
+
+    /// Most of them from one address, with IPv6 one /64; trusted proxies are not held to it [default: half of all]
+    #[arg(long, env = "TIDEGATE_MAX_PENDING_PER_CLIENT", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_pending_per_client: Option<u32>,
+
+    /// Most memory that they hold together, in MiB
+    #[arg(long, env = "TIDEGATE_MAX_PENDING_MEMORY", default_value_t = 64, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub max_pending_memory: u32,
+}
+
+impl From<PendingArgs> for PendingLimits {
+    fn from(args: PendingArgs) -> Self {
+        let count = |given: Option<u32>| given.map(|given| given as usize);
+        Self {
+            connections: count(args.max_pending_connections),
+            per_client: count(args.max_pending_per_client),
+            memory: Some(args.max_pending_memory as usize * 1024 * 1024),
+        }
+    }
 }
 
 /// Arguments of `dev`.

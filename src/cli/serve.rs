@@ -73,7 +73,7 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
             trusted_proxies: args.trusted_proxies,
             fallback: FallbackCertificate::self_made().map_err(anyhow::Error::msg)?,
             public_https_port: args.public_https_port,
-            limits: RequestLimits::default(),
+            limits: RequestLimits { pending: args.pending.into(), ..RequestLimits::default() },
             drain,
             name_endpoints: false,
         },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderValue, header};
 
 use super::{
-    refuse::{Refusal, RefusalReason},
+    refuse::{After, Refusal, RefusalReason},
     way::Asked,
 };
 use crate::table::{Plaintext, RequestFacts, RoutingTable, Rule, TlsIdentity, VirtualHost};
@@ -34,7 +34,9 @@ pub struct Found {
 }
 
 /// Checks that a connection may carry requests for a host. Over TLS that is the one that it was opened for, or one that is
-/// served with the very certificate and settings that the client was shown (RFC 9110 §7.4).
+/// served with the very certificate and settings that the client was shown (RFC 9110 §7.4). And the settings must still be those in
+/// force for the host: a connection that was opened before they were changed ends. A certificate that was only renewed ends none,
+/// for the client has seen one that was good for the name.
 pub fn check_host(table: &RoutingTable, arrival: &Arrival, host: &str) -> Result<(), Refusal> {
     if let Arrival::Tls { server_name, identity } = arrival
         && server_name.as_deref() != Some(host)
@@ -49,6 +51,20 @@ pub fn check_host(table: &RoutingTable, arrival: &Arrival, host: &str) -> Result
             ),
         };
         return Err(Refusal::new(RefusalReason::Misdirected, detail));
+    }
+    if let Arrival::Tls { identity, .. } = arrival
+        && let Some(now) = table.identity(host)
+        // The self-made certificate goes with the defaults.
+        && now.settings != identity.as_ref().map(|identity| identity.settings).unwrap_or_default()
+    {
+        let mut refusal = Refusal::new(
+            RefusalReason::Misdirected,
+            format!(
+                "The TLS settings of {host} have changed since this connection was opened: connect again."
+            ),
+        );
+        refusal.after = After::Close;
+        return Err(refusal);
     }
     Ok(())
 }

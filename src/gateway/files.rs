@@ -1,6 +1,6 @@
 //! The files that the data plane may take: a count of its sockets that ends before the system's limit does.
 //!
-//! Pure counting, nothing is opened here. The rest is for others: the admin port, the API server, and the answer to
+//! Counting alone, nothing is opened here. The rest is for others: the admin port, the API server, and the answer to
 //! clients for whose backend nothing is left.
 
 use std::{
@@ -14,10 +14,14 @@ use std::{
     },
 };
 
+use tokio::sync::Notify;
+
 /// Files that the data plane leaves to others: the admin port, watches, log, reloads.
 const RESERVE: usize = 48;
 /// Files that only clients may take: those of clients who are told that the gateway is full.
 const TELLING: usize = 16;
+/// Files that connections without a request leave to those that have one, for the socket to an endpoint.
+const TO_SPARE: usize = 32;
 
 /// How many sockets the data plane has, and may have.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub(super) struct FileBudget {
     used: AtomicUsize,
     for_clients: usize,
     for_backends: usize,
+    /// Told when a place is given back.
+    freed: Notify,
 }
 
 /// One socket of the data plane; gives its place back when dropped.
@@ -38,7 +44,7 @@ impl FileBudget {
         let free = limit.saturating_sub(open);
         let for_clients = free - RESERVE.min(free / 4);
         let for_backends = for_clients - TELLING.min(for_clients / 4);
-        Self { used: AtomicUsize::new(0), for_clients, for_backends }
+        Self { used: AtomicUsize::new(0), for_clients, for_backends, freed: Notify::new() }
     }
 
     /// Of this process, as it is now.
@@ -58,6 +64,29 @@ impl FileBudget {
         self.take(self.for_backends)
     }
 
+    /// Places that are taken.
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Acquire)
+    }
+
+    /// Most places that sockets of clients may take.
+    pub(super) const fn for_clients(&self) -> usize {
+        self.for_clients
+    }
+
+    /// Most places for connections without a request, where all others take so many: some are left to spare, and a few there are
+    /// always, for clients who are told that the gateway is full.
+    pub(super) fn for_pending(&self, others: usize) -> usize {
+        let spare = TO_SPARE.min(self.for_backends / 8);
+        let least = self.for_clients - self.for_backends;
+        self.for_backends.saturating_sub(spare + others).max(least)
+    }
+
+    /// Waits until a place is given back; it may have been before.
+    pub(super) async fn freed(&self) {
+        self.freed.notified().await;
+    }
+
     fn take(self: &Arc<Self>, most: usize) -> Option<FileToken> {
         let more = |used| (used < most).then_some(used + 1);
         self.used.fetch_update(AcqRel, Acquire, more).ok()?;
@@ -68,6 +97,7 @@ impl FileBudget {
 impl Drop for FileToken {
     fn drop(&mut self) {
         self.0.used.fetch_sub(1, AcqRel);
+        self.0.freed.notify_one();
     }
 }
 
@@ -104,6 +134,16 @@ mod tests {
         assert!(files.client().is_none());
         drop(held);
         assert!(files.backend().is_some());
+    }
+
+    #[test]
+    fn connections_without_a_request_leave_places_to_others_and_have_a_few_always() {
+        let files = budget(1000, 100);
+        let for_backends = 900 - RESERVE - TELLING;
+        assert_eq!(files.for_pending(0), for_backends - TO_SPARE);
+        assert_eq!(files.for_pending(500), for_backends - TO_SPARE - 500);
+        assert_eq!(files.for_pending(for_backends), TELLING);
+        assert_eq!(budget(48, 16).for_pending(0), 16);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::{
     balance::Seat,
     headers::{self, HopByHop, Sender},
     http::{AnswerBody, BackendOpen, ClientConnection, Facts, hash_key, outgoing},
+    pending::Answering,
     refuse::{Refusal, RefusalReason},
     sessions::RequestEntry,
     upstream,
@@ -83,7 +84,7 @@ impl ClientConnection {
             body,
             idle: rule.timeouts.idle,
             timer: None,
-            _held: (seat, open, self.worker.sessions.enter_request()),
+            _held: (seat, open, self.worker.sessions.enter_request(), self.answering()),
         };
         Ok(Response::from_parts(parts, body.boxed_unsync()))
     }
@@ -95,7 +96,7 @@ struct ForwardedBody {
     body: Incoming,
     idle: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
-    _held: (Seat, BackendOpen, RequestEntry),
+    _held: (Seat, BackendOpen, RequestEntry, Answering),
 }
 
 impl Body for ForwardedBody {

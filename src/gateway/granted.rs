@@ -21,6 +21,7 @@ use super::{
     goodbye::{CloseCode, Side, bereaved},
     http::{AnswerBody, BackendOpen, Facts},
     relay::{Ending, Legs, Relay, Traffic, relay},
+    rewind::Rewind,
     sessions::Entry,
     transport::Transport,
     worker::{LiveToken, Worker},
@@ -48,6 +49,11 @@ pub(super) struct Held {
     pub(super) _live: Rc<LiveToken>,
     pub(super) _open: OpenGauge,
     pub(super) _backend_open: BackendOpen,
+}
+
+/// One after the other.
+fn both(first: Bytes, then: Bytes) -> Bytes {
+    if then.is_empty() { first } else { [first, then].concat().into() }
 }
 
 impl Granted {
@@ -83,11 +89,12 @@ impl Granted {
         match timeout(self.rule.timeouts.upgrade, on_upgrade).await {
             Ok(Ok(upgraded)) => {
                 let raw = upgraded
-                    .downcast::<TokioIo<Transport>>()
+                    .downcast::<TokioIo<Rewind<Transport>>>()
                     .expect("this is what was given to hyper");
+                let (client, rest) = raw.io.into_inner().into_parts();
                 let legs = Legs {
-                    client: raw.io.into_inner(),
-                    from_client: raw.read_buf,
+                    client,
+                    from_client: both(raw.read_buf, rest),
                     backend,
                     from_backend,
                     extensions,

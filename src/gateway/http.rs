@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, Uri, header, request};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, request};
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::task::spawn_local;
@@ -26,7 +26,9 @@ use super::{
     granted::{Granted, Held},
     handshake,
     headers::{self, HopByHop, Sender, X_REQUEST_ID},
+    pending::{Answering, Pending},
     refuse::{Refusal, RefusalReason},
+    refused_requests::RefusedRequests,
     sessions::Origin,
     transport::Transport,
     upstream::{self, Answer},
@@ -51,6 +53,9 @@ pub(super) struct ClientConnection {
     pub(super) peer: SocketAddr,
     pub(super) listener: ListenerKind,
     pub(super) arrival: Arrival,
+    pending: Arc<Pending>,
+    /// What keeps the connection from being told no for ever.
+    refused: RefusedRequests,
     /// Held for as long as the socket lives; dropping it frees its place with the worker.
     pub(super) live: Rc<LiveToken>,
 }
@@ -107,6 +112,7 @@ pub(super) async fn handle(
 ) -> Result<Response<AnswerBody>, Infallible> {
     // A worker that ends waits for its requests to be answered, as for its connections to say goodbye.
     let _entry = connection.worker.sessions.enter_request();
+    let answering = connection.answering();
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (mut parts, body) = request.into_parts();
     let way = Way::of(&parts);
@@ -132,10 +138,32 @@ pub(super) async fn handle(
         headers.insert(header::STRICT_TRANSPORT_SECURITY, value.clone());
     }
     exchange.answered = true;
+    connection.refused.answered(&mut response, Instant::now());
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        answering.upgraded();
+    }
     Ok(response)
 }
 
 impl ClientConnection {
+    pub(super) fn new(
+        worker: Rc<Worker>,
+        peer: SocketAddr,
+        listener: ListenerKind,
+        arrival: Arrival,
+        pending: Pending,
+        live: LiveToken,
+    ) -> Self {
+        let refused = RefusedRequests::new(&worker.settings.limits, Instant::now());
+        let (pending, live) = (Arc::new(pending), Rc::new(live));
+        Self { worker, peer, listener, arrival, pending, refused, live }
+    }
+
+    /// A request of it is answered, until this is dropped.
+    pub(super) fn answering(&self) -> Answering {
+        self.pending.answer()
+    }
+
     fn trusts(&self, address: std::net::IpAddr) -> bool {
         self.worker.settings.trusted_proxies.iter().any(|net| net.contains(&address.to_canonical()))
     }
@@ -392,6 +420,7 @@ impl ClientConnection {
         let (namespace, route) =
             rule.map_or(("", ""), |rule| (&rule.route.namespace, &rule.route.name));
         let reason = refusal.reason.as_str();
+        self.refused.count();
         self.worker.metrics.refused(namespace, route, self.listener.as_str(), reason);
         let way = refusal.reason.concerns_way().then_some(&facts.way);
         tracing::info!(

@@ -3,7 +3,7 @@
 use std::{
     fmt::Display,
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
     sync::Arc,
     time::{Duration, Instant},
@@ -11,11 +11,16 @@ use std::{
 
 use rustix::net::SocketFlags;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{io::Interest, sync::watch, task::JoinSet};
+use tokio::{
+    io::Interest,
+    sync::watch,
+    task::{JoinSet, yield_now},
+};
 
 use super::{
     ListenerKind,
     files::{FileBudget, FileToken, out_of_files},
+    pending::{PendingConnections, Room},
     socket,
     worker::WorkerHandle,
 };
@@ -25,10 +30,16 @@ use crate::telemetry::GatewayMetrics;
 const BACKLOG: i32 = 4096;
 /// The pause after the process has run out of something that accept needs.
 const BACK_OFF: Duration = Duration::from_millis(100);
+/// The pause where all connections without a request wait for the CPU: some of them will have gone on.
+const BREATH: Duration = Duration::from_millis(5);
+/// So many connections are accepted in one turn of the runtime.
+const A_TURN: usize = 16;
 /// Accepting without a pause for so long ends a shortage.
 const CALM: Duration = Duration::from_secs(5);
 /// The label where that something is files.
 const FILE_LIMIT: &str = "file_limit";
+/// The label where as many connections without a request as there may be wait for the CPU.
+const PENDING_LIMIT: &str = "pending_limit";
 
 /// Binds a listening socket, set as all that are accepted from it shall be. `[::]` takes IPv4 as well, and is `0.0.0.0`
 /// on a machine without IPv6.
@@ -66,6 +77,7 @@ pub(super) struct Accepting {
     listeners: Arc<[(ListenerKind, TcpListener)]>,
     workers: Arc<[WorkerHandle]>,
     files: Arc<FileBudget>,
+    pending: Arc<PendingConnections>,
     metrics: Arc<GatewayMetrics>,
     /// Each worker holds a receiver as long as it serves.
     serving: watch::Sender<()>,
@@ -77,10 +89,12 @@ impl Accepting {
         listeners: Vec<(ListenerKind, TcpListener)>,
         workers: Vec<WorkerHandle>,
         files: Arc<FileBudget>,
+        pending: Arc<PendingConnections>,
         metrics: Arc<GatewayMetrics>,
         serving: watch::Sender<()>,
     ) -> Self {
-        Self { listeners: listeners.into(), workers: workers.into(), files, metrics, serving }
+        let (listeners, workers) = (listeners.into(), workers.into());
+        Self { listeners, workers, files, pending, metrics, serving }
     }
 
     /// Begins, on the runtime of this thread.
@@ -90,6 +104,7 @@ impl Accepting {
                 kind: *kind,
                 workers: Arc::clone(&self.workers),
                 files: Arc::clone(&self.files),
+                pending: Arc::clone(&self.pending),
                 metrics: Arc::clone(&self.metrics),
                 shortage: Shortage::default(),
             };
@@ -158,17 +173,21 @@ struct Acceptor {
     kind: ListenerKind,
     workers: Arc<[WorkerHandle]>,
     files: Arc<FileBudget>,
+    pending: Arc<PendingConnections>,
     metrics: Arc<GatewayMetrics>,
     shortage: Shortage,
 }
 
 impl Acceptor {
     async fn run(mut self, listener: Listening) {
+        let mut accepted = 0_usize;
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     // One client waits here with a file of the reserve, the others in the kernel's backlog.
+                    self.room(peer.ip()).await;
                     let file = self.place().await;
+                    let pending = self.pending.enter(peer.ip());
                     if self.shortage.over(Instant::now()) {
                         let listener = self.kind.as_str();
                         tracing::info!(listener, "accepting connections again");
@@ -176,8 +195,13 @@ impl Acceptor {
                     // Kernel hashing would be uneven: these sockets live for days.
                     let living = self.workers.iter().filter(|worker| !worker.ended());
                     match living.min_by_key(|worker| worker.live()) {
-                        Some(worker) => worker.hand(stream, peer, self.kind, file).await,
+                        Some(worker) => worker.hand(stream, peer, self.kind, pending, file).await,
                         None => self.metrics.accept_failed(self.kind.as_str(), "no_worker"),
+                    }
+                    accepted += 1;
+                    if accepted.is_multiple_of(A_TURN) {
+                        // Open connections have their turn in a wave of new ones.
+                        yield_now().await;
                     }
                 }
                 Err(error) => match accept_reason(&error) {
@@ -188,11 +212,28 @@ impl Acceptor {
         }
     }
 
+    /// Waits for room among the connections without a request. Mostly there is some, or somebody is told to go for it.
+    async fn room(&self, client: IpAddr) {
+        let mut counted = false;
+        while self.pending.make_room(client) == Room::Full {
+            if !counted {
+                self.metrics.accept_failed(self.kind.as_str(), PENDING_LIMIT);
+                counted = true;
+            }
+            tokio::time::sleep(BREATH).await;
+        }
+    }
+
     /// Waits for a place within the limit on files.
     async fn place(&mut self) -> FileToken {
         loop {
             if let Some(file) = self.files.client() {
                 return file;
+            }
+            if self.pending.free_file() == Room::Free {
+                // Its task ends in a moment.
+                let _ = tokio::time::timeout(BACK_OFF, self.files.freed()).await;
+                continue;
             }
             self.back_off(FILE_LIMIT, &"all files for connections are in use").await;
         }
@@ -240,6 +281,7 @@ fn accept_reason(error: &io::Error) -> (&'static str, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::PendingLimits;
 
     #[tokio::test]
     async fn another_thread_accepts_when_the_worker_that_did_has_panicked() {
@@ -248,18 +290,27 @@ mod tests {
         let (first, its_sockets) = WorkerHandle::new();
         let (second, mut sockets) = WorkerHandle::new();
         let (served, serving) = watch::channel(());
+        let files = Arc::new(FileBudget::of_process().unwrap());
+        let metrics = Arc::new(GatewayMetrics::register(&prometheus::Registry::new()).unwrap());
+        let pending = PendingConnections::new(
+            PendingLimits::default(),
+            Vec::new(),
+            Arc::clone(&files),
+            Arc::clone(&metrics),
+        );
         let accepting = Accepting::new(
             vec![(ListenerKind::Http, listener)],
             vec![first, second],
-            Arc::new(FileBudget::of_process().unwrap()),
-            Arc::new(GatewayMetrics::register(&prometheus::Registry::new()).unwrap()),
+            files,
+            Arc::new(pending),
+            metrics,
             served,
         );
         let standing_by = tokio::spawn(accepting.stand_by());
         let client = TcpStream::connect(address).unwrap();
         drop(its_sockets);
         let accepted = sockets.recv().await.expect("the other worker gets it");
-        assert_eq!(accepted.peer, client.local_addr().unwrap());
+        assert_eq!(accepted.of.peer, client.local_addr().unwrap());
         drop(serving);
         standing_by.await.expect("it ends with the workers");
         TcpStream::connect(address).expect_err("and closes the listener");

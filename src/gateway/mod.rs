@@ -14,14 +14,20 @@ pub mod frames;
 mod goodbye;
 mod granted;
 pub mod handshake;
+mod handshake_gate;
 mod head;
 pub mod headers;
 mod http;
+mod kept;
 mod listen;
+mod pending;
 mod rebalance;
 mod refuse;
+mod refused_requests;
 mod relay;
 mod replay;
+mod request_head;
+mod rewind;
 mod scrape;
 mod sessions;
 pub mod sieve;
@@ -51,12 +57,13 @@ use self::{
     balance::EndpointLoad,
     files::FileBudget,
     listen::Accepting,
+    pending::PendingConnections,
     rebalance::Ledger,
     worker::{OwnParts, WorkerHandle, WorkerParts},
 };
 pub use self::{
     drain::DrainSettings, goodbye::CloseCause, goodbye::CloseCode, listen::bind,
-    refuse::RefusalReason, scrape::scrape, tls::FallbackCertificate,
+    pending::PendingLimits, refuse::RefusalReason, scrape::scrape, tls::FallbackCertificate,
 };
 use crate::{table::TableCell, telemetry::GatewayMetrics};
 
@@ -94,6 +101,22 @@ pub struct RequestLimits {
     pub head_bytes: usize,
     /// Most headers.
     pub headers: usize,
+    /// A connection ends with so many refused requests in a row.
+    pub refusals: u32,
+    /// A connection that has had nothing but refusals for so long ends with the next.
+    pub refused_time: Duration,
+    /// Limits on all connections without a request together.
+    pub pending: PendingLimits,
+}
+
+impl RequestLimits {
+    /// How long a new connection may be silent.
+    fn before_request(&self, listener: ListenerKind) -> Duration {
+        match listener {
+            ListenerKind::Https => self.tls_timeout,
+            ListenerKind::Http => self.head_timeout,
+        }
+    }
 }
 
 impl Default for RequestLimits {
@@ -103,6 +126,9 @@ impl Default for RequestLimits {
             head_timeout: Duration::from_secs(10),
             head_bytes: 16 * 1024,
             headers: 100,
+            refusals: 16,
+            refused_time: Duration::from_secs(60),
+            pending: PendingLimits::default(),
         }
     }
 }
@@ -163,14 +189,27 @@ impl Gateway {
         let (handles, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| WorkerHandle::new()).unzip();
         let (orders, receivers): (Vec<_>, Vec<_>) =
             (0..count).map(|_| mpsc::channel(rebalance::ORDERS)).unzip();
-        let accepting =
-            Accepting::new(listeners, handles, Arc::clone(&files), Arc::clone(&metrics), served);
+        let pending = Arc::new(PendingConnections::new(
+            settings.limits.pending,
+            settings.trusted_proxies.clone(),
+            Arc::clone(&files),
+            Arc::clone(&metrics),
+        ));
+        let accepting = Accepting::new(
+            listeners,
+            handles,
+            Arc::clone(&files),
+            Arc::clone(&pending),
+            Arc::clone(&metrics),
+            served,
+        );
         let first_accepts = count <= FIRST_ACCEPTS;
         let parts = WorkerParts {
             table: Arc::clone(&table),
             load: load.clone(),
             ledger: Ledger::new(count),
             files,
+            pending,
             metrics,
             settings: Arc::new(settings),
             open: Arc::clone(&open.0),

@@ -116,6 +116,16 @@ impl RefusalReason {
     }
 }
 
+/// What becomes of the connection of a refused request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum After {
+    /// It may carry another request.
+    #[default]
+    KeepAlive,
+    /// It ends with the answer.
+    Close,
+}
+
 /// A refusal, ready to be told.
 #[derive(Debug)]
 pub struct Refusal {
@@ -129,6 +139,8 @@ pub struct Refusal {
     pub location: Option<HeaderValue>,
     /// What went wrong underneath, for the log alone: it may name addresses.
     pub source: Option<String>,
+    /// What becomes of the connection.
+    pub after: After,
 }
 
 /// The answer's header that holds the reason's word.
@@ -148,7 +160,14 @@ impl Refusal {
 
     /// A refusal with a sentence.
     pub fn new(reason: RefusalReason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, detail: detail.into(), advice: None, location: None, source: None }
+        Self {
+            reason,
+            detail: detail.into(),
+            advice: None,
+            location: None,
+            source: None,
+            after: After::KeepAlive,
+        }
     }
 
     /// Adds what went wrong underneath.
@@ -204,6 +223,9 @@ impl Refusal {
                 set(header::RETRY_AFTER, HeaderValue::from_static("5"));
             }
             _ => {}
+        }
+        if self.after == After::Close {
+            headers.append(header::CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(location) = &self.location {
             headers.insert(header::LOCATION, location.clone());

@@ -12,6 +12,7 @@ use std::{
     thread::JoinHandle,
 };
 
+use bytes::Bytes;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -22,7 +23,7 @@ use tokio::{
         watch,
     },
     task::spawn_local,
-    time::sleep,
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -31,10 +32,14 @@ use super::{
     balance::EndpointLoad,
     drain::{drain, follow},
     files::{FileBudget, FileToken},
+    handshake_gate::{HandshakeGate, Priority},
     http,
     listen::{Accepting, Acceptors},
+    pending::{Pending, PendingConnections, cost},
     rebalance::{Ledger, Order, carry_out, plan},
     refuse::RefusalReason,
+    request_head,
+    rewind::Rewind,
     sessions::Sessions,
     tls,
     transport::Transport,
@@ -51,6 +56,7 @@ pub(super) struct WorkerParts {
     pub(super) load: EndpointLoad,
     pub(super) ledger: Ledger,
     pub(super) files: Arc<FileBudget>,
+    pub(super) pending: Arc<PendingConnections>,
     pub(super) metrics: Arc<GatewayMetrics>,
     pub(super) settings: Arc<GatewaySettings>,
     /// Connections of all workers.
@@ -81,6 +87,7 @@ pub(super) struct Worker {
     pub(super) metrics: Arc<GatewayMetrics>,
     pub(super) settings: Arc<GatewaySettings>,
     pub(super) sessions: Rc<Sessions>,
+    pub(super) gate: HandshakeGate,
     draining: Cell<bool>,
 }
 
@@ -94,8 +101,14 @@ impl Worker {
 /// A socket on its way to a worker.
 pub(super) struct Accepted {
     pub(super) stream: StdTcpStream,
+    pub(super) of: Arrived,
+}
+
+/// Where a socket came from and what is held for it.
+pub(super) struct Arrived {
     pub(super) peer: SocketAddr,
     pub(super) listener: ListenerKind,
+    pub(super) pending: Pending,
     pub(super) live: LiveToken,
 }
 
@@ -145,11 +158,15 @@ impl WorkerHandle {
         stream: StdTcpStream,
         peer: SocketAddr,
         listener: ListenerKind,
+        pending: Pending,
         file: FileToken,
     ) {
         self.live.fetch_add(1, Relaxed);
         let live = LiveToken(Arc::clone(&self.live), file);
-        let _ = self.sender.send(Accepted { stream, peer, listener, live }).await;
+        let _ = self
+            .sender
+            .send(Accepted { stream, of: Arrived { peer, listener, pending, live } })
+            .await;
     }
 }
 
@@ -195,12 +212,26 @@ async fn run(parts: WorkerParts, own: OwnParts, acceptors: Option<Acceptors>) {
         metrics: parts.metrics,
         settings: parts.settings,
         sessions: Rc::new(Sessions::new(index, parts.ledger, parts.open)),
+        gate: HandshakeGate::new(),
         draining: Cell::new(false),
     });
+    let gate = Rc::clone(&worker);
+    spawn_local(async move { match gate.gate.give_turns().await {} });
+    let pending = parts.pending;
     // Connections are taken to the very end: who comes late is told why there is no upgrade any more.
     let taking = async {
         while let Some(socket) = accepted.recv().await {
-            spawn_local(serve(Rc::clone(&worker), socket));
+            let Accepted { stream, of } = socket;
+            let stream = match TcpStream::from_std(stream) {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::debug!(%error, "accepted socket not usable");
+                    continue;
+                }
+            };
+            let id = of.pending.id();
+            let task = spawn_local(serve(Rc::clone(&worker), stream, of));
+            pending.attach(id, task.abort_handle());
         }
     };
     let draining = async {
@@ -239,54 +270,134 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
 }
 
 /// Serves one socket until it ends or is upgraded.
-async fn serve(worker: Rc<Worker>, socket: Accepted) {
-    let Accepted { stream, peer, listener, live } = socket;
-    let stream = match TcpStream::from_std(stream) {
-        Ok(stream) => stream,
-        Err(error) => {
-            tracing::debug!(%error, "accepted socket not usable");
-            return;
+///
+/// Of one that is silent nothing is held but this: what a handshake and a request take is on the heap, and is made when it
+/// is needed.
+fn serve(worker: Rc<Worker>, stream: TcpStream, of: Arrived) -> impl Future<Output = ()> {
+    // Taken apart here, for what a function that is async is given it holds twice.
+    let Arrived { peer, listener, pending, live } = of;
+    let deadline = Instant::now() + worker.settings.limits.before_request(listener);
+    async move {
+        let readable = timeout_at(deadline, stream.readable()).await;
+        pending.works();
+        match (readable, listener) {
+            (Ok(Ok(())), ListenerKind::Http) => {
+                let client = Client { worker, peer, listener, pending, live };
+                let transport = Transport::Plain(stream);
+                Box::pin(client.requests(transport, Arrival::Plain, cost::SOCKET)).await;
+            }
+            (Ok(Ok(())), ListenerKind::Https) => {
+                let accept = tls::Accept {
+                    table: &worker.table,
+                    fallback: &worker.settings.fallback,
+                    metrics: &worker.metrics,
+                    gate: &worker.gate,
+                    pending: &pending,
+                };
+                let accepted = Box::pin(accept.run(stream, deadline)).await;
+                let Some((stream, arrival)) = accepted else { return };
+                let client = Client { worker, peer, listener, pending, live };
+                Box::pin(client.requests(Transport::Server(stream), arrival, cost::TLS)).await;
+            }
+            (failed, listener) => {
+                // A thousand that are silent together do not end together.
+                drop(worker.gate.enter(Priority::New).await);
+                match (failed, listener) {
+                    (Err(_), ListenerKind::Https) => worker.metrics.tls_failed("timeout"),
+                    (Err(_), ListenerKind::Http) => worker.metrics.head_timed_out("http"),
+                    (Ok(_), _) => {}
+                }
+            }
         }
-    };
-    let (transport, arrival) = match listener {
-        ListenerKind::Http => (Transport::Plain(stream), Arrival::Plain),
-        ListenerKind::Https => {
-            let Some(published) = worker.table.load() else { return };
-            let fallback = &worker.settings.fallback;
-            let limit = worker.settings.limits.tls_timeout;
-            let accepted =
-                tls::accept(stream, &published.table, fallback, limit, &worker.metrics).await;
-            let Some((stream, arrival)) = accepted else { return };
-            (Transport::Server(Box::new(stream)), arrival)
+    }
+}
+
+/// A connection that has come as far as HTTP.
+struct Client {
+    worker: Rc<Worker>,
+    peer: SocketAddr,
+    listener: ListenerKind,
+    pending: Pending,
+    live: LiveToken,
+}
+
+impl Client {
+    /// Serves its requests until it ends or is upgraded.
+    #[expect(clippy::manual_async_fn, reason = "that would hold what it is given twice")]
+    fn requests(
+        self,
+        mut transport: Transport,
+        arrival: Arrival,
+        base: usize,
+    ) -> impl Future<Output = ()> {
+        async move {
+            if let Some(head) = self.head(&mut transport, base).await {
+                let transport = Rewind::new(transport, head);
+                // What hyper holds is made only now.
+                Box::pin(self.serve_http(transport, arrival)).await;
+            }
         }
-    };
-    let metrics = Arc::clone(&worker.metrics);
-    let limits = worker.settings.limits;
-    let connection =
-        Rc::new(http::ClientConnection { worker, peer, listener, arrival, live: Rc::new(live) });
-    let service = service_fn(move |request| http::handle(Rc::clone(&connection), request));
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
-        .max_buf_size(limits.head_bytes)
-        .max_headers(limits.headers)
-        .serve_connection(TokioIo::new(transport), service)
-        .with_upgrades()
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%peer, %error, "connection ended before an upgrade");
-        if error.is_parse() || error.is_parse_too_large() {
-            // hyper has answered 400 or 431 itself.
-            let reason = RefusalReason::BadHandshake.as_str();
-            metrics.refused("", "", listener.as_str(), reason);
-            tracing::info!(
-                target: "tidegate::access",
-                event = "refused",
-                reason,
-                client = %peer.ip(),
-                listener = listener.as_str(),
-                "not sound HTTP: {error}",
-            );
+    }
+
+    /// The head of its first request. `None`: it did not come, which was counted.
+    async fn head(&self, transport: &mut Transport, base: usize) -> Option<Bytes> {
+        let limits = &self.worker.settings.limits;
+        let most = (limits.head_bytes, limits.headers);
+        let head = request_head::read(transport, &self.pending, base, most);
+        match timeout(limits.head_timeout, head).await {
+            Ok(Ok(head)) => (!head.is_empty()).then_some(head),
+            Ok(Err(error)) => {
+                tracing::debug!(peer = %self.peer, %error, "connection ended before a request");
+                None
+            }
+            Err(_) => {
+                self.pending.works();
+                drop(self.worker.gate.enter(Priority::New).await);
+                self.worker.metrics.head_timed_out(self.listener.as_str());
+                None
+            }
         }
+    }
+
+    async fn serve_http(self, transport: Rewind<Transport>, arrival: Arrival) {
+        let Self { worker, peer, listener, pending, live } = self;
+        let limits = worker.settings.limits;
+        let metrics = Arc::clone(&worker.metrics);
+        let connection =
+            http::ClientConnection::new(worker, peer, listener, arrival, pending, live);
+        let connection = Rc::new(connection);
+        let service = service_fn(move |request| http::handle(Rc::clone(&connection), request));
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head_timeout)
+            .max_buf_size(limits.head_bytes)
+            .max_headers(limits.headers)
+            .serve_connection(TokioIo::new(transport), service)
+            .with_upgrades()
+            .await;
+        if let Err(error) = served {
+            ended(&error, peer, listener, &metrics);
+        }
+    }
+}
+
+/// Counts and logs what ended a connection before an upgrade.
+fn ended(error: &hyper::Error, peer: SocketAddr, listener: ListenerKind, metrics: &GatewayMetrics) {
+    tracing::debug!(%peer, %error, "connection ended before an upgrade");
+    if error.is_timeout() {
+        metrics.head_timed_out(listener.as_str());
+    }
+    if error.is_parse() || error.is_parse_too_large() {
+        // hyper has answered 400 or 431 itself.
+        let reason = RefusalReason::BadHandshake.as_str();
+        metrics.refused("", "", listener.as_str(), reason);
+        tracing::info!(
+            target: "tidegate::access",
+            event = "refused",
+            reason,
+            client = %peer.ip(),
+            listener = listener.as_str(),
+            "not sound HTTP: {error}",
+        );
     }
 }

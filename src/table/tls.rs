@@ -37,6 +37,24 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> =
 const FROM_1_2: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 const FROM_1_3: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
+/// What handshakes under an identity are held to, besides its certificate. A connection that was opened under other settings may not
+/// go on under these: all of them are compared, so that whatever is added here counts too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// The oldest version of TLS that is taken.
+    pub min_version: MinVersion,
+}
+
+/// The oldest version of TLS that is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MinVersion {
+    /// TLS 1.2.
+    #[default]
+    V1_2,
+    /// TLS 1.3.
+    V1_3,
+}
+
 /// A certificate with its key, ready to serve. Equal if chain, key and settings are.
 pub struct TlsIdentity {
     /// The Secret that it came from.
@@ -50,6 +68,8 @@ pub struct TlsIdentity {
     pub names: Box<[Box<str>]>,
     /// What handshakes are done with.
     pub config: Arc<ServerConfig>,
+    /// What they are held to.
+    pub settings: TlsSettings,
     fingerprint: [u8; 32],
 }
 
@@ -135,7 +155,9 @@ impl TlsIdentity {
             })?;
         let config = server_config(certified, only_tls13);
         let config = Arc::new(config);
-        Ok(Self { secret, not_before, not_after, names, config, fingerprint })
+        let min_version = if only_tls13 { MinVersion::V1_3 } else { MinVersion::V1_2 };
+        let settings = TlsSettings { min_version };
+        Ok(Self { secret, not_before, not_after, names, config, settings, fingerprint })
     }
 
     /// Whether the leaf names `hostname`, or, for `*.example.com`, every name under it. Both in lower case.

@@ -38,6 +38,10 @@ pub struct GatewayMetrics {
     tls_failures: IntCounterVec,
     tls_fallback: IntCounterVec,
     accept_errors: IntCounterVec,
+    pending_evicted: IntCounterVec,
+    head_timeouts: IntCounterVec,
+    /// Connections without a request.
+    pub pending_connections: IntGauge,
     /// 1 while connections are being ended.
     pub draining: IntGauge,
     traffic: Traffic,
@@ -120,6 +124,11 @@ impl GatewayMetrics {
         let histogram = |name, help, buckets| labelled(name, help, buckets, &[NAMESPACE, ROUTE]);
         let draining = IntGauge::new(names::DRAINING, "1 while the gateway ends its connections.")?;
         registry.register(Box::new(draining.clone()))?;
+        let pending_connections = IntGauge::new(
+            names::PENDING_CONNECTIONS,
+            "Connections without a request now: before it, or kept alive for the next one.",
+        )?;
+        registry.register(Box::new(pending_connections.clone()))?;
         let traffic = Traffic::default();
         registry.register(Box::new(traffic.clone()))?;
         Ok(Self {
@@ -214,6 +223,17 @@ impl GatewayMetrics {
                 "Connections that could not be accepted, by reason.",
                 &[LISTENER, REASON],
             )?,
+            pending_evicted: counter(
+                names::PENDING_CONNECTIONS_EVICTED_TOTAL,
+                "Connections without a request that were ended to make room for others, by what was short.",
+                &[REASON],
+            )?,
+            head_timeouts: counter(
+                names::REQUEST_HEAD_TIMEOUTS_TOTAL,
+                "Connections whose request did not come in time, after the TLS handshake where there is one.",
+                &[LISTENER],
+            )?,
+            pending_connections,
             draining,
             traffic,
             routes: Mutex::default(),
@@ -289,5 +309,15 @@ impl GatewayMetrics {
     /// Counts a connection that could not be accepted.
     pub fn accept_failed(&self, listener: &str, reason: &str) {
         self.accept_errors.with_label_values(&[listener, reason]).inc();
+    }
+
+    /// Counts a connection without a request that was ended to make room for others.
+    pub fn pending_evicted(&self, reason: &str) {
+        self.pending_evicted.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a connection whose request did not come in time.
+    pub fn head_timed_out(&self, listener: &str) {
+        self.head_timeouts.with_label_values(&[listener]).inc();
     }
 }

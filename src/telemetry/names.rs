@@ -38,6 +38,12 @@ pub const BACKEND_EJECTIONS_TOTAL: &str = "tidegate_backend_ejections_total";
 pub const TLS_HANDSHAKE_FAILURES_TOTAL: &str = "tidegate_tls_handshake_failures_total";
 /// TLS handshakes that were done with the self-made certificate. Labels: cause.
 pub const TLS_FALLBACK_CERTIFICATE_TOTAL: &str = "tidegate_tls_fallback_certificate_total";
+/// Connections without a request now: before it, or kept alive for the next one.
+pub const PENDING_CONNECTIONS: &str = "tidegate_pending_connections";
+/// Connections without a request that were ended to make room for others. Labels: reason.
+pub const PENDING_CONNECTIONS_EVICTED_TOTAL: &str = "tidegate_pending_connections_evicted_total";
+/// Connections without a request that ended at the end of their time. Labels: listener.
+pub const REQUEST_HEAD_TIMEOUTS_TOTAL: &str = "tidegate_request_head_timeouts_total";
 /// Connections that could not be accepted. Labels: listener, reason.
 pub const ACCEPT_ERRORS_TOTAL: &str = "tidegate_accept_errors_total";
 /// 1 while the gateway is ending its connections.

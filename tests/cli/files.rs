@@ -123,33 +123,32 @@ fn at_the_limit_on_files_clients_are_told_and_open_sockets_and_the_admin_port_go
 }
 
 #[test]
-fn past_the_limit_accept_pauses_without_spinning_and_says_so_once() {
+fn past_the_limit_silent_connections_make_way_and_who_asks_is_told() {
     let (_backend, port) = echo_backend();
     let folder = folder(port);
     let program = limited(folder.path());
     let (http, admin) = (program.address("http"), program.address("admin"));
     let (mut open, _) = fill(http);
-    // Those who say nothing keep their sockets, until there is no file for another one.
+    // Of those who say nothing only a few keep their sockets.
     let silent: Vec<_> = (0..100).map(|_| TcpStream::connect(http).unwrap()).collect();
-    program.logs("connections cannot be accepted");
-    let start = Instant::now();
-    let first = accept_errors(admin);
-    wait_until("ten more pauses", || accept_errors(admin) >= first + 10);
-    let (pauses, time) = (accept_errors(admin) - first, start.elapsed());
-    let most = time.as_millis() / 100 + 2;
-    assert!(u128::from(pauses) <= most, "{pauses} attempts in {time:?}");
+    program.logs("connections that send no request are ended");
+    let refusal = head(&mut ask(http));
+    assert!(refusal.contains("tidegate-reason: limit_files"), "{refusal}");
+    assert_eq!(accept_errors(admin), 0, "accept goes on");
     open.iter_mut().for_each(echo);
     admin_port_answers(admin);
-    let told = program.log_so_far().matches("connections cannot be accepted").count();
+    let told = program.log_so_far().matches("connections that send no request").count();
     assert_eq!(told, 1, "{}", program.log_so_far());
-    // This one waits in the kernel until there is place.
-    let mut waiting = ask(http);
-    drop((silent, open.split_off(open.len() / 2)));
-    assert!(head(&mut waiting).starts_with("http/1.1 101 "));
-    echo(&mut waiting);
+    let left = open.len() / 2;
+    drop(open.split_off(left));
+    wait_until("half of them are closed", || {
+        metric(admin, "tidegate_connections_open", &[]) == left as u64
+    });
+    let mut stream = ask(http);
+    assert!(head(&mut stream).starts_with("http/1.1 101 "));
+    echo(&mut stream);
     open.iter_mut().for_each(echo);
-    let told = program.log_so_far().matches("connections cannot be accepted").count();
-    assert_eq!(told, 1, "{}", program.log_so_far());
+    drop(silent);
 }
 
 #[test]
@@ -181,4 +180,50 @@ fn files_that_others_have_taken_are_no_fault_of_the_backend() {
     upgrade(&mut stream, "/");
     echo(&mut stream);
     assert!(accept_errors(admin) >= 1);
+}
+
+#[test]
+fn silent_connections_make_way_for_upgrades_where_files_run_short() {
+    let (_backend, port) = echo_backend();
+    let folder = folder(port);
+    let program = limited(folder.path());
+    let (http, admin) = (program.address("http"), program.address("admin"));
+    let mut silent: Vec<_> = (0..LIMIT).map(|_| TcpStream::connect(http).unwrap()).collect();
+    let mut open = Vec::new();
+    for _ in 0..20 {
+        silent.extend((0..5).map(|_| TcpStream::connect(http).unwrap()));
+        let mut stream = ask(http);
+        let answer = head(&mut stream);
+        assert!(answer.starts_with("http/1.1 101 "), "{answer}");
+        open.push(stream);
+    }
+    open.iter_mut().for_each(echo);
+    assert!(metric(admin, "tidegate_pending_connections_evicted_total", &[]) >= LIMIT as u64);
+    assert_eq!(refused_for_files(admin), 0);
+    program.logs("connections that send no request are ended");
+    admin_port_answers(admin);
+    // The first ones have gone, the last ones are there.
+    let mut byte = [0];
+    silent[0].set_read_timeout(Some(DEADLINE)).unwrap();
+    assert!(!matches!(silent[0].read(&mut byte), Ok(1..)), "it has ended");
+    let last = silent.last_mut().unwrap();
+    last.set_nonblocking(true).unwrap();
+    let error = last.read(&mut byte).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn the_limits_on_connections_without_a_request_can_be_set() {
+    let (_backend, port) = echo_backend();
+    let folder = folder(port);
+    let mut command = serve(folder.path());
+    command.args(["--max-pending-connections", "2", "--max-pending-per-client", "2"]);
+    let program = Program::start(command.args(["--max-pending-memory", "1"]));
+    program.says("ready\n");
+    let (http, admin) = (program.address("http"), program.address("admin"));
+    let mut silent = Vec::new();
+    wait_until("one of them is ended", || {
+        silent.push(TcpStream::connect(http).unwrap());
+        metric(admin, "tidegate_pending_connections_evicted_total", &["reason=\"client\""]) >= 1
+    });
 }

@@ -25,6 +25,7 @@ mod hsts;
 mod idle;
 mod keepalive;
 mod ownership;
+mod pending;
 mod rebalance;
 mod refusals;
 mod relay;

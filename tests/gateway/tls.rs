@@ -3,7 +3,10 @@
 use std::{io::Write, net::TcpStream, sync::Arc};
 
 use rustls::{ClientConfig, ClientConnection};
-use tidegate::{gateway::FallbackCertificate, table::VirtualHost};
+use tidegate::{
+    gateway::FallbackCertificate,
+    table::{RoutingTable, VirtualHost},
+};
 
 use crate::support::{
     Authority, Backend, Certificate, DEADLINE, Frame, Harness, Hosts, Peer, client_config, host,
@@ -208,7 +211,7 @@ fn a_client_hello_without_end_is_cut_off() {
         client.send(&record);
     }
     client.rest();
-    gateway.await_metric(FAILURES, &[("reason", "protocol")], 1.0);
+    gateway.await_metric(FAILURES, &[("reason", "hello_too_long")], 1.0);
 }
 
 #[test]
@@ -311,4 +314,31 @@ fn tls_is_reported_to_the_backend() {
     assert_eq!(client.head().status(), 101);
     let labels = [("listener", "https"), ("route", "route"), ("namespace", "test")];
     gateway.await_metric("tidegate_connections_open", &labels, 1.0);
+}
+
+#[test]
+fn a_connection_that_is_kept_alive_ends_where_the_tls_settings_have_changed() {
+    let authority = Authority::new();
+    let backend = Backend::bind();
+    let certificate = authority.certify("a.test");
+    let serve = |only_tls13| {
+        let identity = certificate.identity("a", only_tls13);
+        tls_host("a.test", &identity, rule(&[backend.address()]))
+    };
+    let gateway = Harness::start(vec![serve(false)]);
+    let publish = |host| gateway.table.publish(RoutingTable::new([host]));
+    let mut client = gateway.tls_client(&only_tls12(&authority.pem), "a.test");
+    let asked = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    assert_eq!(client.send(asked).answer().0.status(), 426);
+    // A certificate that is only another one changes nothing.
+    let renewed = authority.certify("a.test").identity("a", false);
+    publish(tls_host("a.test", &renewed, rule(&[backend.address()])));
+    assert_eq!(client.send(asked).answer().0.status(), 426);
+    publish(serve(true));
+    let (head, body) = client.send(upgrade_request("a.test")).answer();
+    assert_eq!((head.status(), head.get("tidegate-reason")), (421, Some("misdirected")));
+    assert_eq!(head.get("connection"), Some("close"));
+    assert!(body.contains("TLS settings of a.test have changed"), "{body}");
+    assert!(client.rest().is_empty());
+    backend.assert_untouched();
 }

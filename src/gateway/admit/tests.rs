@@ -35,6 +35,37 @@ fn identity(name: &str) -> Arc<TlsIdentity> {
     Arc::new(TlsIdentity::from_pem(secret, chain.as_bytes(), key.as_bytes(), false).unwrap())
 }
 
+#[test]
+fn a_connection_ends_where_the_settings_are_others_now_and_not_where_the_certificate_is() {
+    let made = rcgen::generate_simple_self_signed(vec!["a.test".to_owned()]).unwrap();
+    let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let identity_of = |only_tls13| {
+        let secret = ObjectRef { namespace: "n".into(), name: "a".into() };
+        let identity = TlsIdentity::from_pem(secret, chain.as_bytes(), key.as_bytes(), only_tls13);
+        Arc::new(identity.unwrap())
+    };
+    let opened = |identity: Option<Arc<TlsIdentity>>| Arrival::Tls {
+        server_name: Some("a.test".to_owned()),
+        identity,
+    };
+    let now = |identity: Option<&Arc<TlsIdentity>>| RoutingTable::new([host("a.test", identity)]);
+    let (loose, strict, renewed) = (identity_of(false), identity_of(true), identity("a.test"));
+    for (what, arrival, table, ends) in [
+        ("as it was", opened(Some(loose.clone())), now(Some(&loose)), false),
+        ("renewed", opened(Some(loose.clone())), now(Some(&renewed)), false),
+        ("stricter", opened(Some(loose.clone())), now(Some(&strict)), true),
+        ("looser", opened(Some(strict.clone())), now(Some(&loose)), true),
+        ("self-made, then stricter", opened(None), now(Some(&strict)), true),
+        ("self-made, then issued", opened(None), now(Some(&loose)), false),
+        ("no TLS any more", opened(Some(strict)), now(None), false),
+    ] {
+        let refusal = check_host(&table, &arrival, "a.test").err();
+        let after = refusal.map(|refusal| (refusal.reason, refusal.after));
+        let expected = ends.then_some((RefusalReason::Misdirected, After::Close));
+        assert_eq!(after, expected, "{what}");
+    }
+}
+
 fn host(pattern: &str, tls: Option<&Arc<TlsIdentity>>) -> VirtualHost {
     let key = MatchKey {
         kind: PathKind::Prefix,

@@ -3,9 +3,10 @@
 //!
 //! What certificates and trust are made of is `table`'s to say; no setting of TLS is decided here.
 
+pub mod client_hello;
 mod stream;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{cell::RefCell, io, pin::pin, sync::Arc};
 
 use rustls::{
     AlertDescription, InvalidMessage, PeerIncompatible, ServerConfig,
@@ -14,14 +15,22 @@ use rustls::{
     server::{Accepted, Acceptor, NoServerSessionStorage, UnbufferedServerConnection},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::{Instant, timeout_at},
 };
 
-use self::stream::{TlsStream, tls_error};
-use super::admit::Arrival;
+use self::{
+    client_hello::MAX_HELLO,
+    stream::{Handshake, TlsStream, tls_error},
+};
+use super::{
+    admit::Arrival,
+    handshake_gate::{HandshakeGate, Priority},
+    kept::Kept,
+    pending::{Pending, cost},
+};
 use crate::{
-    table::{BackendTls, RoutingTable, TlsIdentity},
+    table::{BackendTls, RoutingTable, TableCell, TlsIdentity},
     telemetry::GatewayMetrics,
 };
 
@@ -30,8 +39,10 @@ pub type ServerStream = TlsStream<UnbufferedServerConnection>;
 /// TLS towards a backend.
 pub type ClientStream = TlsStream<UnbufferedClientConnection>;
 
-/// Room for a read of a ClientHello: most come whole in the first one.
-const HELLO_READ: usize = 4 * 1024;
+/// A ClientHello that is refused for its length.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the ClientHello takes more than {MAX_HELLO} bytes")]
+struct HelloTooLong;
 
 /// The certificate for server names that have none of their own. No client should trust it: it lets the handshake
 /// end, so that the request can be answered and counted.
@@ -69,75 +80,179 @@ impl FallbackCertificate {
     }
 }
 
-/// Does the handshake, within `limit`, with the certificate that the server name calls for. `None`: it failed and was counted.
-pub async fn accept(
-    mut stream: TcpStream,
-    table: &RoutingTable,
-    fallback: &FallbackCertificate,
-    limit: Duration,
-    metrics: &GatewayMetrics,
-) -> Option<(ServerStream, Arrival)> {
-    let handshake = async {
-        let mut hello = Vec::new();
-        let accepted = read_hello(&mut stream, &mut hello).await?;
-        let server_name = accepted.client_hello().server_name().map(str::to_ascii_lowercase);
-        drop(accepted);
-        let identity = match identity(table, server_name.as_deref()) {
+/// What a handshake with a client needs of the worker that does it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Accept<'a> {
+    pub(super) table: &'a TableCell,
+    pub(super) fallback: &'a FallbackCertificate,
+    pub(super) metrics: &'a GatewayMetrics,
+    pub(super) gate: &'a HandshakeGate,
+    pub(super) pending: &'a Pending,
+}
+
+impl Accept<'_> {
+    /// Does the handshake, until `deadline`, with the certificate that the server name calls for; the client has sent something.
+    /// `None`: it failed and was counted.
+    pub(super) async fn run(
+        self,
+        stream: TcpStream,
+        deadline: Instant,
+    ) -> Option<(Box<ServerStream>, Arrival)> {
+        // Dropped at the end, and the socket with it.
+        let mut handshake = pin!(timeout_at(deadline, self.handshake(stream)));
+        let error = match handshake.as_mut().await {
+            Ok(Ok(done)) => return Some(done),
+            Ok(Err(error)) => error,
+            Err(_) => {
+                // A thousand that are late together do not end together.
+                self.pending.works();
+                drop(self.gate.enter(Priority::New).await);
+                io::ErrorKind::TimedOut.into()
+            }
+        };
+        let reason = failure_reason(&error);
+        self.metrics.tls_failed(reason);
+        tracing::debug!(reason, %error, "TLS handshake failed");
+        None
+    }
+
+    async fn handshake(&self, stream: TcpStream) -> io::Result<(Box<ServerStream>, Arrival)> {
+        let (mut tls, arrival) = self.answer_hello(stream).await?;
+        while tls.send_flight().await? == Handshake::Open {
+            self.pending.waits(cost::HANDSHAKE + tls.kept());
+            tls.socket().readable().await?;
+            self.pending.works();
+            let step = self.gate.enter(Priority::Begun).await;
+            tls.step()?;
+            drop(step);
+        }
+        self.pending.waits(cost::TLS + tls.kept());
+        Ok((tls, arrival))
+    }
+
+    /// Reads the ClientHello, and answers it in the same step once it is whole.
+    async fn answer_hello(
+        &self,
+        mut stream: TcpStream,
+    ) -> io::Result<(Box<ServerStream>, Arrival)> {
+        let mut kept = Kept::default();
+        loop {
+            let step = self.gate.enter(Priority::New).await;
+            stream = match self.hello_step(stream, &mut kept)? {
+                HelloStep::Answered(tls, arrival) => return Ok((tls, arrival)),
+                HelloStep::Partial(stream) => stream,
+            };
+            drop(step);
+            self.pending.waits(cost::SOCKET + kept.capacity());
+            stream.readable().await?;
+            self.pending.works();
+        }
+    }
+
+    /// Reads what there is of the hello into a buffer of the thread. Only of one that is not whole something is kept.
+    fn hello_step(&self, stream: TcpStream, kept: &mut Kept) -> io::Result<HelloStep> {
+        HELLO.with_borrow_mut(|buffer| match read_hello(&stream, kept, buffer)? {
+            Hello::Partial => Ok(HelloStep::Partial(stream)),
+            Hello::Whole(length, hello) => {
+                let (tls, arrival) = self.connection(&hello)?;
+                drop(hello);
+                let mut tls = Box::new(TlsStream::begin(stream, tls));
+                tls.advance(&mut buffer[..length])?;
+                Ok(HelloStep::Answered(tls, arrival))
+            }
+        })
+    }
+
+    /// The connection for a hello. What it needs of the hello's bytes it reads once more.
+    fn connection(&self, hello: &Accepted) -> io::Result<(UnbufferedServerConnection, Arrival)> {
+        let published = self.table.load().ok_or(io::ErrorKind::ConnectionAborted)?;
+        let server_name = hello.client_hello().server_name().map(str::to_ascii_lowercase);
+        let identity = match identity(&published.table, server_name.as_deref()) {
             Ok(identity) => Some(Arc::clone(identity)),
             Err(cause) => {
-                metrics.tls_fallback(cause);
+                self.metrics.tls_fallback(cause);
                 None
             }
         };
-        let config = identity.as_ref().map_or(&fallback.config, |identity| &identity.config);
+        let config = identity.as_ref().map_or(&self.fallback.config, |identity| &identity.config);
         let tls = UnbufferedServerConnection::new(Arc::clone(config)).map_err(tls_error)?;
-        let stream = TlsStream::handshake(stream, tls, hello).await?;
-        io::Result::Ok((stream, Arrival::Tls { server_name, identity }))
+        Ok((tls, Arrival::Tls { server_name, identity }))
+    }
+}
+
+thread_local! {
+    static HELLO: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_HELLO].into_boxed_slice());
+}
+
+/// What became of a ClientHello in a step. Nothing large of it is held while more is waited for.
+enum HelloStep {
+    Answered(Box<ServerStream>, Arrival),
+    Partial(TcpStream),
+}
+
+/// What there is of a ClientHello.
+enum Hello {
+    /// It is whole, in so many bytes of the buffer.
+    Whole(usize, Accepted),
+    Partial,
+}
+
+/// Reads what the socket has, behind what was kept of the hello before. Where it is not whole yet all of it is kept.
+///
+/// An error of TLS has the [`rustls::Error`] inside; the alert for it is sent before.
+fn read_hello(stream: &TcpStream, kept: &mut Kept, buffer: &mut [u8]) -> io::Result<Hello> {
+    let before = kept.len();
+    let count = match stream.try_read(&mut buffer[before..]) {
+        Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(count) => count,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Hello::Partial),
+        Err(error) => return Err(error),
     };
-    match tokio::time::timeout(limit, handshake).await {
-        Ok(Ok(done)) => Some(done),
-        Ok(Err(error)) => {
-            let reason = failure_reason(&error);
-            metrics.tls_failed(reason);
-            tracing::debug!(reason, %error, "TLS handshake failed");
-            None
+    kept.copy_to(&mut buffer[..before]);
+    let length = before + count;
+    match client_hello::progress(&buffer[..length]) {
+        client_hello::Progress::Incomplete => {
+            kept.push(&buffer[before..length]);
+            Ok(Hello::Partial)
         }
-        Err(_) => {
-            metrics.tls_failed("timeout");
-            tracing::debug!(reason = "timeout", "TLS handshake failed");
-            None
+        client_hello::Progress::TooLong => {
+            // The alert is a courtesy: it is the failure that counts.
+            let _ = stream.try_write(&client_hello::TOO_LONG_ALERT);
+            Err(io::Error::new(io::ErrorKind::InvalidData, HelloTooLong))
+        }
+        client_hello::Progress::Ready => {
+            *kept = Kept::default();
+            let accepted = judge_hello(&buffer[..length]).map_err(|(error, alert)| {
+                let _ = stream.try_write(&alert);
+                tls_error(error)
+            })?;
+            Ok(Hello::Whole(length, accepted))
         }
     }
 }
 
-/// Reads until the ClientHello is whole; rustls takes 64 KiB of it at most. What was read is left in `hello`: the
-/// connection, which cannot begin before its settings are known, reads it once more.
-///
-/// An error of TLS has the [`rustls::Error`] inside; the alert for it is sent before.
-async fn read_hello(stream: &mut TcpStream, hello: &mut Vec<u8>) -> io::Result<Accepted> {
+/// What rustls says to a hello that is whole, or cannot become one; with an error the alert for it.
+fn judge_hello(mut bytes: &[u8]) -> Result<Accepted, (rustls::Error, Vec<u8>)> {
     let mut acceptor = Acceptor::default();
-    loop {
-        hello.reserve(HELLO_READ);
-        let start = hello.len();
-        if stream.read_buf(hello).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let mut fresh = &hello[start..];
-        while !fresh.is_empty() {
-            acceptor.read_tls(&mut fresh)?;
-            match acceptor.accept() {
-                Ok(Some(accepted)) => return Ok(accepted),
-                Ok(None) => {}
-                Err((error, mut alert)) => {
-                    let mut record = Vec::new();
-                    alert.write_all(&mut record)?;
-                    // The alert is a courtesy: it is the failure that counts.
-                    let _ = stream.write_all(&record).await;
-                    return Err(tls_error(error));
-                }
+    while !bytes.is_empty() {
+        let full = |_| {
+            let error = InvalidMessage::HandshakePayloadTooLarge;
+            (rustls::Error::InvalidMessage(error), Vec::new())
+        };
+        acceptor.read_tls(&mut bytes).map_err(full)?;
+        match acceptor.accept() {
+            Ok(Some(accepted)) => return Ok(accepted),
+            Ok(None) => {}
+            Err((error, mut alert)) => {
+                let mut record = Vec::new();
+                // Writing to a vector does not fail.
+                let _ = alert.write_all(&mut record);
+                return Err((error, record));
             }
         }
     }
+    // A version's number that rustls lets pass in headers, and that is none of TLS.
+    Err((rustls::Error::InvalidMessage(InvalidMessage::UnknownProtocolVersion), Vec::new()))
 }
 
 /// Does the handshake with a backend.
@@ -162,10 +277,14 @@ fn identity<'a>(
 
 /// The label for a failed handshake.
 fn failure_reason(error: &io::Error) -> &'static str {
+    if error.get_ref().is_some_and(|inner| inner.is::<HelloTooLong>()) {
+        return "hello_too_long";
+    }
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
         return match error.kind() {
             io::ErrorKind::UnexpectedEof => "closed",
             io::ErrorKind::ConnectionReset => "reset",
+            io::ErrorKind::TimedOut => "timeout",
             // Longer than any sound handshake.
             io::ErrorKind::InvalidData => "protocol",
             _ => "io",

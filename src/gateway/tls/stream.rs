@@ -16,7 +16,7 @@ use std::{
 
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
 };
 
@@ -43,12 +43,6 @@ const WIRE_IN: usize = 4 * RECORD + WIRE_RECORD;
 
 /// Size of the scratch buffer for writing. The last KiB is for what rustls adds by itself, as a key update.
 const WIRE_OUT: usize = CORK + RECORDS_PER_WRITE * (RECORD + 2 * OVERHEAD) + 1024;
-
-/// Most bytes that a peer's part of a handshake may take between two answers of ours.
-const MAX_FLIGHT: usize = 64 * 1024;
-
-/// Room for a read within a handshake.
-const HANDSHAKE_READ: usize = 4 * 1024;
 
 thread_local! {
     static INBOUND: RefCell<Box<[u8]>> = RefCell::new(vec![0; WIRE_IN].into_boxed_slice());
@@ -77,6 +71,15 @@ pub struct TlsStream<C> {
     input: Input,
 }
 
+/// How far a handshake has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Handshake {
+    /// The peer is to go on.
+    Open,
+    /// All is said but for tickets.
+    Done,
+}
+
 /// How it stands with what the peer sends.
 enum Input {
     Open,
@@ -102,7 +105,18 @@ impl<C: Connection> TlsStream<C> {
         tls: C,
         mut received: Vec<u8>,
     ) -> io::Result<Self> {
-        let mut stream = Self {
+        let mut stream = Self::begin(tcp, tls);
+        stream.advance(&mut received)?;
+        while stream.send_flight().await? == Handshake::Open {
+            stream.tcp.readable().await?;
+            stream.step()?;
+        }
+        Ok(stream)
+    }
+
+    /// A stream whose handshake is to be done.
+    pub(super) fn begin(tcp: TcpStream, tls: C) -> Self {
+        Self {
             tcp,
             tls,
             received: Vec::new(),
@@ -111,40 +125,62 @@ impl<C: Connection> TlsStream<C> {
             corked: false,
             closed: false,
             input: Input::Open,
-        };
-        loop {
-            stream.process(&mut received, &mut ReadBuf::new(&mut []));
-            match &stream.input {
-                Input::Failed(error) => {
-                    let error = tls_error(rustls::Error::clone(error));
-                    // The alert is a courtesy: it is the failure that counts.
-                    let _ = stream.flush().await;
-                    return Err(error);
-                }
-                Input::Closed | Input::Truncated => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Input::Open => {}
-            }
-            let done = !stream.tls.common().is_handshaking();
-            if done && stream.tls.only_tickets_left() {
-                stream.corked = true;
-                return Ok(stream);
-            }
-            stream.flush().await?;
-            if done {
-                return Ok(stream);
-            }
-            received = std::mem::take(&mut stream.received);
-            if received.len() >= MAX_FLIGHT {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "the handshake is too long",
-                ));
-            }
-            received.reserve(HANDSHAKE_READ);
-            if stream.tcp.read_buf(&mut received).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
         }
+    }
+
+    /// A step of the handshake: processes what has come in, and leaves the answer to be [sent](Self::send_flight). All of what it
+    /// costs in cryptography is done here.
+    pub(super) fn advance(&mut self, wire: &mut [u8]) -> io::Result<()> {
+        self.process(wire, &mut ReadBuf::new(&mut []));
+        match &self.input {
+            Input::Open => Ok(()),
+            Input::Failed(error) => {
+                let error = tls_error(rustls::Error::clone(error));
+                // The alert is a courtesy: it is the failure that counts.
+                let _ = self.tcp.try_write(self.unsent.rest());
+                Err(error)
+            }
+            Input::Closed | Input::Truncated => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    /// The same with what the socket has. Does nothing where that is nothing.
+    pub(super) fn step(&mut self) -> io::Result<()> {
+        INBOUND.with_borrow_mut(|wire| {
+            let kept = self.received.len();
+            if kept >= C::MAX_FLIGHT {
+                let error = "the handshake is too long";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+            let end = (kept + WIRE_RECORD).min(C::MAX_FLIGHT);
+            let count = match self.tcp.try_read(&mut wire[kept..end]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            wire[..kept].copy_from_slice(&self.received);
+            self.received = Vec::new();
+            self.advance(&mut wire[..kept + count])
+        })
+    }
+
+    /// Sends our part of the handshake as far as it has come.
+    pub(super) async fn send_flight(&mut self) -> io::Result<Handshake> {
+        let done = !self.tls.common().is_handshaking();
+        if done && self.tls.only_tickets_left() {
+            self.corked = true;
+            return Ok(Handshake::Done);
+        }
+        if !self.unsent.is_empty() {
+            self.flush().await?;
+        }
+        Ok(if done { Handshake::Done } else { Handshake::Open })
+    }
+
+    /// Bytes that were received and are not processed.
+    pub(super) fn kept(&self) -> usize {
+        self.received.len() + self.plain.rest().len()
     }
 
     /// Bytes of records that the socket did not take yet.

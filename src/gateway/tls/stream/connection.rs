@@ -12,6 +12,9 @@ pub trait Connection: Unpin {
     /// What rustls keeps for this side.
     type Data;
 
+    /// Most bytes that the peer's part of a handshake may take between two answers of ours.
+    const MAX_FLIGHT: usize;
+
     /// Processes received records up to the next state.
     fn process<'c, 'i>(
         &'c mut self,
@@ -27,6 +30,9 @@ pub trait Connection: Unpin {
 
 impl Connection for UnbufferedServerConnection {
     type Data = ServerConnectionData;
+
+    /// Clients are anybody.
+    const MAX_FLIGHT: usize = 16 * 1024;
 
     fn process<'c, 'i>(
         &'c mut self,
@@ -47,6 +53,9 @@ impl Connection for UnbufferedServerConnection {
 
 impl Connection for UnbufferedClientConnection {
     type Data = ClientConnectionData;
+
+    /// A chain of certificates.
+    const MAX_FLIGHT: usize = 64 * 1024;
 
     fn process<'c, 'i>(
         &'c mut self,

@@ -16,7 +16,7 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use socket2::SockRef;
-use tokio::time::timeout;
+use tokio::{io::AsyncReadExt, time::timeout};
 
 use self::peer::{Peer, as_client, as_server, client_config, server_config, sockets};
 use super::*;
@@ -417,7 +417,8 @@ fn a_handshake_message_in_ever_more_records_is_cut_off() {
         let (ours, mut theirs) = sockets().await;
         let tls = UnbufferedServerConnection::new(Arc::new(server_config(&TLS13))).unwrap();
         // A ClientHello of 65,280 bytes, one in each record.
-        let mut records: Vec<u8> = [22, 3, 1, 0, 1].repeat(MAX_FLIGHT / 5);
+        let mut records: Vec<u8> =
+            [22, 3, 1, 0, 1].repeat(UnbufferedServerConnection::MAX_FLIGHT / 5);
         records = records.chunks(5).flat_map(|header| [header, &[0]].concat()).collect();
         for (at, byte) in [1, 0, 0xff, 0].into_iter().enumerate() {
             records[at * 6 + 5] = byte;
