@@ -19,6 +19,7 @@ use super::{
     balance::Seat,
     frames::{Extensions, Role, close_frame},
     goodbye::{CloseCode, Side, bereaved},
+    guarded::Guarded,
     http::{AnswerBody, BackendOpen, Facts},
     relay::{Ending, Legs, Relay, Traffic, relay},
     sessions::Entry,
@@ -83,10 +84,10 @@ impl Granted {
         match timeout(self.rule.timeouts.upgrade, on_upgrade).await {
             Ok(Ok(upgraded)) => {
                 let raw = upgraded
-                    .downcast::<TokioIo<Transport>>()
+                    .downcast::<TokioIo<Guarded<Transport>>>()
                     .expect("this is what was given to hyper");
                 let legs = Legs {
-                    client: raw.io.into_inner(),
+                    client: raw.io.into_inner().into_inner(),
                     from_client: raw.read_buf,
                     backend,
                     from_backend,

@@ -1,23 +1,29 @@
 //! The data plane: from an accepted socket to its end.
 //!
 //! Serves whatever table is in the cell; never waits for the control plane and knows nothing of Kubernetes. What
-//! peers send is judged by pure functions (`handshake`, `headers`, `way`, `admit`, `balance`, `frames`); `http` and `worker` do
+//! peers send is judged by pure functions (`target`, `authority`, `headers`, `forwarded`, `handshake`, `way`, `admit`, `balance`, `frames`); `http` and `worker` do
 //! the I/O around them. Those of them that are public are so for benchmarks and fuzz targets.
 
 mod acme;
 mod admit;
+pub mod authority;
 mod balance;
+pub mod cdn_loop;
 mod drain;
 mod files;
 mod forward;
+pub mod forwarded;
 pub mod frames;
 mod goodbye;
 mod granted;
+mod guarded;
 pub mod handshake;
 mod head;
 pub mod headers;
 mod http;
 mod listen;
+pub mod outgoing;
+mod pace;
 mod rebalance;
 mod refuse;
 mod relay;
@@ -27,6 +33,7 @@ mod sessions;
 pub mod sieve;
 mod socket;
 mod survey;
+pub mod target;
 mod tls;
 mod transport;
 mod upstream;
@@ -44,6 +51,7 @@ use std::{
     time::Duration,
 };
 
+use ::http::HeaderName;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 
@@ -94,6 +102,8 @@ pub struct RequestLimits {
     pub head_bytes: usize,
     /// Most headers.
     pub headers: usize,
+    /// For a client that takes next to nothing of its answer.
+    pub answer_timeout: Duration,
 }
 
 impl Default for RequestLimits {
@@ -103,6 +113,7 @@ impl Default for RequestLimits {
             head_timeout: Duration::from_secs(10),
             head_bytes: 16 * 1024,
             headers: 100,
+            answer_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -112,8 +123,10 @@ impl Default for RequestLimits {
 pub struct GatewaySettings {
     /// Number of worker threads, at least one.
     pub workers: usize,
-    /// Proxies whose `X-Forwarded-*` count.
+    /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count.
     pub trusted_proxies: Vec<IpNet>,
+    /// Further headers about the client and its request that pass from these proxies as they are.
+    pub trusted_proxy_headers: Vec<HeaderName>,
     /// The certificate for server names without one.
     pub fallback: FallbackCertificate,
     /// The port that clients reach the TLS listener at, for redirects and messages.
@@ -122,6 +135,8 @@ pub struct GatewaySettings {
     pub limits: RequestLimits,
     /// How connections are ended when the gateway stops.
     pub drain: DrainSettings,
+    /// By which requests that come back are known. Differs between gateways that run at the same time.
+    pub instance: u64,
     /// Whether refusals tell clients which endpoint was tried, and what the error was, as the log does: for development.
     pub name_endpoints: bool,
 }

@@ -29,8 +29,10 @@ use super::{
     GatewaySettings, ListenerKind,
     admit::Arrival,
     balance::EndpointLoad,
+    cdn_loop::LoopMark,
     drain::{drain, follow},
     files::{FileBudget, FileToken},
+    guarded::{self, Guarded},
     http,
     listen::{Accepting, Acceptors},
     rebalance::{Ledger, Order, carry_out, plan},
@@ -80,6 +82,7 @@ pub(super) struct Worker {
     pub(super) files: Arc<FileBudget>,
     pub(super) metrics: Arc<GatewayMetrics>,
     pub(super) settings: Arc<GatewaySettings>,
+    pub(super) loop_mark: LoopMark,
     pub(super) sessions: Rc<Sessions>,
     draining: Cell<bool>,
 }
@@ -193,6 +196,7 @@ async fn run(parts: WorkerParts, own: OwnParts, acceptors: Option<Acceptors>) {
         load: parts.load,
         files: parts.files,
         metrics: parts.metrics,
+        loop_mark: LoopMark::new(parts.settings.instance),
         settings: parts.settings,
         sessions: Rc::new(Sessions::new(index, parts.ledger, parts.open)),
         draining: Cell::new(false),
@@ -270,23 +274,28 @@ async fn serve(worker: Rc<Worker>, socket: Accepted) {
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(limits.head_bytes)
         .max_headers(limits.headers)
-        .serve_connection(TokioIo::new(transport), service)
+        .serve_connection(TokioIo::new(Guarded::new(transport, limits.answer_timeout)), service)
         .with_upgrades()
         .await;
     if let Err(error) = served {
         tracing::debug!(%peer, %error, "connection ended before an upgrade");
-        if error.is_parse() || error.is_parse_too_large() {
+        let reason = if error.is_parse() || error.is_parse_too_large() {
             // hyper has answered 400 or 431 itself.
-            let reason = RefusalReason::BadHandshake.as_str();
-            metrics.refused("", "", listener.as_str(), reason);
-            tracing::info!(
-                target: "tidegate::access",
-                event = "refused",
-                reason,
-                client = %peer.ip(),
-                listener = listener.as_str(),
-                "not sound HTTP: {error}",
-            );
-        }
+            RefusalReason::BadHandshake
+        } else if guarded::is_late(&error) {
+            RefusalReason::ClientGone
+        } else {
+            return;
+        };
+        metrics.refused("", "", listener.as_str(), reason.as_str());
+        tracing::info!(
+            target: "tidegate::access",
+            event = "refused",
+            reason = reason.as_str(),
+            client = %peer.ip(),
+            listener = listener.as_str(),
+            "{}: {error}",
+            if reason == RefusalReason::BadHandshake { "not sound HTTP" } else { "cut off" },
+        );
     }
 }

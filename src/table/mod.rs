@@ -8,6 +8,7 @@ mod acme;
 mod backend;
 mod cell;
 mod host;
+pub mod path;
 mod rule;
 mod tls;
 
@@ -19,6 +20,7 @@ pub use backend::{
 };
 pub use cell::{Published, TableCell};
 pub use host::{MatchKey, PathKind, RequestFacts, RouteEntry, VirtualHost};
+pub use path::{PathAmbiguities, PathAmbiguity, RequestPath};
 pub use rule::{
     Drain, FrameChecks, HttpMode, Keepalive, Limits, ObjectRef, OnChange, Plaintext, Rule, Timeouts,
 };
