@@ -163,7 +163,8 @@ fn a_host_without_port_has_that_of_the_scheme() {
         let authority = Authority::parse(b"a.test").unwrap();
         let sender = Sender { peer, trusted: false, client: peer, scheme, authority: &authority };
         tell_sender(&mut map, &sender, &[]);
-        assert_eq!((map["x-forwarded-port"].as_bytes(), &map["host"]), (port.as_bytes(), "a.test"));
+        assert_eq!(map["x-forwarded-port"], port);
+        assert_eq!(map["host"], "a.test");
     }
 }
 
