@@ -168,7 +168,7 @@ fn the_crd_tells_the_same_defaults() {
         rule["timeouts"]["default"],
         json!({
             "connect": "5s", "upgrade": "10s", "idle": "1h",
-            "maxDuration": "0s", "maxDurationJitter": 10, "writeStall": "30s", "close": "5s",
+            "maxDuration": "0s", "maxDurationJitter": 10, "requestBody": "1m", "writeStall": "30s", "close": "5s",
         })
     );
     assert_eq!(
