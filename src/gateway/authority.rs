@@ -72,6 +72,9 @@ pub struct Authority {
 impl Authority {
     /// Reads one.
     pub fn parse(bytes: &[u8]) -> Result<Self, AuthorityFault> {
+        if bytes.len() > MAX_NAME + ".:65535".len() {
+            return Err(AuthorityFault::TooLong);
+        }
         if let Some(at) = bytes.iter().position(|byte| *byte == b'@') {
             return Err(AuthorityFault::UserInfo { at: at + 1 });
         }

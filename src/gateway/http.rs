@@ -30,14 +30,14 @@ use super::{
     outgoing::{Marks, prepare_upgrade},
     refuse::{Refusal, RefusalReason},
     sessions::Origin,
-    target::Target,
+    target::{Target, refuse_path},
     transport::Transport,
     upstream::{self, Answer},
     way::{Asked, Way},
     worker::{LiveToken, Worker},
 };
 use crate::{
-    table::{HttpMode, Policy, RequestFacts, Rule},
+    table::{HttpMode, PathAmbiguities, Policy, RequestFacts, Rule},
     telemetry::{OpenGauge, RouteMetrics},
 };
 
@@ -210,7 +210,11 @@ impl ClientConnection {
         if let Some(hsts) = published.table.host(host).and_then(|host| host.hsts.as_ref()) {
             learned.hsts.get_or_init(|| hsts.clone());
         }
-        let Found { hostname, rule } = find_rule(&published.table, host, &request)?;
+        let Found { hostname, rule } =
+            find_rule(&published.table, host, &request).map_err(|refusal| {
+                // Often that is why no rule fits.
+                target.path.check(PathAmbiguities::NONE).err().map_or(refusal, refuse_path)
+            })?;
         let rule = Arc::clone(learned.rule.get_or_init(|| rule));
         check_path(&published.table, host, &rule, &target.path, &request)?;
         drop(published);

@@ -220,6 +220,10 @@ impl Refusal {
                 // Its own socket is one of those that are too many.
                 set(header::CONNECTION, HeaderValue::from_static("close"));
             }
+            // What is still to come of its body is not waited for.
+            RefusalReason::BodyTimeout => {
+                set(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             RefusalReason::Draining | RefusalReason::NoEndpoints => {
                 set(header::RETRY_AFTER, HeaderValue::from_static("5"));
             }

@@ -19,7 +19,8 @@ impl Site {
             path_allow: allow.iter().copied().collect(),
             ..rule(&[backend.address()])
         };
-        let entries = [prefix("/api", of(&public)), prefix("/api/admin", of(&guarded))];
+        let public_rules = ["", "/api"].map(|path| prefix(path, of(&public)));
+        let entries = public_rules.into_iter().chain([prefix("/api/admin", of(&guarded))]);
         let gateway = Harness::start(vec![VirtualHost::new("a.test", None, entries)]);
         Self { public, guarded, gateway }
     }
