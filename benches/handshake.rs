@@ -16,7 +16,7 @@ fn handshake(criterion: &mut Criterion) {
         bencher.iter(|| workload::way(black_box(&whole)));
     });
     criterion.bench_function("handshake: sender and path, 14 headers", |bencher| {
-        let run = |headers| black_box(workload::sender(whole.uri.path(), headers));
+        let run = |headers| black_box(workload::sender(&whole.uri, headers));
         bencher.iter_batched(|| request.clone(), run, BatchSize::SmallInput);
     });
     criterion.bench_function("handshake: client's half, 14 headers", |bencher| {

@@ -101,6 +101,7 @@ fn every_example_of_the_resource_is_one_that_can_be_applied() {
         "keepalive",
         "limits",
         "loadBalancing",
+        "path",
         "retry",
         "timeouts",
     ];

@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use http::{HeaderMap, Method, Request, Response, Version, request};
+use http::{HeaderMap, Method, Request, Response, Uri, Version, request};
 use tidegate::gateway::{
-    handshake::{Upgrade, check_request, check_response, has_dot_segments, switching},
-    headers::{HopByHop, Sender, claims_https, client_address, tell_sender},
+    cdn_loop::LoopMark,
+    forwarded::{Scheme, Sender, claimed_scheme, client_address, tell_sender},
+    handshake::{Upgrade, check_request, check_response, switching},
+    headers::HopByHop,
+    target::Target,
     way::Way,
 };
 
@@ -53,13 +56,19 @@ pub fn way(request: &request::Parts) -> Way {
     Way::of(request)
 }
 
-/// Who the client is, as the backend is told, and whether the path is plain.
-pub fn sender(path: &str, mut request: HeaderMap) -> (bool, IpAddr, HeaderMap) {
+/// Who the client is, as the backend is told, and what it asked for.
+pub fn sender(uri: &Uri, mut request: HeaderMap) -> (String, IpAddr, HeaderMap) {
     let address = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
     let client = client_address(&request, address, |_| false);
-    let secure = !claims_https(&request);
-    tell_sender(&mut request, Sender { address, trusted: false, secure, host: "chat.example.com" });
-    (has_dot_segments(path), client, request)
+    let mark = LoopMark::new(7);
+    let fresh = claimed_scheme(&request).is_none() && !mark.is_looping(&request);
+    let target = Target::of(&Method::GET, uri, &request).unwrap();
+    let authority = &target.authority;
+    let scheme = Scheme::Https;
+    let sender = Sender { peer: address, trusted: !fresh, client, scheme, authority };
+    tell_sender(&mut request, &sender, &[]);
+    mark.put_on(&mut request);
+    (target.path.as_str().to_owned(), client, request)
 }
 
 /// The client's half: hop-by-hop headers off, judged, answered with what the backend chose.

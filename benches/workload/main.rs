@@ -28,7 +28,7 @@ const WORKLOADS: [(&str, fn(u64)); 8] = [
         let request = handshake::request();
         for _ in 0..times {
             let request = black_box(&request);
-            black_box(handshake::sender(request.uri.path(), request.headers.clone()));
+            black_box(handshake::sender(&request.uri, request.headers.clone()));
         }
     }),
     ("handshake: client's half, 14 headers", |times| {

@@ -5,9 +5,10 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 use libfuzzer_sys::fuzz_target;
 use tidegate_fuzz::gateway::{
     frames::Extensions,
-    handshake::{accept_for, check_request, check_response, has_dot_segments, host_of},
+    handshake::{accept_for, check_request, check_response},
     headers::HopByHop,
     refuse::RefusalReason,
+    target::Target,
     way::{Asked, Way},
 };
 
@@ -53,14 +54,17 @@ fn headers(pairs: &[(u8, &[u8])]) -> http::HeaderMap {
 
 fuzz_target!(|input: Input<'_>| {
     let Ok(uri) = Uri::try_from(input.target) else { return };
-    let _ = has_dot_segments(uri.path());
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.uri = uri;
     parts.method = if input.get { Method::GET } else { Method::POST };
     parts.version = if input.http10 { Version::HTTP_10 } else { Version::HTTP_11 };
     parts.headers = headers(&input.request);
-    if let Ok(host) = host_of(&parts) {
-        assert!(!host.is_empty() && host.len() <= 260 && !host.contains('@'), "{host:?}");
+    let uri = parts.uri.clone();
+    if let Ok(target) = Target::of(&parts.method, &uri, &parts.headers) {
+        let host = target.authority.host();
+        assert!(!host.is_empty() && host.len() <= 253 && !host.contains('@'), "{host:?}");
+        let rewritten = target.rewritten().unwrap_or_else(|| uri.clone());
+        assert!(rewritten.authority().is_none() && rewritten.path() == target.path.as_str());
     }
     let way = Way::of(&parts);
     let seen = way.seen();

@@ -17,14 +17,14 @@ type Outcome = Result<Option<AnswerHead>, HeadFault>;
 /// What comes out in the end, and what is left in the buffer together with what was not looked at any more.
 fn read(answer: &[u8], pieces: &[u8]) -> (Outcome, BytesMut) {
     let mut received = BytesMut::new();
-    let mut left = answer;
+    let (mut left, mut interim) = (answer, 0);
     let mut sizes = pieces.iter().cycle();
     loop {
         let size = sizes.next().map_or(left.len(), |size| usize::from(*size).max(1));
         let (piece, rest) = left.split_at(size.min(left.len()));
         received.extend_from_slice(piece);
         left = rest;
-        let outcome = of_answer(&mut received);
+        let outcome = of_answer(&mut received, &mut interim);
         if left.is_empty() || !matches!(outcome, Ok(None)) {
             received.extend_from_slice(left);
             return (outcome, received);

@@ -1,5 +1,13 @@
 //! As ../src/gateway, as far as it is pure.
 
+#[path = "../../src/gateway/admit.rs"]
+pub mod admit;
+#[path = "../../src/gateway/authority.rs"]
+pub mod authority;
+#[path = "../../src/gateway/cdn_loop.rs"]
+pub mod cdn_loop;
+#[path = "../../src/gateway/forwarded.rs"]
+pub mod forwarded;
 #[path = "../../src/gateway/tls/client_hello.rs"]
 pub mod client_hello;
 #[path = "../../src/gateway/frames.rs"]
@@ -12,9 +20,13 @@ pub mod handshake;
 pub mod head;
 #[path = "../../src/gateway/headers.rs"]
 pub mod headers;
+#[path = "../../src/gateway/outgoing.rs"]
+pub mod outgoing;
 #[path = "../../src/gateway/refuse.rs"]
 pub mod refuse;
 #[path = "../../src/gateway/sieve.rs"]
 pub mod sieve;
+#[path = "../../src/gateway/target.rs"]
+pub mod target;
 #[path = "../../src/gateway/way.rs"]
 pub mod way;

@@ -5,14 +5,6 @@
 
 #![allow(dead_code, missing_docs)]
 
-pub mod table {
-    /// As in ../src/table/rule.rs; the files below do not compile if it differs.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum FrameChecks {
-        Strict,
-        PassThrough,
-    }
-}
-
 pub mod gateway;
 pub mod import;
+pub mod table;

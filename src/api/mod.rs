@@ -21,8 +21,9 @@ pub use reference_grant::{
 pub use route::{
     BackendRef, BackendTls, CaCertificateKind, CaCertificateRef, Drain, FrameChecks, HashOn,
     HashSource, HeaderMatch, Hsts, HttpMode, Keepalive, Limits, LoadBalancing, LoadBalancingPolicy,
-    OnChange, PathMatch, PathMatchType, Plaintext, QueryParamMatch, Rebalance, Retry, RouteMatch,
-    RouteRule, RouteTls, SecretRef, Timeouts, TlsVersion, WebSocketRoute, WebSocketRouteSpec,
+    OnChange, PathAmbiguity, PathMatch, PathMatchType, PathPolicy, Plaintext, QueryParamMatch,
+    Rebalance, Retry, RouteMatch, RouteRule, RouteTls, SecretRef, Timeouts, TlsVersion,
+    WebSocketRoute, WebSocketRouteSpec,
 };
 pub use status::{
     AddressType, Condition, ConditionType, Reason, RouteAddress, WebSocketRouteStatus,

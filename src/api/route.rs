@@ -219,6 +219,10 @@ pub struct RouteRule {
     #[serde(default)]
     pub drain: Drain,
 
+    /// How request paths are read that servers read in different ways.
+    #[serde(default)]
+    pub path: PathPolicy,
+
     /// What happens to plain HTTP requests that this rule matches. Refuse answers 426 Upgrade Required; Forward takes them
     /// to the same endpoints (Socket.IO and SignalR fall back to it, GraphQL posts to it).
     #[serde(default)]
@@ -261,7 +265,7 @@ pub struct PathMatch {
     /// Prefix matches whole path elements: /ws fits /ws and /ws/room, but not /wss. Exact matches the path as it is.
     #[serde(default, rename = "type")]
     pub kind: PathMatchType,
-    /// The path, compared as it is in the request, case and percent-encoding included.
+    /// The path, compared with that of the request, case included, percent-encoding not: both are compared in one form.
     #[serde(default = "default_path")]
     #[schemars(length(min = 1, max = 1024))]
     pub value: String,
@@ -275,6 +279,44 @@ pub enum PathMatchType {
     Prefix,
     /// The whole path.
     Exact,
+}
+
+/// What is taken of paths that servers read in different ways. A request's path is matched and forwarded in one form: letters, digits
+/// and "-._~" plain, other escapes in upper case. What is named here passes beyond that, as it was sent, but only where every
+/// way to read the path leads to this very rule: an inner rule is never stepped around.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PathPolicy {
+    /// What is taken; all else of this kind is refused with 400 (reason bad_path). Default: none of it. EncodedSlash: %2F.
+    /// Backslash: a backslash or %5C. EncodedControl: %00 to %1F and %7F. BadPercent: a '%' without two hexadecimal digits, which goes on
+    /// as %25. DoubleEncoding: %25 before two hexadecimal digits. DoubleSlash: //. PathParameters: ; or %3B. DotSegments: /./ and
+    /// /../ in any coding. Warning: with DotSegments a backend that takes paths for files of its own has to hold them within its
+    /// folder by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = kube::core::cel::ListMerge::Set)]
+    pub allow: Vec<PathAmbiguity>,
+}
+
+/// What makes servers read one path in different ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum PathAmbiguity {
+    /// %2F
+    EncodedSlash,
+    /// A backslash or %5C.
+    Backslash,
+    /// %00 to %1F, %7F.
+    EncodedControl,
+    /// A '%' without two hexadecimal digits behind it.
+    BadPercent,
+    /// %25 before two hexadecimal digits.
+    DoubleEncoding,
+    /// //
+    DoubleSlash,
+    /// . or .. as an element.
+    DotSegments,
+    /// ; or %3B.
+    PathParameters,
 }
 
 /// A header with its value.

@@ -129,9 +129,18 @@ fn a_minimal_route_gets_all_defaults() {
     assert_eq!(rule.backend_refs[0].weight, 1);
     assert_eq!(rule.http, HttpMode::Refuse);
     let seconds = |duration: Duration| duration.get().as_secs();
-    let Timeouts { connect, upgrade, idle, max_duration, max_duration_jitter, write_stall, close } =
-        rule.timeouts.clone();
-    assert_eq!([connect, upgrade, idle].map(seconds), [5, 10, 3600]);
+    let Timeouts {
+        connect,
+        upgrade,
+        request_body,
+        idle,
+        max_duration,
+        max_duration_jitter,
+        write_stall,
+        close,
+    } = rule.timeouts.clone();
+    assert_eq!([connect, upgrade, request_body, idle].map(seconds), [5, 10, 60, 3600]);
+    assert_eq!(rule.path, PathPolicy { allow: Vec::new() });
     assert_eq!([max_duration, write_stall, close].map(seconds), [0, 30, 5]);
     assert_eq!(max_duration_jitter, 10);
     let Keepalive { client_ping, backend_ping, pong_timeout } = rule.keepalive.clone();
@@ -159,7 +168,7 @@ fn the_crd_tells_the_same_defaults() {
         rule["timeouts"]["default"],
         json!({
             "connect": "5s", "upgrade": "10s", "idle": "1h",
-            "maxDuration": "0s", "maxDurationJitter": 10, "writeStall": "30s", "close": "5s",
+            "maxDuration": "0s", "maxDurationJitter": 10, "requestBody": "1m", "writeStall": "30s", "close": "5s",
         })
     );
     assert_eq!(

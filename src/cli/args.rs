@@ -5,12 +5,13 @@ mod doctor;
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use http::HeaderName;
 use ipnet::IpNet;
 
 use super::dev::Upstream;
 use crate::{
     api::{AddressType, DEFAULT_CLASS, Duration, RouteAddress},
-    gateway::PendingLimits,
+    gateway::{PendingLimits, forwarded},
     table::ObjectRef,
     telemetry::LogFormat,
 };
@@ -160,10 +161,14 @@ pub struct ServeArgs {
     #[arg(long, env = "TIDEGATE_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
 
-    /// Proxies whose X-Forwarded-* headers count; repeatable
+    /// Proxies whose X-Forwarded-For and X-Forwarded-Proto count; repeatable
     #[arg(long, env = "TIDEGATE_TRUSTED_PROXIES", value_delimiter = ',', value_name = "CIDR", value_parser = parse_cidr)]
     pub trusted_proxies: Vec<IpNet>,
 
+    /// Further headers about the client that these proxies set, and clients cannot: they pass as they are; repeatable
+    #[arg(long, env = "TIDEGATE_TRUSTED_PROXY_HEADERS", value_delimiter = ',', value_name = "HEADER", value_parser = parse_claim)]
+    #[arg(requires = "trusted_proxies")]
+    pub trusted_proxy_headers: Vec<HeaderName>,
     /// Limits on connections without a request.
     #[command(flatten)]
     pub pending: PendingArgs,
@@ -518,6 +523,19 @@ fn parse_cidr(text: &str) -> Result<IpNet, String> {
     text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)).map_err(
         |_| "expected a network in CIDR notation, such as 10.0.0.0/8, or one address".to_owned(),
     )
+}
+
+fn parse_claim(text: &str) -> Result<HeaderName, String> {
+    let name = HeaderName::from_str(text.trim()).ok().filter(forwarded::is_claim);
+    let name = name.ok_or(
+        "expected X-Real-IP, Forwarded, X-Original-URL, X-Rewrite-URL or a header that begins with X-Forwarded-: all others pass anyway",
+    )?;
+    match name.as_str() {
+        "x-forwarded-for" | "x-forwarded-proto" => {
+            Err("this one counts already, with --trusted-proxies".into())
+        }
+        _ => Ok(name),
+    }
 }
 
 impl From<LogFormatArg> for LogFormat {

@@ -80,6 +80,8 @@ pub(super) fn run(args: &DevArgs) -> Result<()> {
         gateway: GatewaySettings {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             trusted_proxies: Vec::new(),
+            trusted_proxy_headers: Vec::new(),
+            instance: fastrand::u64(..),
             fallback: FallbackCertificate::from_pem(
                 certificate.chain.as_bytes(),
                 certificate.key.as_bytes(),

@@ -71,6 +71,8 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
         gateway: GatewaySettings {
             workers,
             trusted_proxies: args.trusted_proxies,
+            trusted_proxy_headers: args.trusted_proxy_headers,
+            instance: fastrand::u64(..),
             fallback: FallbackCertificate::self_made().map_err(anyhow::Error::msg)?,
             public_https_port: args.public_https_port,
             limits: RequestLimits { pending: args.pending.into(), ..RequestLimits::default() },

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     files::out_of_files,
-    headers::X_REQUEST_ID,
+    headers::{HopByHop, X_REQUEST_ID},
     http::{AnswerBody, ClientConnection, Facts, full},
     refuse::{Refusal, RefusalReason},
     socket,
@@ -59,13 +59,18 @@ impl ClientConnection {
         // Held until the answer is here.
         let _file = self.worker.files.backend().ok_or_else(Refusal::out_of_files)?;
         let transport = reach(solver, deadline).await?;
-        let request = Request::get(format!("{PREFIX}{token}"))
+        let mut request = Request::get(format!("{PREFIX}{token}"))
             .header(header::HOST, host)
             .header(X_REQUEST_ID, facts.id.clone())
             .body(Empty::<Bytes>::new())
             .expect("a token is a path, and a host was parsed as one");
+        self.worker.loop_mark.put_on(request.headers_mut());
         let answer = async {
-            let (parts, body) = upstream::send(transport, request).await?.into_parts();
+            let (answer, _task) = upstream::send(transport, request).await?;
+            let (mut parts, body) = answer.into_parts();
+            if let Some(fault) = HopByHop::take(&mut parts.headers).fault {
+                return Err(upstream::bad_framing(fault));
+            }
             let body = Limited::new(body, MAX_BODY).collect().await.map_err(|error| {
                 let mut refusal = Refusal::new(
                     RefusalReason::BackendBadHandshake,

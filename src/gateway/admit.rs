@@ -6,9 +6,13 @@ use http::{HeaderValue, header};
 
 use super::{
     refuse::{After, Refusal, RefusalReason},
+    target::refuse_path,
     way::Asked,
 };
-use crate::table::{Plaintext, RequestFacts, RoutingTable, Rule, TlsIdentity, VirtualHost};
+use crate::table::{
+    Plaintext, RequestFacts, RoutingTable, Rule, TlsIdentity, VirtualHost,
+    path::{PathFault, RequestPath},
+};
 
 /// How a request came in.
 #[derive(Clone, Debug)]
@@ -80,6 +84,25 @@ pub fn find_rule(
     })?;
     let rule = virtual_host.find(request).ok_or_else(|| no_rule(virtual_host, host, request))?;
     Ok(Found { hostname: Arc::clone(&virtual_host.pattern), rule: Arc::clone(rule) })
+}
+
+/// Refuses a path that servers read in different ways, unless the rule allows that and each of them would come to that very rule:
+/// else what is said of one path could be stepped around by the way that another is written.
+pub fn check_path(
+    table: &RoutingTable,
+    host: &str,
+    rule: &Arc<Rule>,
+    path: &RequestPath<'_>,
+    request: &RequestFacts<'_>,
+) -> Result<(), Refusal> {
+    path.check(rule.path_allow).map_err(refuse_path)?;
+    let readings = path.readings();
+    let same = |reading: &String| {
+        let request = RequestFacts { path: reading, ..*request };
+        let found = table.host(host).and_then(|host| host.find(&request));
+        found.is_some_and(|found| Arc::ptr_eq(found, rule))
+    };
+    if readings.iter().all(same) { Ok(()) } else { Err(refuse_path(PathFault::OtherRule)) }
 }
 
 /// What is said where the host is served and the request is not.

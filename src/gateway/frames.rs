@@ -48,8 +48,8 @@ impl Extensions {
     pub fn chosen(headers: &HeaderMap) -> Self {
         let mut chosen = Self::None;
         for extension in tokens(headers, &http::header::SEC_WEBSOCKET_EXTENSIONS) {
-            let name = extension.split(';').next().unwrap_or_default().trim();
-            if !name.eq_ignore_ascii_case("permessage-deflate") {
+            let name = extension.split(|byte| *byte == b';').next().unwrap_or_default();
+            if !name.trim_ascii().eq_ignore_ascii_case(b"permessage-deflate") {
                 return Self::Unknown;
             }
             chosen = Self::Deflate;

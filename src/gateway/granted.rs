@@ -19,6 +19,7 @@ use super::{
     balance::Seat,
     frames::{Extensions, Role, close_frame},
     goodbye::{CloseCode, Side, bereaved},
+    guarded::Guarded,
     http::{AnswerBody, BackendOpen, Facts},
     relay::{Ending, Legs, Relay, Traffic, relay},
     rewind::Rewind,
@@ -89,9 +90,9 @@ impl Granted {
         match timeout(self.rule.timeouts.upgrade, on_upgrade).await {
             Ok(Ok(upgraded)) => {
                 let raw = upgraded
-                    .downcast::<TokioIo<Rewind<Transport>>>()
+                    .downcast::<TokioIo<Guarded<Rewind<Transport>>>>()
                     .expect("this is what was given to hyper");
-                let (client, rest) = raw.io.into_inner().into_parts();
+                let (client, rest) = raw.io.into_inner().into_inner().into_parts();
                 let legs = Legs {
                     client,
                     from_client: both(raw.read_buf, rest),

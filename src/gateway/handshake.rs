@@ -1,9 +1,7 @@
 //! The opening handshake, both halves (RFC 6455 §4): pure checks of what a client asks and of what a backend answers.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, request,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 use sha1::{Digest, Sha1};
 
 use super::{
@@ -13,9 +11,6 @@ use super::{
 
 /// Appended to the key before hashing (RFC 6455 §1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-
-/// The longest host name that DNS can carry.
-const MAX_HOST: usize = 253;
 
 /// A checked upgrade request.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,57 +22,6 @@ pub struct Upgrade {
 /// `Sec-WebSocket-Accept` for a key (RFC 6455 §4.2.2).
 pub fn accept_for(key: &[u8]) -> String {
     BASE64.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
-}
-
-/// The host that a request is for, lower case, without port: from an absolute-form target, else from its one `Host`
-/// (RFC 9112 §3.2).
-pub fn host_of(parts: &request::Parts) -> Result<String, Refusal> {
-    let bad = |detail: &'static str| Refusal::new(RefusalReason::BadHandshake, detail);
-    let mut hosts = parts.headers.get_all(header::HOST).iter();
-    let header = hosts.next().ok_or_else(|| bad("The request has no Host header."))?;
-    if hosts.next().is_some() {
-        return Err(bad("The request has more than one Host header."));
-    }
-    let authority = match parts.uri.authority() {
-        Some(authority) => authority.as_str(),
-        None => header.to_str().map_err(|_| bad("The Host header is not a host name."))?,
-    };
-    if authority.len() > MAX_HOST + ":65535".len() {
-        return Err(bad("The Host header is longer than a host name can be."));
-    }
-    let authority: http::uri::Authority =
-        authority.parse().map_err(|_| bad("The Host header is not a host name."))?;
-    if authority.as_str().contains('@') {
-        return Err(bad("The Host header has a user name in it."));
-    }
-    let host = authority.host();
-    let host = host.strip_suffix('.').unwrap_or(host);
-    if host.is_empty() {
-        return Err(bad("The Host header is empty."));
-    }
-    Ok(host.to_ascii_lowercase())
-}
-
-/// Whether a path has `.` or `..` segments, however they and their separators are written (percent-encoded, with a
-/// backslash, with path parameters behind `;`): a prefix match would say one thing and the backend, once it has resolved
-/// them, do another.
-pub fn has_dot_segments(path: &str) -> bool {
-    let mut plain = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let Some(&first) = rest.first() {
-        let (byte, length) = match rest.get(..3).map(<[u8]>::to_ascii_lowercase).as_deref() {
-            Some(b"%2e") => (b'.', 3),
-            Some(b"%2f" | b"%5c") => (b'/', 3),
-            _ if first == b'\\' => (b'/', 1),
-            _ => (first, 1),
-        };
-        plain.push(byte);
-        rest = &rest[length..];
-    }
-    plain.split(|byte| *byte == b'/').any(|segment| {
-        let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
-        matches!(name, b"." | b"..")
-    })
 }
 
 /// Checks a request that asks for an upgrade (RFC 6455 §4.2.1). `hop` is what was taken off its headers.
@@ -136,25 +80,22 @@ pub fn check_request(
     if !BASE64.decode(key.as_bytes()).is_ok_and(|nonce| nonce.len() == 16) {
         return bad("The Sec-WebSocket-Key header is not 16 bytes in base64.");
     }
-    let protocols = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
-    if protocols.iter().any(|line| line.to_str().is_err()) {
-        return bad("Sec-WebSocket-Protocol has bytes that no token can have.");
-    }
-    if let Some(bad_token) = first_bad_subprotocol(headers) {
+    if let Some(index) = first_bad_subprotocol(headers) {
         return Err(Refusal::new(
             RefusalReason::BadHandshake,
-            format!("Sec-WebSocket-Protocol offers {bad_token:?}, which is not a token."),
+            format!(
+                "Sec-WebSocket-Protocol offers something, number {} of its list, that is not a token.",
+                index + 1
+            ),
         ));
     }
     Ok(Upgrade { accept: accept_for(key.as_bytes()) })
 }
 
-/// The first offered subprotocol that is no token (RFC 9110 §5.6.2).
-fn first_bad_subprotocol(headers: &HeaderMap) -> Option<&str> {
-    tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).find(|offer| {
-        !offer
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+/// The first offered subprotocol that is no token (RFC 9110 §5.6.2), by its place.
+fn first_bad_subprotocol(headers: &HeaderMap) -> Option<usize> {
+    tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).position(|offer| {
+        !offer.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
     })
 }
 
@@ -180,15 +121,16 @@ pub fn check_response(
     }
     let mut chosen = answer.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
     if let Some(protocol) = chosen.next() {
-        let offered =
-            tokens(request, &header::SEC_WEBSOCKET_PROTOCOL).any(|offer| protocol == offer);
+        let offered = tokens(request, &header::SEC_WEBSOCKET_PROTOCOL)
+            .any(|offer| protocol.as_bytes() == offer);
         if !offered || chosen.next().is_some() {
             return Err("its 101 chooses a subprotocol that the client did not offer".into());
         }
     }
     let extensions = |headers| {
         tokens(headers, &header::SEC_WEBSOCKET_EXTENSIONS)
-            .map(|extension| extension.split(';').next().unwrap_or_default().trim())
+            .filter_map(|extension| extension.split(|byte| *byte == b';').next())
+            .map(<[u8]>::trim_ascii)
     };
     if extensions(answer).any(|used| extensions(request).all(|offered| offered != used)) {
         return Err("its 101 uses an extension that the client did not offer".into());

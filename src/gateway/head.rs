@@ -16,6 +16,9 @@ use thiserror::Error;
 /// How much of an answer's head is read, bytes.
 pub const MAX_HEAD: usize = 16 * 1024;
 
+/// How many interim answers may come before it.
+pub const MAX_INTERIM: usize = 32;
+
 /// How many headers an answer may have: as many as hyper's client takes.
 const MAX_HEADERS: usize = 100;
 
@@ -63,11 +66,17 @@ pub enum HeadFault {
     /// They have no end within [`MAX_HEAD`].
     #[error("the head is longer than {MAX_HEAD} bytes")]
     TooLong,
+    /// More than [`MAX_INTERIM`] came before.
+    #[error("more than {MAX_INTERIM} interim answers (1xx) came before the final one")]
+    Interim,
 }
 
 /// Reads the head of an answer from what has come so far, past interim ones, which are taken off; `None` if more has to
-/// come. The outcome depends on the bytes alone, and not on how they were cut.
-pub fn of_answer(received: &mut BytesMut) -> Result<Option<AnswerHead>, HeadFault> {
+/// come. The outcome depends on the bytes alone, and not on how they were cut. `interim` counts those that were taken off, from 0.
+pub fn of_answer(
+    received: &mut BytesMut,
+    interim: &mut usize,
+) -> Result<Option<AnswerHead>, HeadFault> {
     loop {
         let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let mut head = Response::new(&mut []);
@@ -87,7 +96,11 @@ pub fn of_answer(received: &mut BytesMut) -> Result<Option<AnswerHead>, HeadFaul
                 received.advance(length);
                 return Ok(Some(AnswerHead::Switching(headers)));
             }
-            Some(100..=199) => received.advance(length),
+            Some(100..=199) if *interim >= MAX_INTERIM => return Err(HeadFault::Interim),
+            Some(100..=199) => {
+                *interim += 1;
+                received.advance(length);
+            }
             Some(200..) => return Ok(Some(AnswerHead::Other)),
             // Three digits below 100.
             _ => return Err(httparse::Error::Status.into()),

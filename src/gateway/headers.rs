@@ -1,13 +1,13 @@
 //! Headers across the gateway: hop-by-hop ones are taken off on arrival and rebuilt from nothing on departure
-//! (RFC 9110 §7.6.1); what says who the client is comes from us, or from a proxy we were told to trust.
-
-use std::net::{IpAddr, SocketAddr};
+//! (RFC 9110 §7.6.1), and none gets through that a backend could take for one of those that are judged or written here. Pure.
+//!
+//! Values are read as bytes: one that is no text decides nothing for the others beside it.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use thiserror::Error;
 
-pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+use super::{cdn_loop::CDN_LOOP, forwarded::is_claim};
+
 /// Names one request through all logs.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -26,17 +26,31 @@ const HOP_BY_HOP: [HeaderName; 11] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// Whether a header is a claim about the client that only a proxy may make: `X-Forwarded-…`, `Forwarded`, `X-Real-IP`,
-/// also with `_` for `-`, which CGI and its descendants cannot tell apart.
-fn is_claim(name: &HeaderName) -> bool {
-    const PREFIX: &[u8] = b"x-forwarded-";
-    let same = |a: &[u8], b: &[u8]| {
-        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b || (*a == b'_' && *b == b'-'))
-    };
+/// Headers that the gateway judges, besides those that are hop-by-hop, claims, or of WebSockets.
+const JUDGED: [HeaderName; 7] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::ORIGIN,
+    header::COOKIE,
+    header::AUTHORIZATION,
+    X_REQUEST_ID,
+    CDN_LOOP,
+];
+
+/// Whether CGI and its descendants (PHP, WSGI, Rack) cannot tell a header from one that the gateway judges or writes: they
+/// have one character for all that is no letter or digit.
+pub fn is_alias(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
-    name.get(..PREFIX.len()).is_some_and(|start| same(start, PREFIX))
-        || same(name, b"forwarded")
-        || same(name, b"x-real-ip")
+    if name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-') {
+        return false;
+    }
+    let fold = |byte: &u8| if byte.is_ascii_alphanumeric() { *byte } else { b'-' };
+    let folded: Vec<u8> = name.iter().map(fold).collect();
+    let Ok(folded) = HeaderName::from_bytes(&folded) else { return false };
+    is_claim(&folded)
+        || folded.as_str().starts_with("sec-websocket-")
+        || JUDGED.contains(&folded)
+        || HOP_BY_HOP.contains(&folded)
 }
 
 /// What the hop-by-hop headers of a message said, after they were taken off.
@@ -50,27 +64,77 @@ pub struct HopByHop {
     pub transfer_encoding: bool,
     /// There was a `Content-Length` other than 0.
     pub content: bool,
+    /// What is wrong with either of them.
+    pub fault: Option<FramingFault>,
+}
+
+/// Why it cannot be told where a body ends.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum FramingFault {
+    /// A transfer coding that would have to be decoded.
+    #[error("Transfer-Encoding has a coding other than \"chunked\"")]
+    TransferCoding,
+    /// Lengths that differ, or are none.
+    #[error("Content-Length is not one number")]
+    ContentLength,
+}
+
+/// Whether a message is chunked and no more (RFC 9112 §7): of other codings, whose names would be taken off with the header, the bytes would be
+/// left.
+fn check_coding(headers: &HeaderMap) -> Result<(), FramingFault> {
+    let mut codings = tokens(headers, &header::TRANSFER_ENCODING);
+    match (codings.next(), codings.next()) {
+        (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(FramingFault::TransferCoding),
+    }
+}
+
+/// Makes one length of several equal ones (RFC 9110 §8.6).
+fn check_length(headers: &mut HeaderMap) -> Result<(), FramingFault> {
+    let mut length = None;
+    for element in tokens(headers, &header::CONTENT_LENGTH) {
+        let digits = element.iter().all(u8::is_ascii_digit);
+        let number = str::from_utf8(element).ok().filter(|_| digits);
+        let number = number.and_then(|text| text.parse::<u64>().ok());
+        let number = number.ok_or(FramingFault::ContentLength)?;
+        if length.is_some_and(|length| length != number) {
+            return Err(FramingFault::ContentLength);
+        }
+        length = Some(number);
+    }
+    headers.insert(header::CONTENT_LENGTH, length.ok_or(FramingFault::ContentLength)?.into());
+    Ok(())
 }
 
 impl HopByHop {
     /// Takes all hop-by-hop headers off: those that `Connection` names first, then the known ones. `Host` stays
-    /// whatever the peer says, and so does what a proxy says of its client: else the client could have it removed by
+    /// whatever the peer says, and so does what a proxy says of its client or against loops: else the client could have it removed by
     /// naming it, where the proxy passes `Connection` on.
     pub fn take(headers: &mut HeaderMap) -> Self {
-        let nominated: Vec<HeaderName> = tokens(headers, &header::CONNECTION)
-            .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
-            .filter(|name| *name != header::HOST && !is_claim(name))
-            .collect();
-        let has = |name: &HeaderName, wanted: &str| {
-            tokens(headers, name).any(|token| token.eq_ignore_ascii_case(wanted))
-        };
-        let found = Self {
-            connection_upgrade: has(&header::CONNECTION, "upgrade"),
-            upgrade_websocket: has(&header::UPGRADE, "websocket"),
-            transfer_encoding: headers.contains_key(header::TRANSFER_ENCODING),
-            content: headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length != "0"),
-        };
-        if found.transfer_encoding {
+        let mut connection_upgrade = false;
+        let mut nominated = Vec::new();
+        for token in tokens(headers, &header::CONNECTION) {
+            if token.eq_ignore_ascii_case(b"upgrade") {
+                connection_upgrade = true;
+            } else if !token.eq_ignore_ascii_case(b"keep-alive")
+                && let Ok(name) = HeaderName::from_bytes(token)
+                && !(name == header::HOST || name == CDN_LOOP || is_claim(&name))
+            {
+                nominated.push(name);
+            }
+        }
+        let websocket = |token: &[u8]| token.eq_ignore_ascii_case(b"websocket");
+        let upgrade_websocket = tokens(headers, &header::UPGRADE).any(websocket);
+        let mut found = Self { connection_upgrade, upgrade_websocket, ..Self::default() };
+        if let Some(length) = headers.get(header::CONTENT_LENGTH) {
+            // Several lines are not 0 either way: whatever they say, the first of them is not all.
+            found.content =
+                length != "0" || headers.get_all(header::CONTENT_LENGTH).iter().count() > 1;
+            found.fault = check_length(headers).err();
+        }
+        if headers.contains_key(header::TRANSFER_ENCODING) {
+            found.transfer_encoding = true;
+            found.fault = found.fault.or(check_coding(headers).err());
             // It decides alone (RFC 9112 §6.3): a length beside it is a lie, or soon will be.
             headers.remove(header::CONTENT_LENGTH);
         }
@@ -81,94 +145,18 @@ impl HopByHop {
     }
 }
 
-/// The elements of a comma-separated header, over all its lines. Lines that are not visible ASCII have none.
+/// The elements of a comma-separated header, over all its lines.
 pub(crate) fn tokens<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
-) -> impl Iterator<Item = &'a str> {
+) -> impl Iterator<Item = &'a [u8]> {
     headers.get_all(name).iter().flat_map(elements)
 }
 
-/// The elements of one line of a comma-separated header; none where it is not visible ASCII.
-pub(crate) fn elements(line: &HeaderValue) -> impl Iterator<Item = &str> {
-    let elements = line.to_str().ok().into_iter().flat_map(|line| line.split(','));
-    elements.map(str::trim).filter(|element| !element.is_empty())
-}
-
-/// Who sent a request, as far as the next hop is told.
-#[derive(Clone, Copy, Debug)]
-pub struct Sender<'a> {
-    /// Address of the peer.
-    pub address: IpAddr,
-    /// Whether the peer is a proxy whose claims count (`--trusted-proxies`).
-    pub trusted: bool,
-    /// Whether it came over TLS.
-    pub secure: bool,
-    /// The host it asked for, with the port where it named one.
-    pub host: &'a str,
-}
-
-/// Writes who the client is, after removing the claims of a peer that is not trusted. A trusted peer's
-/// `X-Forwarded-For` is continued; its `-Proto` and `-Host` stand.
-pub fn tell_sender(headers: &mut HeaderMap, sender: Sender<'_>) {
-    if !sender.trusted {
-        let claims: Vec<HeaderName> =
-            headers.keys().filter(|name| is_claim(name)).cloned().collect();
-        for name in &claims {
-            headers.remove(name);
-        }
-    }
-    let address = sender.address.to_canonical();
-    let so_far: Vec<&str> = tokens(headers, &X_FORWARDED_FOR).collect();
-    let chain = if so_far.is_empty() {
-        address.to_string()
-    } else {
-        format!("{}, {address}", so_far.join(", "))
-    };
-    let value = |text: &str| HeaderValue::from_str(text).ok();
-    if let Some(chain) = value(&chain) {
-        headers.insert(X_FORWARDED_FOR, chain);
-    }
-    if !headers.contains_key(X_FORWARDED_PROTO) {
-        let scheme = if sender.secure { "https" } else { "http" };
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
-    }
-    if !headers.contains_key(X_FORWARDED_HOST)
-        && let Some(host) = value(sender.host)
-    {
-        headers.insert(X_FORWARDED_HOST, host);
-    }
-}
-
-/// Whether the proxy in front says that the client came over TLS. Ask only of a trusted one.
-pub fn claims_https(headers: &HeaderMap) -> bool {
-    tokens(headers, &X_FORWARDED_PROTO).last().is_some_and(|proto| {
-        proto.eq_ignore_ascii_case("https") || proto.eq_ignore_ascii_case("wss")
-    })
-}
-
-/// The address of the client: the peer's, or, behind trusted proxies, the last one in `X-Forwarded-For` that is
-/// not itself trusted.
-pub fn client_address(
-    headers: &HeaderMap,
-    peer: IpAddr,
-    trusted: impl Fn(IpAddr) -> bool,
-) -> IpAddr {
-    let mut client = peer.to_canonical();
-    let chain: Vec<&str> = tokens(headers, &X_FORWARDED_FOR).collect();
-    for hop in chain.into_iter().rev() {
-        if !trusted(client) {
-            break;
-        }
-        let Some(address) = hop_address(hop) else { break };
-        client = address.to_canonical();
-    }
-    client
-}
-
-/// The address in an element of `X-Forwarded-For`, behind which some proxies write the port (Azure Application Gateway).
-fn hop_address(hop: &str) -> Option<IpAddr> {
-    hop.parse().or_else(|_| hop.parse::<SocketAddr>().map(|address| address.ip())).ok()
+/// The elements of one line of a comma-separated header.
+pub(crate) fn elements(line: &HeaderValue) -> impl DoubleEndedIterator<Item = &[u8]> {
+    let elements = line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    elements.filter(|element| !element.is_empty())
 }
 
 /// Adds what makes a message an upgrade on the next hop, last of all.

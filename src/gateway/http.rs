@@ -12,31 +12,34 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, request};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header, request};
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::task::spawn_local;
 
 use super::{
     ListenerKind, acme,
-    admit::{Arrival, Found, check_host, check_plaintext, find_rule},
+    admit::{Arrival, Found, check_host, check_path, check_plaintext, find_rule},
     balance::{Seat, Wanted, key},
     files::FileToken,
+    forwarded::{self, Scheme, Sender},
     frames::Extensions,
     granted::{Granted, Held},
     handshake,
-    headers::{self, HopByHop, Sender, X_REQUEST_ID},
+    headers::{FramingFault, HopByHop, X_REQUEST_ID},
+    outgoing::{Marks, prepare_upgrade},
     pending::{Answering, Pending},
     refuse::{Refusal, RefusalReason},
     refused_requests::RefusedRequests,
     sessions::Origin,
+    target::{Target, refuse_path},
     transport::Transport,
     upstream::{self, Answer},
     way::{Asked, Way},
     worker::{LiveToken, Worker},
 };
 use crate::{
-    table::{HttpMode, Policy, RequestFacts, Rule},
+    table::{HttpMode, PathAmbiguities, Policy, RequestFacts, Rule},
     telemetry::{OpenGauge, RouteMetrics},
 };
 
@@ -68,6 +71,7 @@ pub(super) struct BackendOpen {
 }
 
 /// One request, as far as it is known.
+#[derive(Clone)]
 pub(super) struct Facts {
     pub(super) id: HeaderValue,
     pub(super) client: IpAddr,
@@ -170,14 +174,16 @@ impl ClientConnection {
 
     fn facts(&self, parts: &request::Parts, way: Way) -> Facts {
         let peer = self.peer.ip();
-        let given =
-            parts.headers.get(X_REQUEST_ID).filter(|id| self.trusts(peer) && id.len() <= 128);
+        let sound = |id: &&HeaderValue| {
+            (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+        };
+        let given = parts.headers.get(X_REQUEST_ID).filter(sound).filter(|_| self.trusts(peer));
         Facts {
             id: given.cloned().unwrap_or_else(|| {
                 HeaderValue::from_str(&format!("{:032x}", fastrand::u128(..)))
                     .expect("hex is visible ASCII")
             }),
-            client: headers::client_address(&parts.headers, peer, |address| self.trusts(address)),
+            client: forwarded::client_address(&parts.headers, peer, |address| self.trusts(address)),
             uri: parts.uri.clone(),
             way,
             started: Instant::now(),
@@ -194,61 +200,71 @@ impl ClientConnection {
         on_upgrade: OnUpgrade,
     ) -> Result<Response<AnswerBody>, Refusal> {
         let trusted = self.trusts(self.peer.ip());
-        let claims_tls = headers::claims_https(&parts.headers);
+        let claims_tls = forwarded::claimed_scheme(&parts.headers) == Some(Scheme::Https);
         let secure = self.listener == ListenerKind::Https || (trusted && claims_tls);
         learned.secure.set(secure);
-        let host = handshake::host_of(&parts)?;
-        if handshake::has_dot_segments(parts.uri.path()) {
+        if self.worker.loop_mark.is_looping(&parts.headers) {
             return Err(Refusal::new(
-                RefusalReason::BadHandshake,
-                "The path has \".\" or \"..\" segments: send it resolved.",
+                RefusalReason::LoopDetected,
+                "The request has passed this gateway before, or several others: an endpoint of a route leads back.",
             ));
         }
-        if parts.method == Method::CONNECT {
-            return Err(Refusal::new(RefusalReason::BadHandshake, "CONNECT makes no tunnel here."));
+        let target = Target::of(&parts.method, &facts.uri, &parts.headers)?;
+        if let Some(uri) = target.rewritten() {
+            parts.uri = uri;
         }
+        if let Some(fault) = hop.fault {
+            return Err(bad_framing(fault));
+        }
+        let host = target.authority.host();
         let published = self
             .worker
             .table
             .load()
             .ok_or_else(|| Refusal::new(RefusalReason::NoRoute, "No routes are loaded yet."))?;
         if let Some(token) = acme::token_of(&parts)
-            && let Some(solver) = published.table.solver(&host, token)
+            && let Some(solver) = published.table.solver(host, token)
         {
             let (solver, token) = (Arc::clone(solver), token.to_owned());
             drop(published);
-            return self.solve(facts, &solver, &host, &token).await;
+            return self.solve(facts, &solver, host, &token).await;
         }
         let request = RequestFacts {
-            path: parts.uri.path(),
+            path: target.path.as_str(),
             query: parts.uri.query(),
             headers: &parts.headers,
         };
-        check_host(&published.table, &self.arrival, &host)?;
-        if let Some(hsts) = published.table.host(&host).and_then(|host| host.hsts.as_ref()) {
+        check_host(&published.table, &self.arrival, host)?;
+        if let Some(hsts) = published.table.host(host).and_then(|host| host.hsts.as_ref()) {
             learned.hsts.get_or_init(|| hsts.clone());
         }
-        let Found { hostname, rule } = find_rule(&published.table, &host, &request)?;
+        let Found { hostname, rule } =
+            find_rule(&published.table, host, &request).map_err(|refusal| {
+                // Often that is why no rule fits.
+                target.path.check(PathAmbiguities::NONE).err().map_or(refusal, refuse_path)
+            })?;
         let rule = Arc::clone(learned.rule.get_or_init(|| rule));
+        check_path(&published.table, host, &rule, &target.path, &request)?;
         drop(published);
         let asked = Asked {
             secure,
             claims_tls,
             websocket: facts.way.wants_websocket(),
-            host: &host,
+            host,
             uri: &parts.uri,
             https_port: self.worker.settings.public_https_port,
         };
         check_plaintext(rule.plaintext, &asked)?;
         facts.way.check(rule.http == HttpMode::Refuse, &asked)?;
-        // With the port, as the client wrote it.
-        let authority = parts.uri.authority().map(|authority| authority.to_string());
-        let written = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let written =
-            authority.or_else(|| written.map(str::to_owned)).unwrap_or_else(|| host.clone());
-        let sender = Sender { address: self.peer.ip(), trusted, secure, host: &written };
+        let sender = Sender {
+            peer: self.peer.ip(),
+            trusted,
+            client: facts.client,
+            scheme: if secure { Scheme::Https } else { Scheme::Http },
+            authority: &target.authority,
+        };
         if !hop.upgrade_websocket {
-            return self.plain_http(facts, &rule, parts, body, sender).await;
+            return self.plain_http(facts, &rule, parts, body, &sender).await;
         }
         let upgrade = handshake::check_request(&parts.method, parts.version, &parts.headers, hop)?;
         if self.worker.draining() {
@@ -260,10 +276,8 @@ impl ClientConnection {
         let metrics = self.metrics(&rule);
         let key = hash_key(&rule, facts, &parts);
         let (seat, transport, backend_open) = self.reach(&rule, key, &metrics).await?;
-        headers::tell_sender(&mut parts.headers, sender);
-        headers::set_upgrade(&mut parts.headers);
-        parts.headers.remove(header::CONTENT_LENGTH);
-        let offered = outgoing(facts, parts, Empty::new())?;
+        prepare_upgrade(&mut parts, &self.marks(facts, &sender));
+        let offered = Request::from_parts(parts, Empty::new());
         match upstream::upgrade(transport, offered, &upgrade.accept, rule.timeouts.upgrade).await? {
             Answer::Refused(response) => Ok(self.pass_refusal(facts, &rule, &seat, response)),
             Answer::Switched { headers, transport, early } => {
@@ -285,7 +299,7 @@ impl ClientConnection {
                     started: Instant::now(),
                 };
                 let granted = Granted { held, rule, metrics };
-                granted.log_open(facts, &host, &response);
+                granted.log_open(facts, host, &response);
                 spawn_local(granted.run(on_upgrade, transport, early, extensions));
                 Ok(response)
             }
@@ -356,6 +370,16 @@ impl ClientConnection {
         Err(refusal)
     }
 
+    /// What is put on a request on its way to a backend.
+    pub(super) fn marks<'a>(&'a self, facts: &'a Facts, sender: &'a Sender<'_>) -> Marks<'a> {
+        Marks {
+            id: &facts.id,
+            loop_mark: &self.worker.loop_mark,
+            sender,
+            kept: &self.worker.settings.trusted_proxy_headers,
+        }
+    }
+
     pub(super) fn metrics(&self, rule: &Rule) -> Arc<RouteMetrics> {
         let worker = &self.worker;
         worker.metrics.route(
@@ -409,7 +433,7 @@ impl ClientConnection {
         response.map(full)
     }
 
-    fn count_refusal(
+    pub(super) fn count_refusal(
         &self,
         facts: &Facts,
         rule: Option<&Rule>,
@@ -454,24 +478,13 @@ pub(super) fn hash_key(rule: &Rule, facts: &Facts, parts: &request::Parts) -> Op
     key::of_request(hash_on, facts.client, parts.uri.query(), &parts.headers)
 }
 
-/// The request for the backend: origin form, our id, the client's own `Host`.
-pub(super) fn outgoing<B>(
-    facts: &Facts,
-    mut parts: request::Parts,
-    body: B,
-) -> Result<Request<B>, Refusal> {
-    if let Some(authority) = parts.uri.authority() {
-        let host = HeaderValue::from_str(authority.as_str());
-        parts.headers.insert(header::HOST, host.expect("an authority is visible ASCII"));
-    }
-    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-    parts.uri = target.parse().map_err(|_| {
-        Refusal::new(RefusalReason::BadHandshake, "The request's target is not a path.")
-    })?;
-    parts.version = http::Version::HTTP_11;
-    parts.headers.insert(X_REQUEST_ID, facts.id.clone());
-    parts.extensions.clear();
-    Ok(Request::from_parts(parts, body))
+/// Why a body is refused before any of it was read.
+fn bad_framing(fault: FramingFault) -> Refusal {
+    let (reason, advice) = match fault {
+        FramingFault::TransferCoding => (RefusalReason::TransferCoding, "send the body decoded"),
+        FramingFault::ContentLength => (RefusalReason::BadHandshake, "send it once"),
+    };
+    Refusal::new(reason, format!("The request's {fault}: {advice}."))
 }
 
 pub(super) fn full(bytes: Bytes) -> AnswerBody {

@@ -1,18 +1,22 @@
 //! The data plane: from an accepted socket to its end.
 //!
 //! Serves whatever table is in the cell; never waits for the control plane and knows nothing of Kubernetes. What
-//! peers send is judged by pure functions (`handshake`, `headers`, `way`, `admit`, `balance`, `frames`); `http` and `worker` do
+//! peers send is judged by pure functions (`target`, `authority`, `headers`, `forwarded`, `handshake`, `way`, `admit`, `balance`, `frames`); `http` and `worker` do
 //! the I/O around them. Those of them that are public are so for benchmarks and fuzz targets.
 
 mod acme;
 mod admit;
+pub mod authority;
 mod balance;
+pub mod cdn_loop;
 mod drain;
 mod files;
 mod forward;
+pub mod forwarded;
 pub mod frames;
 mod goodbye;
 mod granted;
+mod guarded;
 pub mod handshake;
 mod handshake_gate;
 mod head;
@@ -20,6 +24,8 @@ pub mod headers;
 mod http;
 mod kept;
 mod listen;
+pub mod outgoing;
+mod pace;
 mod pending;
 mod rebalance;
 mod refuse;
@@ -33,6 +39,7 @@ mod sessions;
 pub mod sieve;
 mod socket;
 mod survey;
+pub mod target;
 mod tls;
 mod transport;
 mod upstream;
@@ -50,6 +57,7 @@ use std::{
     time::Duration,
 };
 
+use ::http::HeaderName;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 
@@ -101,6 +109,8 @@ pub struct RequestLimits {
     pub head_bytes: usize,
     /// Most headers.
     pub headers: usize,
+    /// For a client that takes next to nothing of its answer.
+    pub answer_timeout: Duration,
     /// A connection ends with so many refused requests in a row.
     pub refusals: u32,
     /// A connection that has had nothing but refusals for so long ends with the next.
@@ -126,6 +136,7 @@ impl Default for RequestLimits {
             head_timeout: Duration::from_secs(10),
             head_bytes: 16 * 1024,
             headers: 100,
+            answer_timeout: Duration::from_secs(60),
             refusals: 16,
             refused_time: Duration::from_secs(60),
             pending: PendingLimits::default(),
@@ -138,8 +149,10 @@ impl Default for RequestLimits {
 pub struct GatewaySettings {
     /// Number of worker threads, at least one.
     pub workers: usize,
-    /// Proxies whose `X-Forwarded-*` count.
+    /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count.
     pub trusted_proxies: Vec<IpNet>,
+    /// Further headers about the client and its request that pass from these proxies as they are.
+    pub trusted_proxy_headers: Vec<HeaderName>,
     /// The certificate for server names without one.
     pub fallback: FallbackCertificate,
     /// The port that clients reach the TLS listener at, for redirects and messages.
@@ -148,6 +161,8 @@ pub struct GatewaySettings {
     pub limits: RequestLimits,
     /// How connections are ended when the gateway stops.
     pub drain: DrainSettings,
+    /// By which requests that come back are known. Differs between gateways that run at the same time.
+    pub instance: u64,
     /// Whether refusals tell clients which endpoint was tried, and what the error was, as the log does: for development.
     pub name_endpoints: bool,
 }

@@ -19,6 +19,14 @@ pub enum RefusalReason {
     BadVersion,
     /// Not a sound opening handshake (RFC 6455 §4.2.1), or not sound HTTP.
     BadHandshake,
+    /// A path that servers read in different ways, which its rule does not allow, or none.
+    BadPath,
+    /// A transfer coding other than chunked (RFC 9112 §6.1).
+    TransferCoding,
+    /// The request has been here before (RFC 8586).
+    LoopDetected,
+    /// The body of the request did not come in time.
+    BodyTimeout,
     /// The Host is not one that the certificate of this connection is for (RFC 9110 §15.5.20).
     Misdirected,
     /// In clear text where the route wants TLS.
@@ -43,12 +51,16 @@ pub enum RefusalReason {
 
 impl RefusalReason {
     /// Every reason, for tests and docs.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::NoRoute,
         Self::NotWebsocket,
         Self::UpgradeStripped,
         Self::BadVersion,
         Self::BadHandshake,
+        Self::BadPath,
+        Self::TransferCoding,
+        Self::LoopDetected,
+        Self::BodyTimeout,
         Self::Misdirected,
         Self::Plaintext,
         Self::NoEndpoints,
@@ -69,6 +81,10 @@ impl RefusalReason {
             Self::UpgradeStripped => "upgrade_stripped",
             Self::BadVersion => "bad_version",
             Self::BadHandshake => "bad_handshake",
+            Self::BadPath => "bad_path",
+            Self::TransferCoding => "transfer_coding",
+            Self::LoopDetected => "loop_detected",
+            Self::BodyTimeout => "body_timeout",
             Self::Misdirected => "misdirected",
             Self::Plaintext => "plaintext",
             Self::NoEndpoints => "no_endpoints",
@@ -91,6 +107,7 @@ impl RefusalReason {
                 | Self::UpgradeStripped
                 | Self::BadVersion
                 | Self::BadHandshake
+                | Self::LoopDetected
                 | Self::Plaintext
         )
     }
@@ -102,7 +119,10 @@ impl RefusalReason {
             Self::NotWebsocket | Self::UpgradeStripped | Self::BadVersion => {
                 StatusCode::UPGRADE_REQUIRED
             }
-            Self::BadHandshake | Self::ClientGone => StatusCode::BAD_REQUEST,
+            Self::BadHandshake | Self::BadPath | Self::ClientGone => StatusCode::BAD_REQUEST,
+            Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
+            Self::LoopDetected => StatusCode::LOOP_DETECTED,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Plaintext => StatusCode::FORBIDDEN,
             Self::NoEndpoints | Self::LimitFiles | Self::Draining => {
@@ -217,6 +237,10 @@ impl Refusal {
             RefusalReason::LimitFiles => {
                 set(header::RETRY_AFTER, HeaderValue::from_static("5"));
                 // Its own socket is one of those that are too many.
+                set(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            // What is still to come of its body is not waited for.
+            RefusalReason::BodyTimeout => {
                 set(header::CONNECTION, HeaderValue::from_static("close"));
             }
             RefusalReason::Draining | RefusalReason::NoEndpoints => {

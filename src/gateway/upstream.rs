@@ -10,6 +10,10 @@ use std::{
     io,
     net::SocketAddr,
     pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -24,7 +28,8 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
-    task::spawn_local,
+    sync::Notify,
+    task::{AbortHandle, spawn_local},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -32,8 +37,8 @@ use super::{
     balance::Fault,
     files::out_of_files,
     handshake::check_response,
-    head::{self, AnswerHead, MAX_HEAD},
-    headers::HopByHop,
+    head::{self, AnswerHead, HeadFault, MAX_HEAD, MAX_INTERIM},
+    headers::{FramingFault, HopByHop},
     refuse::{Refusal, RefusalReason},
     replay::Replay,
     socket, tls,
@@ -156,8 +161,8 @@ where
             let replay = Replay::new(transport, read.freeze());
             // Boxed, so that granted upgrades need not make room for it.
             let answer = Box::pin(send(replay, Request::from_parts(parts, body)));
-            let answer = timeout_at(deadline, answer).await.map_err(late)??;
-            Ok(Answer::Refused(Box::pin(collect(answer)).await))
+            let (answer, _task) = timeout_at(deadline, answer).await.map_err(late)??;
+            Ok(Answer::Refused(Box::pin(collect(answer)).await?))
         }
     }
 }
@@ -168,6 +173,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let mut received = BytesMut::with_capacity(FIRST_READ);
+    let mut interim = 0;
     let mut unsendable = None;
     loop {
         let room = MAX_HEAD - received.len();
@@ -192,7 +198,9 @@ where
             Ok(_) => {}
             Err(error) => return Err(broken_off(unsendable.unwrap_or(error))),
         }
-        let Some(head) = head::of_answer(&mut received).map_err(no_http)? else { continue };
+        let Some(head) = head::of_answer(&mut received, &mut interim).map_err(no_http)? else {
+            continue;
+        };
         if matches!(head, AnswerHead::Switching(_)) {
             // The peers may speak only once the backend has the whole of the request. What failed fails again.
             poll_fn(|cx| poll_send(transport, &mut request, cx)).await.map_err(broken_off)?;
@@ -226,7 +234,7 @@ fn bad_handshake(why: &str) -> Refusal {
 fn no_http(error: impl std::error::Error) -> Refusal {
     Refusal::new(
         RefusalReason::BackendBadHandshake,
-        "The backend's answer is not HTTP, or its head is too long.",
+        "The backend's answer is not HTTP, or its head is too long, or comes behind too many interim ones.",
     )
     .because(error)
 }
@@ -236,8 +244,30 @@ fn broken_off(error: impl std::error::Error) -> Refusal {
         .because(error)
 }
 
-/// Sends one request over a connection of its own and waits for the head of the answer.
-pub async fn send<T, B>(transport: T, request: Request<B>) -> Result<Response<Incoming>, Refusal>
+/// The refusal of an answer of which it cannot be told where its body ends.
+pub(super) fn bad_framing(fault: FramingFault) -> Refusal {
+    Refusal::new(
+        RefusalReason::BackendBadHandshake,
+        format!("The backend's answer is not passed on: its {fault}."),
+    )
+}
+
+/// The task of a connection to an endpoint, which ends with this.
+#[derive(Debug)]
+pub struct ConnectionTask(AbortHandle);
+
+impl Drop for ConnectionTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Sends one request over a connection of its own and waits for the head of the answer. The connection lives as long as what is
+/// returned beside it.
+pub async fn send<T, B>(
+    transport: T,
+    mut request: Request<B>,
+) -> Result<(Response<Incoming>, ConnectionTask), Refusal>
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
     B: Body<Data = Bytes> + Send + 'static,
@@ -255,27 +285,42 @@ where
         .handshake(TokioIo::new(transport))
         .await
         .map_err(failed)?;
-    spawn_local(async move {
+    let task = spawn_local(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection to an endpoint failed");
         }
     });
-    let mut answer = sender.send_request(request).await.map_err(failed)?;
+    let task = ConnectionTask(task.abort_handle());
+    // hyper passes over interim answers (RFC 9110 §15.2), however many come.
+    let (interim, enough) = (AtomicUsize::new(0), Arc::new(Notify::new()));
+    let told = Arc::clone(&enough);
+    hyper::ext::on_informational(&mut request, move |_| {
+        if interim.fetch_add(1, Relaxed) >= MAX_INTERIM {
+            told.notify_one();
+        }
+    });
+    let mut answer = tokio::select! {
+        biased;
+        () = enough.notified() => return Err(no_http(HeadFault::Interim)),
+        answer = sender.send_request(request) => answer.map_err(failed)?,
+    };
     // What is passed on is in our version, not in the backend's (RFC 9110 §2.5).
     *answer.version_mut() = Version::HTTP_11;
-    Ok(answer)
+    Ok((answer, task))
 }
 
 /// A refusing answer with its body. Where that is too long, late or broken, our sentence stands in its place: status
 /// and headers are what a client goes by.
-async fn collect(response: Response<Incoming>) -> Response<Bytes> {
+async fn collect(response: Response<Incoming>) -> Result<Response<Bytes>, Refusal> {
     let (mut parts, body) = response.into_parts();
-    HopByHop::take(&mut parts.headers);
+    if let Some(fault) = HopByHop::take(&mut parts.headers).fault {
+        return Err(bad_framing(fault));
+    }
     // hyper writes the length of what we send.
     parts.headers.remove(header::CONTENT_LENGTH);
     let whole = timeout(REFUSAL_BODY_TIMEOUT, Limited::new(body, MAX_REFUSAL_BODY).collect()).await;
     let excuse = match whole {
-        Ok(Ok(body)) => return Response::from_parts(parts, body.to_bytes()),
+        Ok(Ok(body)) => return Ok(Response::from_parts(parts, body.to_bytes())),
         Ok(Err(error)) if error.is::<LengthLimitError>() => "is too long to pass on",
         Ok(Err(_)) => "was cut off",
         Err(_) => "did not come in time",
@@ -284,7 +329,7 @@ async fn collect(response: Response<Incoming>) -> Response<Bytes> {
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     parts.headers.insert(header::CONTENT_TYPE, plain);
     let body = format!("The backend refused the upgrade; its explanation {excuse}.\n").into();
-    Response::from_parts(parts, body)
+    Ok(Response::from_parts(parts, body))
 }
 
 #[cfg(test)]

@@ -103,16 +103,17 @@ impl Way {
             forwarded_for: 0,
             proxies: 0,
         };
-        let names =
-            |line, wanted: &str| elements(line).any(|element| element.eq_ignore_ascii_case(wanted));
+        let names = |line, wanted: &[u8]| {
+            elements(line).any(|element| element.eq_ignore_ascii_case(wanted))
+        };
         let (mut origin, mut mode) = (false, None);
         let [upgrade, connection, key, version] = &mut way.has;
         // One pass: most of what is looked for is not there.
         for (name, value) in &request.headers {
             let name = name.as_str();
             match name {
-                "upgrade" => *upgrade |= names(value, "websocket"),
-                "connection" => *connection |= names(value, "upgrade"),
+                "upgrade" => *upgrade |= names(value, b"websocket"),
+                "connection" => *connection |= names(value, b"upgrade"),
                 "sec-websocket-key" => *key = true,
                 "sec-websocket-version" => *version = true,
                 "sec-websocket-extensions" | "sec-websocket-protocol" => way.marked = true,

@@ -30,8 +30,10 @@ use super::{
     GatewaySettings, ListenerKind,
     admit::Arrival,
     balance::EndpointLoad,
+    cdn_loop::LoopMark,
     drain::{drain, follow},
     files::{FileBudget, FileToken},
+    guarded::{self, Guarded},
     handshake_gate::{HandshakeGate, Priority},
     http,
     listen::{Accepting, Acceptors},
@@ -86,6 +88,7 @@ pub(super) struct Worker {
     pub(super) files: Arc<FileBudget>,
     pub(super) metrics: Arc<GatewayMetrics>,
     pub(super) settings: Arc<GatewaySettings>,
+    pub(super) loop_mark: LoopMark,
     pub(super) sessions: Rc<Sessions>,
     pub(super) gate: HandshakeGate,
     draining: Cell<bool>,
@@ -210,6 +213,7 @@ async fn run(parts: WorkerParts, own: OwnParts, acceptors: Option<Acceptors>) {
         load: parts.load,
         files: parts.files,
         metrics: parts.metrics,
+        loop_mark: LoopMark::new(parts.settings.instance),
         settings: parts.settings,
         sessions: Rc::new(Sessions::new(index, parts.ledger, parts.open)),
         gate: HandshakeGate::new(),
@@ -372,7 +376,10 @@ impl Client {
             .header_read_timeout(limits.head_timeout)
             .max_buf_size(limits.head_bytes)
             .max_headers(limits.headers)
-            .serve_connection(TokioIo::new(transport), service)
+            .serve_connection(
+                TokioIo::new(Guarded::new(transport, limits.answer_timeout)),
+                service,
+            )
             .with_upgrades()
             .await;
         if let Err(error) = served {
@@ -387,17 +394,22 @@ fn ended(error: &hyper::Error, peer: SocketAddr, listener: ListenerKind, metrics
     if error.is_timeout() {
         metrics.head_timed_out(listener.as_str());
     }
-    if error.is_parse() || error.is_parse_too_large() {
+    let reason = if error.is_parse() || error.is_parse_too_large() {
         // hyper has answered 400 or 431 itself.
-        let reason = RefusalReason::BadHandshake.as_str();
-        metrics.refused("", "", listener.as_str(), reason);
-        tracing::info!(
-            target: "tidegate::access",
-            event = "refused",
-            reason,
-            client = %peer.ip(),
-            listener = listener.as_str(),
-            "not sound HTTP: {error}",
-        );
-    }
+        RefusalReason::BadHandshake
+    } else if guarded::is_late(error) {
+        RefusalReason::ClientGone
+    } else {
+        return;
+    };
+    metrics.refused("", "", listener.as_str(), reason.as_str());
+    tracing::info!(
+        target: "tidegate::access",
+        event = "refused",
+        reason = reason.as_str(),
+        client = %peer.ip(),
+        listener = listener.as_str(),
+        "{}: {error}",
+        if reason == RefusalReason::BadHandshake { "not sound HTTP" } else { "cut off" },
+    );
 }

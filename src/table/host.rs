@@ -121,7 +121,7 @@ pub enum PathKind {
 /// What a match looks at in a request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestFacts<'a> {
-    /// The path as sent, without the query.
+    /// The path in [its one form](super::RequestPath), without the query.
     pub path: &'a str,
     /// The query as sent, without its `?`.
     pub query: Option<&'a str>,
@@ -266,7 +266,7 @@ impl MatchKey {
     fn fits_offer(&self, request: &RequestFacts<'_>) -> bool {
         self.subprotocols.is_empty()
             || offered_subprotocols(request.headers)
-                .any(|offer| self.subprotocols.iter().any(|wanted| wanted == offer))
+                .any(|offer| self.subprotocols.iter().any(|wanted| wanted.as_bytes() == offer))
     }
 
     fn specificity(&self) -> (usize, usize, bool) {
@@ -275,12 +275,9 @@ impl MatchKey {
 }
 
 /// The subprotocols that a client offers, in its order (RFC 6455 §4.1: one list, or several headers).
-fn offered_subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    headers
-        .get_all(SEC_WEBSOCKET_PROTOCOL)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(',').map(str::trim))
+fn offered_subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii))
 }
 
 /// A name that cannot be decoded is nobody's; a value that cannot be is `None`, and equal to none.

@@ -9,6 +9,7 @@ mod backend;
 mod cell;
 mod claims;
 mod host;
+pub mod path;
 mod rule;
 mod tls;
 
@@ -26,6 +27,7 @@ pub use claims::{ClaimDefault, ClaimRule, Claimants, HostnameClaims, Sharing};
 pub use host::{
     MatchIndex, MatchKey, PathKind, RequestFacts, RouteEntry, VirtualHost, WildcardCertificate,
 };
+pub use path::{PathAmbiguities, PathAmbiguity, RequestPath};
 pub use rule::{
     Drain, FrameChecks, HttpMode, Keepalive, Limits, ObjectRef, OnChange, Plaintext, Rule, Timeouts,
 };

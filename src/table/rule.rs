@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Backend, LoadBalancing};
+use super::{Backend, LoadBalancing, PathAmbiguities};
 
 /// Namespace and name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,6 +28,8 @@ pub struct Rule {
     pub plaintext: Plaintext,
     /// What plain HTTP meets.
     pub http: HttpMode,
+    /// What is taken of paths that servers read in different ways.
+    pub path_allow: PathAmbiguities,
     /// Limits of time.
     pub timeouts: Timeouts,
     /// Pings of ours.
@@ -73,6 +75,9 @@ pub struct Timeouts {
     pub connect: Duration,
     /// For the backend's answer to the upgrade. Above zero.
     pub upgrade: Duration,
+    /// For a client, in all that it is waited for in the midst of a forwarded request's body, unless it brings a least rate;
+    /// `None`: no limit.
+    pub request_body: Option<Duration>,
     /// For silence in both directions; `None`: no limit.
     pub idle: Option<Duration>,
     /// For the whole life of a connection; `None`: no limit.
@@ -146,6 +151,7 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(5),
             upgrade: Duration::from_secs(10),
+            request_body: Some(Duration::from_secs(60)),
             idle: Some(Duration::from_secs(3600)),
             max_duration: None,
             max_duration_jitter: 10,
@@ -194,6 +200,7 @@ impl Rule {
             name: name.into(),
             plaintext: Plaintext::Refuse,
             http: HttpMode::Refuse,
+            path_allow: PathAmbiguities::NONE,
             timeouts: Timeouts::default(),
             keepalive: Keepalive::default(),
             frames: FrameChecks::Strict,

@@ -375,6 +375,7 @@ fn entry(name: &str, key: MatchKey) -> RouteEntry {
         name: name.to_owned(),
         plaintext: Plaintext::Refuse,
         http: HttpMode::Refuse,
+        path_allow: PathAmbiguities::NONE,
         timeouts: Timeouts {
             connect: Duration::from_secs(5),
             upgrade: Duration::from_secs(10),

@@ -298,6 +298,7 @@ impl<'a> Work<'a> {
                 api::HttpMode::Refuse => crate::table::HttpMode::Refuse,
                 api::HttpMode::Forward => crate::table::HttpMode::Forward,
             },
+            path_allow: policy::resolve_path(&spec.path),
             timeouts: policy::resolve_timeouts(&spec.timeouts),
             keepalive: policy::resolve_keepalive(spec),
             frames: policy::resolve_frames(spec.frames),

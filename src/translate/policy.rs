@@ -8,8 +8,10 @@ use std::{
 };
 
 use crate::{
-    api::{self, RouteRule},
-    table::{Drain, FrameChecks, Keepalive, Limits, OnChange, Timeouts},
+    api::{self, PathPolicy, RouteRule},
+    table::{
+        Drain, FrameChecks, Keepalive, Limits, OnChange, PathAmbiguities, PathAmbiguity, Timeouts,
+    },
 };
 
 /// How long a client is silent before it is sent a ping, where the rule does not say. Below the 60 s after which many
@@ -94,6 +96,7 @@ pub(super) fn resolve_timeouts(spec: &api::Timeouts) -> Timeouts {
     Timeouts {
         connect: spec.connect.get(),
         upgrade: spec.upgrade.get(),
+        request_body: spec.request_body.limit(),
         idle: spec.idle.limit(),
         max_duration: spec.max_duration.limit(),
         max_duration_jitter: spec.max_duration_jitter,
@@ -147,4 +150,19 @@ const fn on_change(spec: api::OnChange) -> OnChange {
         api::OnChange::Keep => OnChange::Keep,
         api::OnChange::Close => OnChange::Close,
     }
+}
+
+/// What a rule takes of ambiguous paths.
+pub(super) fn resolve_path(spec: &PathPolicy) -> PathAmbiguities {
+    let one = |what: &api::PathAmbiguity| match what {
+        api::PathAmbiguity::EncodedSlash => PathAmbiguity::EncodedSlash,
+        api::PathAmbiguity::Backslash => PathAmbiguity::Backslash,
+        api::PathAmbiguity::EncodedControl => PathAmbiguity::EncodedControl,
+        api::PathAmbiguity::BadPercent => PathAmbiguity::BadPercent,
+        api::PathAmbiguity::DoubleEncoding => PathAmbiguity::DoubleEncoding,
+        api::PathAmbiguity::DoubleSlash => PathAmbiguity::DoubleSlash,
+        api::PathAmbiguity::DotSegments => PathAmbiguity::DotSegments,
+        api::PathAmbiguity::PathParameters => PathAmbiguity::PathParameters,
+    };
+    spec.allow.iter().map(one).collect()
 }

@@ -17,7 +17,10 @@ use crate::{
         Hsts, PathMatch, PathMatchType, Reason, RouteMatch, RouteRule, RouteTls, TlsVersion,
         WebSocketRoute, WebSocketRouteSpec,
     },
-    table::{MatchKey, ObjectRef, PathKind},
+    table::{
+        MatchKey, ObjectRef, PathKind,
+        path::{PathFault, of_rule},
+    },
 };
 
 const MAX_BACKENDS: usize = 16;
@@ -377,22 +380,35 @@ fn match_key(wanted: &RouteMatch) -> Result<MatchKey, String> {
     Ok(MatchKey { kind, path: path.into(), headers, query, subprotocols })
 }
 
-fn path(path: &PathMatch) -> Result<(PathKind, &str), &'static str> {
+fn path(path: &PathMatch) -> Result<(PathKind, String), String> {
     let value = path.value.as_str();
     if !value.starts_with('/') {
-        return Err("does not begin with '/'");
+        return Err("does not begin with '/'".into());
     }
     if value.contains(['?', '#']) {
-        return Err("has '?' or '#'; a query is matched by queryParams");
+        return Err("has '?' or '#'; a query is matched by queryParams".into());
     }
     if value.contains("//") || value.split('/').any(|element| matches!(element, "." | "..")) {
-        return Err("has '//', '/./' or '/../', which is not a path that a request should have");
+        return Err(
+            "has '//', '/./' or '/../', which is not a path that a request should have".into()
+        );
     }
     if !value.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("has a character that stands percent-encoded in a request; write it so");
+        return Err("has a character that stands percent-encoded in a request; write it so".into());
     }
+    let value = of_rule(value).map_err(|fault| match fault {
+        // No request could be matched: what each server reads differently has to lead to one rule.
+        PathFault::Ambiguous { what, .. } => format!(
+            "has {}, which servers read in different ways; write the path up to there",
+            what.describe()
+        ),
+        fault => fault.to_string(),
+    })?;
     Ok(match path.kind {
         PathMatchType::Exact => (PathKind::Exact, value),
-        PathMatchType::Prefix => (PathKind::Prefix, value.strip_suffix('/').unwrap_or(value)),
+        PathMatchType::Prefix => {
+            let value = value.strip_suffix('/').map(str::to_owned).unwrap_or(value);
+            (PathKind::Prefix, value)
+        }
     })
 }

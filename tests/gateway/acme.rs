@@ -84,7 +84,7 @@ fn nothing_of_the_request_goes_on_but_name_and_token_and_nothing_comes_back_but_
     let (_server, asked) = backend.answer(answer());
     let mut names: Vec<_> = asked.headers.iter().map(|(name, _)| &**name).collect();
     names.sort_unstable();
-    assert_eq!(names, ["host", "x-request-id"]);
+    assert_eq!(names, ["cdn-loop", "host", "x-request-id"]);
     assert_eq!(asked.get("host"), Some("a.test"));
     let (head, _) = client.answer();
     assert_eq!(head.get("content-type"), Some("text/plain; charset=utf-8"));

@@ -23,7 +23,7 @@ fn a_get_reaches_the_backend_with_its_target_and_headers_and_the_answer_comes_ba
     client.send("GET /a%20b?x=1&y HTTP/1.1\r\nHost: A.test:80\r\nAccept: text/plain\r\nX-Forwarded-For: 1.1.1.1\r\n\r\n");
     let (_server, asked) = backend.answer("HTTP/1.1 418 I'm a teapot\r\nX-A: b\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 3\r\n\r\ntea");
     assert_eq!(asked.start, "GET /a%20b?x=1&y HTTP/1.1");
-    assert_eq!(asked.get("host"), Some("A.test:80"));
+    assert_eq!(asked.get("host"), Some("a.test:80"));
     assert_eq!(asked.get("accept"), Some("text/plain"));
     assert_eq!(asked.get("x-forwarded-for"), Some("127.0.0.1"));
     assert_eq!(asked.get("x-forwarded-proto"), Some("http"));

@@ -1,5 +1,6 @@
 //! Who the backend is told that the client is: what a peer claims counts only from trusted proxies.
 
+use http::HeaderName;
 use tidegate::gateway::GatewaySettings;
 use tidegate::table::{Plaintext, Rule};
 
@@ -29,9 +30,9 @@ fn claims_of_a_peer_that_is_not_trusted_are_replaced_by_what_we_see() {
     assert_eq!(head.get("x-forwarded-for"), Some("127.0.0.1"));
     assert_eq!(head.get("x-forwarded-proto"), Some("http"));
     assert_eq!(head.get("x-forwarded-host"), Some("a.test"));
-    for name in ["forwarded", "x-real-ip", "x-forwarded-port"] {
-        assert_eq!(head.get(name), None, "{name}");
-    }
+    assert_eq!(head.get("x-forwarded-port"), Some("80"));
+    assert_eq!(head.get("x-real-ip"), Some("127.0.0.1"));
+    assert_eq!(head.get("forwarded"), None);
     assert_ne!(head.get("x-request-id"), Some("theirs"));
 }
 
@@ -40,9 +41,69 @@ fn claims_of_a_trusted_proxy_are_continued() {
     let head = told(trusting);
     assert_eq!(head.get("x-forwarded-for"), Some("1.1.1.1, 2.2.2.2, 127.0.0.1"));
     assert_eq!(head.get("x-forwarded-proto"), Some("https"));
+    assert_eq!(head.get("x-request-id"), Some("theirs"));
+}
+
+#[test]
+fn what_a_trusted_proxy_passes_on_of_its_client_is_written_anew() {
+    let head = told(trusting);
+    assert_eq!(head.get("x-real-ip"), Some("2.2.2.2"));
+    assert_eq!(head.get("x-forwarded-host"), Some("a.test"));
+    assert_eq!(head.get("x-forwarded-port"), Some("443"));
+    assert_eq!(head.get("forwarded"), None);
+    let head = told(|settings| {
+        trusting(settings);
+        settings.trusted_proxy_headers =
+            ["x-forwarded-host", "x-real-ip", "forwarded"].map(HeaderName::from_static).to_vec();
+    });
+    assert_eq!(head.get("x-real-ip"), Some("1.1.1.1"));
     assert_eq!(head.get("x-forwarded-host"), Some("public.test"));
     assert_eq!(head.get("forwarded"), Some("for=1.1.1.1"));
-    assert_eq!(head.get("x-request-id"), Some("theirs"));
+    assert_eq!(head.get("x-forwarded-port"), Some("443"));
+}
+
+/// What the backend is told by a trusted proxy that sends these lines.
+#[track_caller]
+fn told_with(lines: &[u8]) -> Head {
+    let backend = Backend::bind();
+    let gateway = Harness::with(vec![host("a.test", rule(&[backend.address()]))], trusting);
+    let mut client = gateway.client();
+    let request = upgrade_request("a.test");
+    let start = request.strip_suffix("\r\n").unwrap().as_bytes();
+    client.send([start, lines, b"\r\n"].concat());
+    backend.answer(switching("")).1
+}
+
+#[test]
+fn a_byte_that_is_no_text_takes_no_address_to_the_right_of_it_away() {
+    let head = told_with(b"X-Forwarded-For: \xe9, 203.0.113.9\r\n");
+    assert_eq!(head.get("x-forwarded-for"), Some("203.0.113.9, 127.0.0.1"));
+    assert_eq!(head.get("x-real-ip"), Some("203.0.113.9"));
+    let head = told_with(b"X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: \xe9, 127.0.0.2\r\n");
+    assert_eq!(head.get("x-forwarded-for"), Some("127.0.0.2, 127.0.0.1"));
+    assert_eq!(head.get("x-real-ip"), Some("127.0.0.2"));
+}
+
+#[test]
+fn a_byte_that_is_no_text_lets_no_header_escape_its_nomination() {
+    let head = told_with(b"Connection: X-Secret, \xff\r\nX-Secret: 1\r\n");
+    assert_eq!(head.get("x-secret"), None);
+}
+
+#[test]
+fn headers_that_fold_to_ours_never_pass() {
+    let head = told_with(
+        b"X_Forwarded_For: 6.6.6.6\r\nX.Forwarded.For: 6.6.6.6\r\nX_Real_IP: 6.6.6.6\r\nSec_WebSocket_Key: x\r\nTransfer_Encoding: chunked\r\nContent.Length: 5\r\nX_Request_Id: x\r\nX_Custom: stays\r\n",
+    );
+    let names: Vec<_> = head.headers.iter().map(|(name, _)| name.as_str()).collect();
+    let odd: Vec<_> = names.into_iter().filter(|name| name.contains(['_', '.'])).collect();
+    assert_eq!(odd, ["x_custom"]);
+}
+
+#[test]
+fn a_path_beside_the_one_that_was_matched_never_passes() {
+    let head = told_with(b"X-Original-URL: /admin\r\nX-Rewrite-URL: /admin\r\n");
+    assert_eq!((head.get("x-original-url"), head.get("x-rewrite-url")), (None, None));
 }
 
 #[test]
@@ -82,6 +143,5 @@ fn the_claims_of_a_trusted_proxy_cannot_be_removed_by_naming_them_in_connection(
     let (_server, asked) = backend.answer(switching(""));
     assert_eq!(asked.get("x-forwarded-for"), Some("1.1.1.1, 2.2.2.2, 127.0.0.1"));
     assert_eq!(asked.get("x-forwarded-proto"), Some("https"));
-    assert_eq!(asked.get("forwarded"), Some("for=1.1.1.1"));
-    assert_eq!(asked.get("x-real-ip"), Some("1.1.1.1"));
+    assert_eq!(asked.get("x-real-ip"), Some("2.2.2.2"));
 }

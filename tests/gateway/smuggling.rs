@@ -11,12 +11,17 @@ fn forwarding(backend: &Backend) -> Harness {
 
 #[track_caller]
 fn assert_refused(request: impl AsRef<[u8]>) {
+    assert_refused_as(request, 400, "bad_handshake");
+}
+
+#[track_caller]
+fn assert_refused_as(request: impl AsRef<[u8]>, status: u16, reason: &str) {
     let backend = Backend::bind();
     let gateway = forwarding(&backend);
     let (head, _) = gateway.ask(request);
-    assert_eq!(head.status(), 400, "{head:?}");
+    assert_eq!(head.status(), status, "{head:?}");
     backend.assert_untouched();
-    let labels = [("reason", "bad_handshake")];
+    let labels = [("reason", reason)];
     gateway.await_metric("tidegate_upgrade_failures_total", &labels, 1.0);
 }
 
@@ -156,7 +161,80 @@ fn a_host_that_is_no_host_is_refused() {
 #[test]
 fn a_path_with_dot_segments_is_refused() {
     for path in ["/a/../b", "/a/%2e%2E/b", "/a/./b", "/a\\..\\b"] {
-        assert_refused(format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n"));
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        assert_refused_as(request, 400, "bad_path");
+    }
+}
+
+#[test]
+fn a_get_for_an_authority_is_refused() {
+    assert_refused("GET a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n");
+    assert_refused("GET ftp://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    assert_refused_as("OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n", 400, "bad_path");
+}
+
+#[test]
+fn codings_that_nobody_would_decode_are_refused() {
+    for coding in
+        ["gzip, chunked", "gzip,chunked", "chunked, chunked", "gzip\r\nTransfer-Encoding: chunked"]
+    {
+        assert_refused_as(
+            format!(
+                "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: {coding}\r\n\r\n0\r\n\r\n"
+            ),
+            501,
+            "transfer_coding",
+        );
+    }
+}
+
+#[test]
+fn a_list_of_content_lengths_does_not_pass_from_either_side() {
+    assert_refused("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5, 5\r\n\r\nhello");
+    let backend = Backend::bind();
+    let gateway = forwarding(&backend);
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    let (_server, _) = backend.answer("HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello");
+    let (head, body) = client.answer();
+    assert_eq!((head.all("content-length"), &*body), (vec!["5"], "hello"));
+}
+
+#[test]
+fn a_body_that_breaks_its_chunked_coding_is_the_clients_fault() {
+    let backend = Backend::bind();
+    let gateway = forwarding(&backend);
+    let mut client = gateway.client();
+    client.send("POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi");
+    let mut server = backend.accept();
+    server.head();
+    client.send("zz\r\n");
+    server.rest();
+    let failures = "tidegate_upgrade_failures_total";
+    gateway.await_metric(failures, &[("reason", "bad_handshake"), ("route", "route")], 1.0);
+    assert!(
+        gateway.metric(failures, &[("reason", "backend_bad_handshake")]).total_cmp(&0.0).is_eq()
+    );
+}
+
+#[test]
+fn an_answer_in_a_coding_that_nobody_would_decode_is_refused() {
+    for upgrade in [true, false] {
+        for lines in ["Transfer-Encoding: gzip, chunked", "Transfer-Encoding: gzip"] {
+            let backend = Backend::bind();
+            let gateway = forwarding(&backend);
+            let mut client = gateway.client();
+            let plain = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n".to_owned();
+            client.send(if upgrade { upgrade_request("a.test") } else { plain });
+            let answer = format!("HTTP/1.1 403 Forbidden\r\n{lines}\r\n\r\n2\r\nhi\r\n0\r\n\r\n");
+            let (_server, _) = backend.answer(answer);
+            let (head, _) = client.answer();
+            assert_eq!(
+                (head.status(), head.get("tidegate-reason")),
+                (502, Some("backend_bad_handshake")),
+                "{lines} {upgrade}"
+            );
+        }
     }
 }
 

@@ -22,6 +22,10 @@ pub struct Timeouts {
     /// From the request on the way to the backend to its answer.
     #[serde(default = "default_upgrade")]
     pub upgrade: Duration,
+    /// Ends a forwarded request (http: Forward) whose client was waited for so long in the midst of its body, with 408. Each
+    /// 100 bytes for every second of it give the whole time anew, so a trickle ends too. 0s: never.
+    #[serde(default = "default_request_body")]
+    pub request_body: Duration,
     /// Ends a connection that was silent in both directions for so long, with close code 1001. 0s: never. Every frame of
     /// either peer is activity, its own pings and pongs included; the pings of `keepalive` and the pongs that answer them
     /// are not.
@@ -132,6 +136,7 @@ impl Default for Timeouts {
         Self {
             connect: default_connect(),
             upgrade: default_upgrade(),
+            request_body: default_request_body(),
             idle: default_idle(),
             max_duration: never(),
             max_duration_jitter: default_max_duration_jitter(),
@@ -160,6 +165,10 @@ impl Default for Drain {
 
 const fn default_connect() -> Duration {
     Duration::from_secs(5)
+}
+
+const fn default_request_body() -> Duration {
+    Duration::from_secs(60)
 }
 
 const fn default_upgrade() -> Duration {

@@ -76,6 +76,16 @@ pub(super) fn by_gateway(answer: &Answer, reason: &str) -> Diagnosis {
             Culprit::Backend,
             "The backend itself said so; its log knows why: login, path, origin.",
         ),
+        "bad_path" => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "The sentence says what in the path servers read in different ways: write the URL without it, or allow it with `path.allow` in the route's rule.",
+        ),
+        "loop_detected" => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "An endpoint of the route leads back to the gateway: look at what the Service's selector takes, and at its EndpointSlices.",
+        ),
         "bad_version" | "bad_handshake" => (
             Code::UpgradeRefused,
             Culprit::Gateway,

@@ -2,8 +2,8 @@ use http::{HeaderMap, Uri};
 
 use super::*;
 use crate::table::{
-    Drain, FrameChecks, HttpMode, Keepalive, Limits, LoadBalancing, MatchKey, ObjectRef, PathKind,
-    RouteEntry, Timeouts, TlsIdentity, VirtualHost,
+    Drain, FrameChecks, HttpMode, Keepalive, Limits, LoadBalancing, MatchKey, ObjectRef,
+    PathAmbiguities, PathKind, RouteEntry, Timeouts, TlsIdentity, VirtualHost,
 };
 
 fn rule(plaintext: Plaintext) -> Rule {
@@ -12,6 +12,7 @@ fn rule(plaintext: Plaintext) -> Rule {
         name: "0".into(),
         plaintext,
         http: HttpMode::Refuse,
+        path_allow: PathAmbiguities::NONE,
         timeouts: Timeouts {
             connect: std::time::Duration::from_secs(1),
             upgrade: std::time::Duration::from_secs(1),

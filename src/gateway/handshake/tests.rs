@@ -1,4 +1,3 @@
-use http::Request;
 use proptest::prelude::*;
 
 use super::*;
@@ -56,7 +55,11 @@ fn unsound_upgrades_are_refused_with_their_reason() {
         ),
         (with("content-length", "5"), RefusalReason::BadHandshake, "no body"),
         (with("transfer-encoding", "chunked"), RefusalReason::BadHandshake, "Transfer-Encoding"),
-        (with("sec-websocket-protocol", "a b"), RefusalReason::BadHandshake, "not a token"),
+        (
+            with("sec-websocket-protocol", "ok, secret token"),
+            RefusalReason::BadHandshake,
+            "number 2 of its list, that is not a token",
+        ),
         (
             [good(), vec![("sec-websocket-key", KEY)]].concat(),
             RefusalReason::BadHandshake,
@@ -94,55 +97,6 @@ fn unsound_upgrades_are_refused_with_their_reason() {
 #[test]
 fn a_content_length_of_zero_is_no_body() {
     assert!(check(&with("content-length", "0")).is_ok());
-}
-
-fn host(uri: &str, hosts: &[&str]) -> Result<String, RefusalReason> {
-    let mut request = Request::get(uri);
-    for host in hosts {
-        request = request.header("host", *host);
-    }
-    host_of(&request.body(()).unwrap().into_parts().0).map_err(|refusal| refusal.reason)
-}
-
-#[test]
-fn the_host_is_taken_without_port_and_in_lower_case() {
-    assert_eq!(host("/", &["Chat.Example.com:8443"]).unwrap(), "chat.example.com");
-    assert_eq!(host("/", &["chat.example.com."]).unwrap(), "chat.example.com");
-    assert_eq!(host("/", &["[::1]:80"]).unwrap(), "[::1]");
-    assert_eq!(host("http://real.example/x", &["other.example"]).unwrap(), "real.example");
-}
-
-#[test]
-fn requests_without_exactly_one_sound_host_are_refused() {
-    let long = "a".repeat(10_000);
-    for hosts in [&[][..], &["a.example", "a.example"], &["a b"], &["u@a.example"], &[""], &[&long]]
-    {
-        assert_eq!(host("/", hosts).unwrap_err(), RefusalReason::BadHandshake, "{hosts:?}");
-    }
-}
-
-#[test]
-fn dot_segments_are_found_in_any_spelling() {
-    for path in [
-        "/..",
-        "/a/../b",
-        "/a/./b",
-        "/a/%2e%2E/b",
-        "/a/.%2e",
-        "/%2e",
-        "/a\\..\\b",
-        "/a/..%2fb",
-        "/a/%2e%2E%5Cb",
-        "/a/..;x=1/b",
-        "/a/.;/b",
-    ] {
-        assert!(has_dot_segments(path), "{path}");
-    }
-    for path in
-        ["/", "/a", "/.well-known/x", "/a..b", "/...", "/a/b.", "/%2ea", "/a;.", "/%2", "/a%2"]
-    {
-        assert!(!has_dot_segments(path), "{path}");
-    }
 }
 
 fn answer(lines: &[(&str, &str)], offered: &[(&str, &str)]) -> Result<(), String> {

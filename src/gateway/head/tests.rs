@@ -4,7 +4,7 @@ use super::*;
 
 fn read(bytes: &str) -> (Result<Option<AnswerHead>, HeadFault>, BytesMut) {
     let mut received = BytesMut::from(bytes);
-    (of_answer(&mut received), received)
+    (of_answer(&mut received, &mut 0), received)
 }
 
 #[test]
@@ -94,4 +94,17 @@ fn a_head_has_at_most_so_many_bytes_and_each_interim_one_as_many() {
         assert_eq!(read(&long[..MAX_HEAD]).0, Err(HeadFault::TooLong));
         assert_eq!(read(&long[..MAX_HEAD - 1]).0, Ok(None));
     }
+}
+
+#[test]
+fn interim_answers_end_also_where_they_come_one_by_one() {
+    let interim = "HTTP/1.1 102 Processing\r\n\r\n";
+    let answer = |count: usize| interim.repeat(count) + "HTTP/1.1 101 OK\r\n\r\n";
+    assert!(matches!(read(&answer(MAX_INTERIM)).0, Ok(Some(AnswerHead::Switching(_)))));
+    assert_eq!(read(&answer(MAX_INTERIM + 1)).0, Err(HeadFault::Interim));
+    let mut count = 0;
+    for _ in 0..MAX_INTERIM {
+        assert_eq!(of_answer(&mut BytesMut::from(interim), &mut count), Ok(None));
+    }
+    assert_eq!(of_answer(&mut BytesMut::from(interim), &mut count), Err(HeadFault::Interim));
 }

@@ -33,79 +33,6 @@ fn hop_by_hop_headers_and_all_that_connection_names_are_taken_off_but_never_the_
     assert_eq!(left, ["host", "cookie"]);
 }
 
-fn told(lines: &[(&str, &str)], trusted: bool) -> Vec<(String, String)> {
-    let mut map = headers(lines);
-    let sender =
-        Sender { address: "10.1.2.3".parse().unwrap(), trusted, secure: true, host: "a.test" };
-    tell_sender(&mut map, sender);
-    let mut all: Vec<_> = map
-        .iter()
-        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
-        .collect();
-    all.sort();
-    all
-}
-
-#[test]
-fn claims_of_a_peer_that_is_not_trusted_are_replaced() {
-    let lies = [
-        ("x-forwarded-for", "1.1.1.1"),
-        ("x-forwarded-proto", "ftp"),
-        ("x-forwarded-host", "evil.test"),
-        ("forwarded", "for=1.1.1.1"),
-        ("x-real-ip", "1.1.1.1"),
-        ("x-forwarded-port", "1"),
-    ];
-    let expected = [
-        ("x-forwarded-for", "10.1.2.3"),
-        ("x-forwarded-host", "a.test"),
-        ("x-forwarded-proto", "https"),
-    ];
-    assert_eq!(
-        told(&lies, false),
-        expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
-    );
-}
-
-#[test]
-fn claims_of_a_trusted_proxy_are_continued() {
-    let claims = [
-        ("x-forwarded-for", "1.1.1.1"),
-        ("x-forwarded-for", "2.2.2.2"),
-        ("x-forwarded-proto", "https"),
-        ("x-real-ip", "1.1.1.1"),
-    ];
-    let told = told(&claims, true);
-    assert!(
-        told.contains(&("x-forwarded-for".into(), "1.1.1.1, 2.2.2.2, 10.1.2.3".into())),
-        "{told:?}"
-    );
-    assert!(told.contains(&("x-real-ip".into(), "1.1.1.1".into())), "{told:?}");
-}
-
-#[test]
-fn the_client_is_the_last_address_that_is_no_trusted_proxy() {
-    let map = headers(&[("x-forwarded-for", "9.9.9.9, 1.1.1.1, 10.0.0.2")]);
-    let inside = |address: IpAddr| matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 10);
-    let client = |peer: &str, map: &HeaderMap| {
-        client_address(map, peer.parse().unwrap(), inside).to_string()
-    };
-    assert_eq!(client("10.0.0.1", &map), "1.1.1.1");
-    assert_eq!(client("8.8.8.8", &map), "8.8.8.8");
-    assert_eq!(client("::ffff:10.0.0.1", &map), "1.1.1.1");
-    assert_eq!(client("10.0.0.1", &headers(&[("x-forwarded-for", "nonsense")])), "10.0.0.1");
-    for (chain, expected) in [
-        ("1.1.1.1:50123", "1.1.1.1"),
-        ("9.9.9.9:1, 1.1.1.1:50123, 10.0.0.2:80", "1.1.1.1"),
-        ("[2001:db8::1]:443", "2001:db8::1"),
-        ("2001:db8::1", "2001:db8::1"),
-        ("1.1.1.1:", "10.0.0.1"),
-    ] {
-        let map = headers(&[("x-forwarded-for", chain)]);
-        assert_eq!(client("10.0.0.1", &map), expected, "{chain}");
-    }
-}
-
 #[test]
 fn a_length_beside_a_transfer_encoding_is_taken_off_and_remembered() {
     let mut map = headers(&[("transfer-encoding", "chunked"), ("content-length", "5")]);
@@ -118,16 +45,90 @@ fn a_length_beside_a_transfer_encoding_is_taken_off_and_remembered() {
 }
 
 #[test]
-fn no_spelling_of_a_claim_gets_through_from_a_peer_that_is_not_trusted() {
-    let lies = [
-        ("x-forwarded-user", "admin"),
-        ("x-forwarded-client-cert", "x"),
-        ("x_forwarded_for", "1.1.1.1"),
-        ("x-forwarded_proto", "https"),
-        ("x_real_ip", "1.1.1.1"),
-    ];
-    let names: Vec<_> = told(&lies, false).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]);
-    assert!(told(&lies, true).len() > 5);
-    assert!(told(&[("x-forwarde", "kept"), ("forwarded2", "kept")], false).len() == 5);
+fn bytes_that_are_no_text_take_nothing_else_of_their_line_away() {
+    let mut map = HeaderMap::new();
+    map.append("connection", HeaderValue::from_bytes(b"X-Secret, \xff, upgrade").unwrap());
+    map.append("x-secret", HeaderValue::from_static("1"));
+    map.append("upgrade", HeaderValue::from_bytes(b"\xff, websocket").unwrap());
+    let hop = HopByHop::take(&mut map);
+    assert!(hop.connection_upgrade && hop.upgrade_websocket);
+    assert!(map.is_empty(), "{map:?}");
+}
+
+#[test]
+fn what_guards_against_loops_and_says_who_the_client_is_cannot_be_nominated() {
+    let lines = [("cdn-loop", "a"), ("x-real-ip", "b"), ("x-forwarded-for", "c")];
+    let names = ("connection", "cdn-loop, x-real-ip, x-forwarded-for");
+    let mut map = headers(&[&lines[..], &[names]].concat());
+    HopByHop::take(&mut map);
+    assert_eq!(map.len(), 3);
+}
+
+#[test]
+fn codings_other_than_chunked_and_lengths_that_are_none_are_found() {
+    let fault = |lines: &[(&str, &str)]| HopByHop::take(&mut headers(lines)).fault;
+    let coding = Some(FramingFault::TransferCoding);
+    for (value, expected) in [
+        ("chunked", None),
+        ("Chunked", None),
+        ("gzip, chunked", coding),
+        ("chunked, chunked", coding),
+        ("chunked, gzip", coding),
+        ("gzip", coding),
+        ("identity", coding),
+        ("xchunked", coding),
+        ("chunked;q=1", coding),
+        ("", coding),
+    ] {
+        assert_eq!(fault(&[("transfer-encoding", value)]), expected, "{value}");
+    }
+    assert_eq!(fault(&[("transfer-encoding", "gzip"), ("transfer-encoding", "chunked")]), coding);
+    let length = Some(FramingFault::ContentLength);
+    for value in ["5, 6", "+5", "-1", "0x5", "5 5", "", ",", "99999999999999999999", "5;"] {
+        assert_eq!(fault(&[("content-length", value)]), length, "{value}");
+    }
+    assert_eq!(fault(&[("content-length", "5"), ("content-length", "6")]), length);
+}
+
+#[test]
+fn equal_lengths_become_one() {
+    for lines in [
+        &[("content-length", "5, 5")][..],
+        &[("content-length", "5"), ("content-length", "05,5")],
+        &[("content-length", "5")],
+    ] {
+        let mut map = headers(lines);
+        let hop = HopByHop::take(&mut map);
+        assert_eq!((hop.fault, hop.content), (None, true));
+        let all: Vec<_> = map.get_all("content-length").iter().collect();
+        assert_eq!(all, ["5"], "{lines:?}");
+    }
+    assert!(!HopByHop::take(&mut headers(&[("content-length", "0")])).content);
+}
+
+#[test]
+fn names_that_others_take_for_ours_are_known() {
+    let alias = |name: &str| is_alias(&HeaderName::from_bytes(name.as_bytes()).unwrap());
+    for name in [
+        "x_forwarded_for",
+        "x.forwarded.for",
+        "x-forwarded_proto",
+        "x_forwarded_anything",
+        "x_real_ip",
+        "sec_websocket_key",
+        "sec.websocket-protocol",
+        "content_length",
+        "transfer.encoding",
+        "x_request_id",
+        "x~request~id",
+        "cdn_loop",
+        "proxy_connection",
+        "keep_alive",
+        "x_original_url",
+    ] {
+        assert!(alias(name), "{name}");
+    }
+    for name in ["x-forwarded-for", "host", "x_custom", "api.key", "x-forwarde_", "hos_t"] {
+        assert!(!alias(name), "{name}");
+    }
 }

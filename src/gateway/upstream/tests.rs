@@ -169,8 +169,10 @@ fn ask_by_hyper(backend: Script) -> Outcome {
     run(async {
         let answer = match send(backend, request()).await {
             Err(refusal) => return Outcome::failed(refusal),
-            Ok(answer) if answer.status() != 101 => return Outcome::refused(collect(answer).await),
-            Ok(answer) => answer,
+            Ok((answer, _task)) if answer.status() != 101 => {
+                return collect(answer).await.map_or_else(Outcome::failed, Outcome::refused);
+            }
+            Ok((answer, _)) => answer,
         };
         let mut headers = answer.into_parts().0.headers;
         let hop = HopByHop::take(&mut headers);

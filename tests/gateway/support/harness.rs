@@ -15,8 +15,8 @@ use tidegate::{
     },
     table::{
         Backend as TableBackend, Drain, Endpoint, FrameChecks, HttpMode, Keepalive, Limits,
-        LoadBalancing, MatchKey, ObjectRef, PathKind, Plaintext, RouteEntry, RoutingTable, Rule,
-        TableCell, Timeouts, TlsIdentity, VirtualHost,
+        LoadBalancing, MatchKey, ObjectRef, PathAmbiguities, PathKind, Plaintext, RouteEntry,
+        RoutingTable, Rule, TableCell, Timeouts, TlsIdentity, VirtualHost,
     },
     telemetry::{self, GatewayMetrics},
 };
@@ -63,6 +63,8 @@ impl Harness {
         let mut settings = GatewaySettings {
             workers: 1,
             trusted_proxies: Vec::new(),
+            trusted_proxy_headers: Vec::new(),
+            instance: fastrand::u64(..),
             fallback: FallbackCertificate::self_made().expect("a certificate can be made"),
             public_https_port: 443,
             limits: RequestLimits::default(),
@@ -215,6 +217,7 @@ pub fn rule(endpoints: &[SocketAddr]) -> Rule {
         name: "0".into(),
         plaintext: Plaintext::Allow,
         http: HttpMode::Refuse,
+        path_allow: PathAmbiguities::NONE,
         timeouts: Timeouts {
             connect: seconds,
             upgrade: seconds,

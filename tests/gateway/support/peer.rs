@@ -156,6 +156,11 @@ impl Peer {
         self
     }
 
+    /// Sends bytes; an error once the peer has hung up, or takes no more within the deadline.
+    pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).and_then(|()| self.stream.flush())
+    }
+
     /// Reads a head.
     #[track_caller]
     pub fn head(&mut self) -> Head {

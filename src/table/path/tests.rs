@@ -1,0 +1,172 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn normal(raw: &str) -> String {
+    RequestPath::of(raw).unwrap().as_str().to_owned()
+}
+
+fn found(raw: &str) -> Vec<PathAmbiguity> {
+    let found = RequestPath::of(raw).unwrap().ambiguities();
+    PathAmbiguity::ALL.into_iter().filter(|what| found.contains(*what)).collect()
+}
+
+#[test]
+fn what_means_the_same_has_one_form() {
+    for (raw, expected) in [
+        ("/api/%61dmin", "/api/admin"),
+        ("/api/admi%6E", "/api/admin"),
+        ("/api/admi%6e", "/api/admin"),
+        ("/%7Euser/%2dx%5F%2E", "/~user/-x_."),
+        ("/a%20b/%c3%bc", "/a%20b/%C3%BC"),
+        ("/a b|\u{fc}\"", "/a%20b%7C%C3%BC%22"),
+        ("/%40me:%2B", "/%40me:%2B"),
+        ("/100%/x", "/100%25/x"),
+        ("/", "/"),
+    ] {
+        assert_eq!(normal(raw), expected, "{raw}");
+    }
+    assert!(RequestPath::of("/ws/rooms/17").unwrap().is_as_sent());
+    assert!(RequestPath::of("/.well-known/%20").unwrap().is_as_sent());
+}
+
+#[test]
+fn what_servers_read_differently_is_named() {
+    use PathAmbiguity::*;
+    for (raw, expected) in [
+        ("/api/admin", &[][..]),
+        ("/.well-known/a..b/...", &[]),
+        ("/api%2fadmin", &[EncodedSlash]),
+        ("/api%5cadmin", &[Backslash]),
+        ("/api\\admin", &[Backslash]),
+        ("/api%00", &[EncodedControl]),
+        ("/api%0d%0a", &[EncodedControl]),
+        ("/api%7f", &[EncodedControl]),
+        ("/api%", &[BadPercent]),
+        ("/api%zz", &[BadPercent]),
+        ("/api%2", &[BadPercent]),
+        ("/api/%2561dmin", &[DoubleEncoding]),
+        ("/api/%25%36%31dmin", &[DoubleEncoding]),
+        ("/api/%%36%31dmin", &[BadPercent, DoubleEncoding]),
+        ("/100%25", &[]),
+        ("/api//admin", &[DoubleSlash]),
+        ("//", &[DoubleSlash]),
+        ("/api/../b", &[DotSegments]),
+        ("/api/.", &[DotSegments]),
+        ("/api/%2e%2E", &[DotSegments]),
+        ("/api/.%2e/b", &[DotSegments]),
+        ("/api/..%2fb", &[EncodedSlash, DotSegments]),
+        ("/api\\..\\b", &[Backslash, DotSegments]),
+        ("/api/..;/b", &[DotSegments, PathParameters]),
+        ("/api/..%3b/b", &[DotSegments, PathParameters]),
+        ("/api;x/admin", &[PathParameters]),
+        ("/api/;/admin", &[PathParameters]),
+        ("/api/a%3Bx", &[PathParameters]),
+        ("/api;.", &[PathParameters]),
+    ] {
+        assert_eq!(found(raw), expected, "{raw}");
+    }
+    assert_eq!(RequestPath::of("*"), Err(PathFault::NotAbsolute));
+    assert_eq!(RequestPath::of(""), Err(PathFault::NotAbsolute));
+}
+
+#[test]
+fn the_first_that_is_not_allowed_is_named_with_its_position() {
+    use PathAmbiguity::*;
+    let check = |raw: &str, allowed: &[PathAmbiguity]| {
+        RequestPath::of(raw).unwrap().check(allowed.iter().copied().collect())
+    };
+    assert_eq!(
+        check("/api%2Fadmin//x", &[]),
+        Err(PathFault::Ambiguous { what: EncodedSlash, at: 5 })
+    );
+    assert_eq!(
+        check("/api%2Fadmin//x", &[EncodedSlash]),
+        Err(PathFault::Ambiguous { what: DoubleSlash, at: 14 })
+    );
+    assert_eq!(check("/a/..", &[]), Err(PathFault::Ambiguous { what: DotSegments, at: 4 }));
+    assert_eq!(check("/api%2Fadmin//x", &[EncodedSlash, DoubleSlash]), Ok(()));
+    let long = format!("/{}//", "a".repeat(MAX_AMBIGUOUS));
+    let length = long.len();
+    assert_eq!(check(&long, &[DoubleSlash]), Err(PathFault::TooLong { what: DoubleSlash, length }));
+    assert_eq!(
+        check(&long, &[]).unwrap_err().to_string(),
+        "The path has an empty element (//) at position 4099, which servers read in different ways: send it without."
+    );
+}
+
+#[test]
+fn readings_are_what_servers_make_of_a_path() {
+    let reads = |raw: &str, reading: &str| {
+        let readings = RequestPath::of(raw).unwrap().readings();
+        assert!(readings.iter().any(|other| other == reading), "{raw} as {reading}: {readings:?}");
+    };
+    for raw in [
+        "/api//admin",
+        "/api/;/admin",
+        "/api;x/admin",
+        "/api/admin;x",
+        "/api/admin;/x/y",
+        "/api%2fadmin",
+        "/api%5cadmin",
+        "/api\\admin",
+        "/api/x/../admin",
+        "/api/x/..;/admin",
+        "/api/x/..%3b/admin",
+        "/api/x/..%2fadmin",
+        "/api/x/%252e%252e%252fadmin",
+        "/api/admin%00.png",
+        "/x//..//api/./admin",
+        "/api/%2561dmin",
+    ] {
+        reads(raw, "/api/admin");
+    }
+    reads("/%40me", "/@me");
+    assert_eq!(RequestPath::of("/a%20b/%C3%BC/x").unwrap().readings(), Vec::<String>::new());
+    assert_eq!(RequestPath::of("/a@b:c").unwrap().readings(), Vec::<String>::new());
+}
+
+#[test]
+fn a_rules_path_has_one_form_and_nothing_ambiguous() {
+    assert_eq!(of_rule("/a%62/%40x").unwrap(), "/ab/@x");
+    assert_eq!(of_rule("/a b").unwrap(), "/a%20b");
+    assert!(of_rule("/a%2Fb").is_err() && of_rule("/a;b").is_err() && of_rule("a").is_err());
+}
+
+/// Paths of what matters, each of which may be escaped.
+fn paths() -> impl Strategy<Value = String> {
+    let piece = prop::sample::select(vec![
+        "/", "//", ".", "..", ";", "%", "%2f", "%5C", "\\", "%00", "%61", "a", "admin", "%25",
+        "2e", "%3B", "@", "%40", "\u{e9}", "%C3", " ", "|",
+    ]);
+    prop::collection::vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
+}
+
+proptest! {
+    #[test]
+    fn the_one_form_is_a_path_of_its_own_and_its_own_form(raw in paths()) {
+        let path = RequestPath::of(&raw).unwrap();
+        prop_assert!(path.as_str().starts_with('/'));
+        prop_assert!(path.as_str().bytes().all(|byte| byte.is_ascii_graphic()));
+        let uri: http::Uri = path.as_str().parse().unwrap();
+        prop_assert_eq!(uri.path(), path.as_str());
+        let again = RequestPath::of(path.as_str()).unwrap();
+        prop_assert_eq!(again.as_str(), path.as_str());
+        // A bare '%' is an escaped one now; nothing else is lost.
+        let mut left = path.ambiguities();
+        left = PathAmbiguity::ALL.into_iter().filter(|what| {
+            left.contains(*what) && *what != PathAmbiguity::BadPercent
+        }).collect();
+        prop_assert_eq!(again.ambiguities(), left);
+    }
+
+    #[test]
+    fn a_path_with_nothing_ambiguous_is_the_same_however_a_server_reads_it(raw in paths()) {
+        let path = RequestPath::of(&raw).unwrap();
+        if path.ambiguities().is_empty() {
+            let all = readings::all(path.as_str());
+            let decoded = readings::decoded(path.as_str());
+            prop_assert!(all.iter().all(|reading| *reading == decoded), "{:?}", all);
+        }
+    }
+}
