@@ -387,6 +387,7 @@ fn entry(name: &str, key: MatchKey) -> RouteEntry {
         load_balancing: LoadBalancing::default(),
         connect_attempts: 3,
         drain: Drain::default(),
+        subprotocols: Vec::new(),
         backends: Vec::new(),
     };
     RouteEntry { key, rule: Arc::new(rule) }

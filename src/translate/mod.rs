@@ -20,7 +20,10 @@ mod policy;
 mod routes;
 mod status;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 pub use grants::permits;
 pub use inputs::{Inputs, RouteInput};
@@ -214,9 +217,16 @@ impl<'a> Work<'a> {
             load_balancing: load_balancing::resolve(&spec.load_balancing),
             connect_attempts: spec.retry.connect_attempts,
             drain: policy::resolve_drain(&spec.drain),
+            subprotocols: subprotocols(spec),
             backends: self.backends.of_rule(&route.object.namespace, checked, findings),
         }
     }
+}
+
+/// All that the matches of a rule name, each once.
+fn subprotocols(spec: &api::RouteRule) -> Vec<String> {
+    let named = spec.matches.iter().flat_map(|wanted| &wanted.subprotocols);
+    named.cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 #[cfg(test)]

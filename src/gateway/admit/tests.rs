@@ -24,6 +24,7 @@ fn rule(plaintext: Plaintext) -> Rule {
         load_balancing: LoadBalancing::default(),
         connect_attempts: 3,
         drain: Drain::default(),
+        subprotocols: Vec::new(),
         backends: Vec::new(),
     }
 }
