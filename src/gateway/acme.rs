@@ -82,7 +82,7 @@ impl ClientConnection {
                 "The ACME challenge's solver switched protocols, which nobody had asked for.",
             ));
         }
-        self.worker.metrics.challenged(parts.status.as_str());
+        self.worker.metrics.challenged(parts.status.as_u16());
         tracing::info!(
             target: "tidegate::access",
             event = "acme_challenge",

@@ -37,12 +37,7 @@ impl ClientConnection {
         if rule.http == HttpMode::Refuse {
             return Err(Refusal::new(
                 RefusalReason::NotWebsocket,
-                format!(
-                    "Only WebSockets are served here: connect to {}://{}{} with a WebSocket client. If you did, something on the way removed the Upgrade header.",
-                    if sender.secure { "wss" } else { "ws" },
-                    sender.host,
-                    parts.uri.path(),
-                ),
+                "Only WebSockets are served here: connect with a WebSocket client. If you did, something on the way removed the Upgrade header.",
             ));
         }
         if self.worker.draining() {
@@ -77,7 +72,7 @@ impl ClientConnection {
         self.worker.metrics.forwarded(
             &rule.route.namespace,
             &rule.route.name,
-            parts.status.as_str(),
+            parts.status.as_u16(),
         );
         let body = ForwardedBody {
             body,

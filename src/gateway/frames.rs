@@ -161,11 +161,6 @@ impl Header {
     const fn is_control(&self) -> bool {
         self.opcode() >= FIRST_CONTROL
     }
-
-    /// Whether it is that of a Close frame; a longer one, which only unchecked peers can send, ends nothing.
-    const fn ends_direction(&self) -> bool {
-        self.opcode() == CLOSE && self.payload <= MAX_CONTROL
-    }
 }
 
 /// A whole control frame.
@@ -217,9 +212,9 @@ pub enum Stop {
 /// What of an allowance is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scarce {
-    /// No more data message may end.
+    /// Ends of messages.
     Messages,
-    /// No more frame may begin.
+    /// Frames.
     Frames,
 }
 
@@ -238,19 +233,15 @@ impl Allowance {
 
     /// What is left of it when so much has passed. What is unlimited stays so.
     #[must_use]
-    pub const fn less(self, messages: u32, frames: u32) -> Self {
-        const fn less(from: u32, used: u32) -> u32 {
-            if from == u32::MAX { from } else { from - used }
-        }
+    pub fn less(self, messages: u32, frames: u32) -> Self {
+        let less = |from, used| if from == u32::MAX { from } else { from - used };
         Self { messages: less(self.messages, messages), frames: less(self.frames, frames) }
     }
 
-    /// How much of this is left.
-    pub const fn left(self, of: Scarce) -> u32 {
-        match of {
-            Scarce::Messages => self.messages,
-            Scarce::Frames => self.frames,
-        }
+    /// Whether none of this is left.
+    pub const fn lacks(self, scarce: Scarce) -> bool {
+        let messages = matches!(scarce, Scarce::Messages);
+        if messages { self.messages == 0 } else { self.frames == 0 }
     }
 }
 
@@ -269,13 +260,10 @@ pub struct Scan {
     pub stop: Stop,
 }
 
-/// A frame whose header may pass.
+/// A frame whose header may pass: the bytes of that and of its payload, and whether a message ends with it.
 struct Begun {
-    /// Length of the header, bytes.
     header: u8,
-    /// Length of the payload, bytes.
     payload: u64,
-    /// Its message ends with it.
     ends_message: bool,
 }
 
@@ -376,7 +364,8 @@ impl FrameScanner {
         if self.strict && !self.is_usual(&header) {
             self.check(&header).map_err(Stop::Violation)?;
         }
-        if !may_begin && !header.ends_direction() {
+        // A Close frame ends the direction; a longer one, which only unchecked peers can send, ends nothing.
+        if !may_begin && (header.opcode() != CLOSE || header.payload > MAX_CONTROL) {
             return Err(Stop::Enough(Scarce::Frames));
         }
         // Where rules are not checked a control frame may be of any length: a long one passes like data.

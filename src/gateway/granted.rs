@@ -19,7 +19,7 @@ use super::{
     balance::Seat,
     frames::{Extensions, Role, close_frame},
     goodbye::{CloseCode, Side, bereaved},
-    http::{AnswerBody, BackendOpen, Facts},
+    http::{AnswerBody, BackendOpen, Facts, MAX_LOGGED},
     relay::{Ending, Legs, Relay, Traffic, relay},
     sessions::Entry,
     transport::Transport,
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     table::Rule,
-    telemetry::{OpenGauge, RouteMetrics},
+    telemetry::{OpenGauge, RouteMetrics, bounded},
 };
 
 /// A granted upgrade, from the 101 on.
@@ -53,7 +53,12 @@ pub(super) struct Held {
 impl Granted {
     /// The line of the access log at the begin.
     pub(super) fn log_open(&self, facts: &Facts, host: &str, response: &Response<AnswerBody>) {
+        // One that the rule does not name may be a token that the backend has sent back, as some applications do.
         let protocol = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL);
+        let protocol = protocol.and_then(|protocol| {
+            self.rule.subprotocols.iter().find(|named| protocol == named.as_str())
+        });
+        let path = bounded(facts.uri.path(), MAX_LOGGED);
         tracing::info!(
             target: "tidegate::access",
             event = "open",
@@ -64,8 +69,8 @@ impl Granted {
             client = %facts.client,
             listener = self.held.listener.as_str(),
             host,
-            path = facts.uri.path(),
-            subprotocol = protocol.and_then(|protocol| protocol.to_str().ok()),
+            path = &*path,
+            subprotocol = protocol.map(String::as_str),
             endpoint = %self.held.seat.address(),
             upgrade_ms = facts.started.elapsed().as_millis() as u64,
         );

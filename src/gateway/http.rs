@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     table::{HttpMode, Policy, RequestFacts, Rule},
-    telemetry::{OpenGauge, RouteMetrics},
+    telemetry::{OpenGauge, RouteMetrics, bounded},
 };
 
 /// An answer's body.
@@ -43,6 +43,9 @@ pub(super) type AnswerBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
 
 /// What a log line has in place of a status where there was nobody to answer.
 const CLIENT_GONE: u16 = 499;
+
+/// The most bytes of a value that somebody else made in a log line.
+pub(super) const MAX_LOGGED: usize = 512;
 
 /// A client's connection before it is upgraded.
 #[derive(Debug)]
@@ -68,6 +71,8 @@ pub(super) struct Facts {
     pub(super) client: IpAddr,
     pub(super) uri: Uri,
     pub(super) way: Way,
+    /// The host that it is for, once that is known.
+    pub(super) host: OnceCell<String>,
     pub(super) started: Instant,
 }
 
@@ -152,6 +157,7 @@ impl ClientConnection {
             client: headers::client_address(&parts.headers, peer, |address| self.trusts(address)),
             uri: parts.uri.clone(),
             way,
+            host: OnceCell::new(),
             started: Instant::now(),
         }
     }
@@ -170,6 +176,7 @@ impl ClientConnection {
         let secure = self.listener == ListenerKind::Https || (trusted && claims_tls);
         learned.secure.set(secure);
         let host = handshake::host_of(&parts)?;
+        let host = facts.host.get_or_init(|| host);
         if handshake::has_dot_segments(parts.uri.path()) {
             return Err(Refusal::new(
                 RefusalReason::BadHandshake,
@@ -185,29 +192,29 @@ impl ClientConnection {
             .load()
             .ok_or_else(|| Refusal::new(RefusalReason::NoRoute, "No routes are loaded yet."))?;
         if let Some(token) = acme::token_of(&parts)
-            && let Some(solver) = published.table.solver(&host, token)
+            && let Some(solver) = published.table.solver(host, token)
         {
             let (solver, token) = (Arc::clone(solver), token.to_owned());
             drop(published);
-            return self.solve(facts, &solver, &host, &token).await;
+            return self.solve(facts, &solver, host, &token).await;
         }
         let request = RequestFacts {
             path: parts.uri.path(),
             query: parts.uri.query(),
             headers: &parts.headers,
         };
-        check_host(&published.table, &self.arrival, &host)?;
-        if let Some(hsts) = published.table.host(&host).and_then(|host| host.hsts.as_ref()) {
+        check_host(&published.table, &self.arrival, host)?;
+        if let Some(hsts) = published.table.host(host).and_then(|host| host.hsts.as_ref()) {
             learned.hsts.get_or_init(|| hsts.clone());
         }
-        let Found { hostname, rule } = find_rule(&published.table, &host, &request)?;
+        let Found { hostname, rule } = find_rule(&published.table, host, &request)?;
         let rule = Arc::clone(learned.rule.get_or_init(|| rule));
         drop(published);
         let asked = Asked {
             secure,
             claims_tls,
             websocket: facts.way.wants_websocket(),
-            host: &host,
+            host,
             uri: &parts.uri,
             https_port: self.worker.settings.public_https_port,
         };
@@ -257,7 +264,7 @@ impl ClientConnection {
                     started: Instant::now(),
                 };
                 let granted = Granted { held, rule, metrics };
-                granted.log_open(facts, &host, &response);
+                granted.log_open(facts, host, &response);
                 spawn_local(granted.run(on_upgrade, transport, early, extensions));
                 Ok(response)
             }
@@ -393,7 +400,12 @@ impl ClientConnection {
             rule.map_or(("", ""), |rule| (&rule.route.namespace, &rule.route.name));
         let reason = refusal.reason.as_str();
         self.worker.metrics.refused(namespace, route, self.listener.as_str(), reason);
+        if !self.worker.may_log_refusal(facts.client) {
+            return;
+        }
         let way = refusal.reason.concerns_way().then_some(&facts.way);
+        let path = bounded(facts.uri.path(), MAX_LOGGED);
+        let error = refusal.source.as_deref().map(|error| bounded(error, MAX_LOGGED));
         tracing::info!(
             target: "tidegate::access",
             event = "refused",
@@ -405,9 +417,10 @@ impl ClientConnection {
             rule = rule.map(|rule| rule.name.as_str()),
             client = %facts.client,
             listener = self.listener.as_str(),
-            path = facts.uri.path(),
+            host = facts.host.get(),
+            path = &*path,
             endpoint = endpoint.map(tracing::field::display),
-            error = refusal.source.as_deref(),
+            error = error.as_deref(),
             http = way.map(Way::http),
             missing = way.and_then(Way::missing),
             via = way.and_then(Way::via),

@@ -19,6 +19,7 @@ pub mod headers;
 mod http;
 mod listen;
 mod rebalance;
+mod refusal_log;
 mod refuse;
 mod relay;
 mod replay;

@@ -5,6 +5,7 @@
 //! from that direction. An idle connection owns no buffer. One coarse timer (`deadlines`) looks at what is due when it
 //! fires, and is never touched by a message. What is said at the end is `goodbye`'s to choose.
 
+mod backlog;
 mod deadlines;
 mod direction;
 mod rates;
@@ -24,8 +25,9 @@ use bytes::Bytes;
 use tokio::time::{Instant, Sleep};
 
 use self::{
+    backlog::Receiver,
     deadlines::Vigil,
-    direction::{Direction, Event, Receiver},
+    direction::{Direction, Event},
     rates::SendLimits,
 };
 use super::{

@@ -1,15 +1,17 @@
 //! Worker threads: each owns its sockets from accept to close, on a runtime of its own.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    convert::Infallible,
     io,
-    net::{SocketAddr, TcpStream as StdTcpStream},
+    net::{IpAddr, SocketAddr, TcpStream as StdTcpStream},
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     thread::JoinHandle,
+    time::Instant,
 };
 
 use hyper::{server::conn::http1, service::service_fn};
@@ -18,6 +20,7 @@ use tokio::{
     net::TcpStream,
     runtime::LocalOptions,
     sync::{
+        Notify,
         mpsc::{self, Receiver, Sender},
         watch,
     },
@@ -34,6 +37,7 @@ use super::{
     http,
     listen::{Accepting, Acceptors},
     rebalance::{Ledger, Order, carry_out, plan},
+    refusal_log::{RefusalLog, SUMMARY_AFTER, Verdict},
     refuse::RefusalReason,
     sessions::Sessions,
     tls,
@@ -81,6 +85,9 @@ pub(super) struct Worker {
     pub(super) metrics: Arc<GatewayMetrics>,
     pub(super) settings: Arc<GatewaySettings>,
     pub(super) sessions: Rc<Sessions>,
+    refusal_log: RefCell<RefusalLog>,
+    /// Lines of refusals have been left out since the last summary.
+    left_out: Notify,
     draining: Cell<bool>,
 }
 
@@ -88,6 +95,32 @@ impl Worker {
     /// Whether new upgrades are refused because the gateway is shutting down.
     pub(super) fn draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// Whether the refusal of a client may be logged. If not it is counted, and a line says later how many there were.
+    pub(super) fn may_log_refusal(&self, client: IpAddr) -> bool {
+        let verdict = self.refusal_log.borrow_mut().judge(client, Instant::now());
+        let Verdict::LeaveOut { first } = verdict else { return true };
+        self.metrics.refusals_left_out.inc();
+        if first {
+            self.left_out.notify_one();
+        }
+        false
+    }
+
+    /// Tells how many refusals were not logged, a while after the first of them.
+    async fn tell_left_out(&self) -> Infallible {
+        loop {
+            self.left_out.notified().await;
+            sleep(SUMMARY_AFTER).await;
+            let lines = self.refusal_log.borrow_mut().take_left_out();
+            tracing::warn!(
+                target: "tidegate::access",
+                event = "refusals_left_out",
+                lines,
+                "lines of refused requests were left out: there were too many"
+            );
+        }
     }
 }
 
@@ -195,6 +228,8 @@ async fn run(parts: WorkerParts, own: OwnParts, acceptors: Option<Acceptors>) {
         metrics: parts.metrics,
         settings: parts.settings,
         sessions: Rc::new(Sessions::new(index, parts.ledger, parts.open)),
+        refusal_log: RefCell::new(RefusalLog::new(Instant::now())),
+        left_out: Notify::new(),
         draining: Cell::new(false),
     });
     // Connections are taken to the very end: who comes late is told why there is no upgrade any more.
@@ -229,6 +264,7 @@ async fn run(parts: WorkerParts, own: OwnParts, acceptors: Option<Acceptors>) {
         biased;
         _ = async { tokio::join!(draining, accepting) } => {}
         // The acceptors are gone before the order to stop: their thread has panicked.
+        never = worker.tell_left_out() => match never {},
         () = taking => tracing::error!("a worker gets no connections any more"),
     }
 }
@@ -260,8 +296,8 @@ async fn serve(worker: Rc<Worker>, socket: Accepted) {
             (Transport::Server(Box::new(stream)), arrival)
         }
     };
-    let metrics = Arc::clone(&worker.metrics);
     let limits = worker.settings.limits;
+    let own = Rc::clone(&worker);
     let connection =
         Rc::new(http::ClientConnection { worker, peer, listener, arrival, live: Rc::new(live) });
     let service = service_fn(move |request| http::handle(Rc::clone(&connection), request));
@@ -278,14 +314,18 @@ async fn serve(worker: Rc<Worker>, socket: Accepted) {
         if error.is_parse() || error.is_parse_too_large() {
             // hyper has answered 400 or 431 itself.
             let reason = RefusalReason::BadHandshake.as_str();
-            metrics.refused("", "", listener.as_str(), reason);
+            own.metrics.refused("", "", listener.as_str(), reason);
+            if !own.may_log_refusal(peer.ip()) {
+                return;
+            }
             tracing::info!(
                 target: "tidegate::access",
                 event = "refused",
                 reason,
                 client = %peer.ip(),
                 listener = listener.as_str(),
-                "not sound HTTP: {error}",
+                %error,
+                "not sound HTTP",
             );
         }
     }

@@ -13,7 +13,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::rates::SendRate;
+use super::{
+    backlog::{Receiver, Rest, most_left},
+    rates::SendRate,
+};
 use crate::gateway::{
     frames::{self, Allowance, Role},
     goodbye::{CloseCode, Words},
@@ -26,9 +29,6 @@ const READS: usize = 16;
 
 /// Most frames that are looked at in one go, so that a read full of tiny ones is not the work of sixteen.
 const FRAMES: u32 = 2048;
-
-/// A receiver that is behind has to take so much a second, or all that waits for it.
-const LEAST_RATE: usize = 512;
 
 /// Size of a worker's scratch buffer: four full TLS records (16 KiB).
 const SCRATCH: usize = 64 * 1024;
@@ -61,48 +61,6 @@ enum Passing {
     ToBoundary(Option<Box<Words>>),
     /// Nothing: the sender is only listened to for its Close frame.
     Nothing,
-}
-
-/// Bytes that wait to be written. Most connections have none most of the time: then it is a null pointer.
-#[derive(Default)]
-struct Rest(Option<Box<Waiting>>);
-
-#[derive(Default)]
-struct Waiting {
-    bytes: Vec<u8>,
-    written: usize,
-}
-
-impl Rest {
-    fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.0.get_or_insert_default().bytes.extend_from_slice(bytes);
-        }
-    }
-
-    /// Bytes that are left.
-    fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |waiting| waiting.bytes.len() - waiting.written)
-    }
-}
-
-/// How much of a backlog may be left after so much time.
-const fn most_left(backlog: usize, time: Duration) -> usize {
-    let least = time.as_millis().saturating_mul(LEAST_RATE as u128) / 1000;
-    if least < backlog as u128 { backlog - least as usize } else { 0 }
-}
-
-/// What is known of the receiver by the other direction. One that is not listened to any more is not waited for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Receiver {
-    /// It has said Close too.
-    pub(super) answered: bool,
-    /// It has ended its connection.
-    pub(super) ended: bool,
 }
 
 /// One direction of a relay.
@@ -219,7 +177,7 @@ impl Direction {
 
     /// Whether something waits for tokens.
     pub(super) fn is_throttled(&self) -> bool {
-        self.sieve.waits_for().is_some_and(|scarce| self.allowance.left(scarce) == 0)
+        self.sieve.waits_for().is_some_and(|scarce| self.allowance.lacks(scarce))
     }
 
     /// Whether all that the sender has begun is whole, or could go on at once: it does not wait, nor will it.
@@ -535,28 +493,5 @@ impl Direction {
             self.say();
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_is_behind_has_to_take_all_or_512_bytes_a_second() {
-        for (backlog, seconds, left) in [
-            (100_000, 30, 100_000 - 15_360),
-            (100_000, 1, 100_000 - 512),
-            (15_360, 30, 0),
-            (100, 30, 0),
-            (1, 3600, 0),
-            (usize::MAX, u64::MAX, 0),
-        ] {
-            assert_eq!(
-                most_left(backlog, Duration::from_secs(seconds)),
-                left,
-                "{backlog} {seconds}"
-            );
-        }
     }
 }

@@ -248,7 +248,9 @@ mod tests {
             }
             let expected = u64::from(burst(NonZeroU32::new(rate).unwrap())) * 3;
             let slack = expected / 100 + 1;
-            assert!(passed <= expected && passed + slack >= expected, "{rate}: {passed}");
+            // A token too many each time where one takes less than a nanosecond.
+            let most = expected + expected / 1_000_000;
+            assert!(passed <= most && passed + slack >= expected, "{rate}: {passed}");
         }
     }
 
