@@ -2,7 +2,7 @@
 
 use tidegate::{
     gateway::{
-        frames::{Extensions, FrameScanner, Role, Scan, Stop},
+        frames::{Allowance, Extensions, FrameScanner, Role, Scan, Stop},
         sieve::{Sieve, Sifted},
     },
     table::FrameChecks,
@@ -35,14 +35,14 @@ pub fn sieve() -> Sieve {
 
 /// Scans one read. All of it has to pass: else there would be nothing to measure.
 pub fn scan(scanner: &mut FrameScanner, read: &[u8]) -> Scan {
-    let scan = scanner.scan(read, u32::MAX);
+    let scan = scanner.scan(read, Allowance::UNLIMITED);
     assert!(scan.passed == read.len() && scan.stop == Stop::End);
     scan
 }
 
 /// Sifts one read, as the relay does.
 pub fn sift(sieve: &mut Sieve, read: &mut [u8]) -> Sifted {
-    let sifted = sieve.sift(read, u32::MAX);
+    let sifted = sieve.sift(read, Allowance::UNLIMITED);
     assert!(sifted.passed == read.len() && sifted.finding.is_none());
     sifted
 }

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use tidegate_fuzz::{
-    gateway::frames::{ControlFrame, Extensions, FrameScanner, Role, Stop},
+    gateway::frames::{Allowance, ControlFrame, Extensions, FrameScanner, Role, Stop},
     table::FrameChecks,
 };
 
@@ -30,7 +30,7 @@ fn follow(
         held.extend(&rest[..cut]);
         rest = &rest[cut..];
         loop {
-            let scan = scanner.scan(&held, u32::MAX);
+            let scan = scanner.scan(&held, Allowance::UNLIMITED);
             assert!(scan.passed <= held.len());
             assert!(scan.boundary.is_none_or(|boundary| boundary <= scan.passed));
             passed += scan.passed;

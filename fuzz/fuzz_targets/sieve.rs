@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use tidegate_fuzz::{
     gateway::{
-        frames::{Extensions, FrameScanner, Role, Stop, ping_frame},
+        frames::{Allowance, Extensions, FrameScanner, Role, Stop, ping_frame},
         sieve::{Finding, Sieve},
     },
     table::FrameChecks,
@@ -21,8 +21,8 @@ enum Step {
     Pong,
     /// We ping; from now on answers are known.
     Ping,
-    /// So many messages may pass.
-    Budget(u8),
+    /// So much may pass.
+    Allow { messages: u8, frames: u8 },
 }
 
 fn frame(role: Role, first: u8, payload: &[u8]) -> Vec<u8> {
@@ -50,7 +50,7 @@ fuzz_target!(|input: (bool, bool, Vec<Step>)| {
     let mut sieve = Sieve::new(scanner.clone(), &[]);
     let mut came: Vec<u8> = Vec::new();
     let (mut passed, mut with_pings): (Vec<u8>, Vec<u8>) = (Vec::new(), Vec::new());
-    let (mut token, mut budget, mut over) = (None::<[u8; 8]>, u32::MAX, false);
+    let (mut token, mut allowance, mut over) = (None::<[u8; 8]>, Allowance::UNLIMITED, false);
     for step in steps {
         let new = match step {
             Step::Bytes(bytes) => bytes,
@@ -65,15 +65,16 @@ fuzz_target!(|input: (bool, bool, Vec<Step>)| {
                 token = Some(sieve.next_ping());
                 continue;
             }
-            Step::Budget(messages) => {
-                budget = u32::from(messages);
+            Step::Allow { messages, frames } => {
+                allowance = Allowance { messages: messages.into(), frames: frames.into() };
                 Vec::new()
             }
         };
         came.extend(&new);
         let mut bytes = [sieve.held(), &new].concat();
-        let sifted = sieve.sift(&mut bytes, budget);
-        budget = if budget == u32::MAX { budget } else { budget - sifted.messages };
+        let sifted = sieve.sift(&mut bytes, allowance);
+        // Panics where more passed than was allowed.
+        allowance = allowance.less(sifted.messages, sifted.frames);
         let out = &bytes[..sifted.passed];
         assert!(!over || out.is_empty(), "something passed after the end");
         passed.extend(out);
@@ -95,7 +96,7 @@ fuzz_target!(|input: (bool, bool, Vec<Step>)| {
         // Whole frames, the last perhaps but for its payload.
         let (mut scanner, mut rest) = (scanner, &with_pings[..]);
         loop {
-            let scan = scanner.scan(rest, u32::MAX);
+            let scan = scanner.scan(rest, Allowance::UNLIMITED);
             rest = &rest[scan.passed..];
             match scan.stop {
                 Stop::Control(control) => rest = &rest[control.total()..],

@@ -73,6 +73,7 @@ fn entry(entry: &RouteEntry) -> Value {
         "limits": {
             "maxMessageBytes": rule.limits.max_message_bytes,
             "messagesPerSecond": rule.limits.messages_per_second,
+            "framesPerSecond": rule.limits.frames_per_second,
         },
         "loadBalancing": {
             "policy": format!("{:?}", rule.load_balancing.policy),

@@ -199,11 +199,12 @@ pub struct RouteRule {
     pub keepalive: Keepalive,
 
     /// What is checked of the frames that pass. Strict ends a connection whose peer breaks the protocol (RFC 6455), with
-    /// close code 1002; PassThrough takes frames to the other side as they are. Limits hold with both.
+    /// close code 1002; PassThrough takes frames to the other side as they are, control frames of any length too. Limits
+    /// hold with both.
     #[serde(default)]
     pub frames: FrameChecks,
 
-    /// Limits of messages.
+    /// Limits of messages and frames.
     #[serde(default)]
     pub limits: Limits,
 

@@ -147,7 +147,8 @@ fn a_minimal_route_gets_all_defaults() {
     assert_eq!(client_ping, None);
     assert_eq!([backend_ping, pong_timeout].map(seconds), [0, 20]);
     assert_eq!(rule.frames, FrameChecks::Strict);
-    assert_eq!(rule.limits, Limits { max_message_bytes: None, messages_per_second: None });
+    let Limits { max_message_bytes, messages_per_second, frames_per_second } = rule.limits.clone();
+    assert_eq!((max_message_bytes, messages_per_second, frames_per_second), (None, None, 20_000));
     let LoadBalancing { policy, hash_on, slow_start, rebalance } = rule.load_balancing.clone();
     assert_eq!((policy, hash_on), (LoadBalancingPolicy::LeastConnections, None));
     assert_eq!((seconds(slow_start), rebalance.max_percent_per_minute), (30, 0));
@@ -177,7 +178,7 @@ fn the_crd_tells_the_same_defaults() {
         "clientPing depends on timeouts.idle"
     );
     assert_eq!(rule["frames"]["default"], json!("Strict"));
-    assert_eq!(rule["limits"]["default"], json!({}));
+    assert_eq!(rule["limits"]["default"], json!({"framesPerSecond": 20_000}));
     assert_eq!(
         rule["loadBalancing"]["default"],
         json!({
@@ -221,6 +222,8 @@ fn the_rules_of_the_crd_accept_what_makes_sense() {
         ("/rules", json!([pinging("2h", "3h", "0s")])),
         ("/rules", json!([pinging("0s", "0h", "1ms")])),
         ("/rules/0/limits", json!({"maxMessageBytes": 1, "messagesPerSecond": 1})),
+        ("/rules/0/limits", json!({"framesPerSecond": 0})),
+        ("/rules/0/limits", json!({"framesPerSecond": i32::MAX})),
         ("/rules/0/frames", json!("PassThrough")),
         ("/rules/0/loadBalancing", json!({"policy": "RoundRobin", "slowStart": "0s"})),
         ("/rules/0/loadBalancing", json!({"policy": "ConsistentHash", "slowStart": "1h"})),
@@ -343,6 +346,8 @@ fn numbers_have_their_bounds_in_the_schema() {
         assert_eq!(limits[name]["minimum"], json!(1.0), "{name}");
         assert_eq!(limits[name]["format"], json!(format), "{name}");
     }
+    let frames = &limits["framesPerSecond"];
+    assert_eq!((&frames["minimum"], &frames["format"]), (&json!(0.0), &json!("int32")), "{frames}");
     let percent =
         &rule["loadBalancing"]["properties"]["rebalance"]["properties"]["maxPercentPerMinute"];
     assert_eq!((&percent["minimum"], &percent["maximum"]), (&json!(0.0), &json!(100.0)));

@@ -91,7 +91,7 @@ impl ClientConnection {
             refusal.source = Some(format!("status {} of {}", status.as_u16(), solver.service));
             return Err(refusal);
         }
-        self.worker.metrics.challenged(parts.status.as_str());
+        self.worker.metrics.challenged(parts.status.as_u16());
         tracing::info!(
             target: "tidegate::access",
             event = "acme_challenge",

@@ -46,13 +46,10 @@ pub fn check_host(table: &RoutingTable, arrival: &Arrival, host: &str) -> Result
         && server_name.as_deref() != Some(host)
         && !(identity.is_some() && identity.as_ref() == table.identity(host))
     {
-        let detail = match server_name {
-            Some(name) => format!(
-                "This connection was opened for {name}, whose certificate's route does not serve {host}: connect to {host} by its own name."
-            ),
-            None => format!(
-                "This connection was opened without a server name (TLS SNI), so with no certificate for {host}: connect by name, not by address."
-            ),
+        let detail = if server_name.is_some() {
+            "This connection was opened for another name (TLS SNI), whose certificate's route does not serve this host: connect to the host by its own name."
+        } else {
+            "This connection was opened without a server name (TLS SNI), so with no certificate for this host: connect by name, not by address."
         };
         return Err(Refusal::new(RefusalReason::Misdirected, detail));
     }
@@ -80,9 +77,9 @@ pub fn find_rule(
     request: &RequestFacts<'_>,
 ) -> Result<Found, Refusal> {
     let virtual_host = table.host(host).ok_or_else(|| {
-        Refusal::new(RefusalReason::NoRoute, format!("No WebSocketRoute has the hostname {host}."))
+        Refusal::new(RefusalReason::NoRoute, "No WebSocketRoute has this hostname.")
     })?;
-    let rule = virtual_host.find(request).ok_or_else(|| no_rule(virtual_host, host, request))?;
+    let rule = virtual_host.find(request).ok_or_else(|| no_rule(virtual_host, request))?;
     Ok(Found { hostname: Arc::clone(&virtual_host.pattern), rule: Arc::clone(rule) })
 }
 
@@ -106,19 +103,22 @@ pub fn check_path(
 }
 
 /// What is said where the host is served and the request is not.
-fn no_rule(virtual_host: &VirtualHost, host: &str, request: &RequestFacts<'_>) -> Refusal {
+fn no_rule(virtual_host: &VirtualHost, request: &RequestFacts<'_>) -> Refusal {
     let wanted: Vec<&str> = virtual_host.subprotocols_wanted(request).into_iter().collect();
-    let detail = if wanted.is_empty() {
-        format!("{host} is served, but no rule of its WebSocketRoutes matches this request.")
-    } else {
+    if wanted.is_empty() {
+        return Refusal::new(
+            RefusalReason::NoRoute,
+            "This host is served, but no rule of its WebSocketRoutes matches this request.",
+        );
+    }
+    let detail = {
         // Not what it offers: some clients put a token there, and this goes into the log.
         let offers = match request.headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
             true => "others",
             false => "none",
         };
         format!(
-            "{host} serves {} to WebSocket clients that offer one of these subprotocols (Sec-WebSocket-Protocol): {}. This one offers {offers}.",
-            request.path,
+            "This path is served to WebSocket clients that offer one of these subprotocols (Sec-WebSocket-Protocol): {}. This one offers {offers}.",
             wanted.join(", "),
         )
     };
@@ -134,13 +134,10 @@ pub fn check_plaintext(policy: Plaintext, asked: &Asked<'_>) -> Result<(), Refus
         return Ok(());
     }
     let url = asked.secure_url();
-    let host = asked.host;
     if asked.claims_tls {
         let mut refusal = Refusal::new(
             RefusalReason::Plaintext,
-            format!(
-                "{host} is served over TLS only, and the proxy that says that this request came by TLS is not trusted."
-            ),
+            "This host is served over TLS only, and the proxy that says that this request came by TLS is not trusted.",
         );
         refusal.advice = Some(
             format!(
@@ -153,20 +150,22 @@ pub fn check_plaintext(policy: Plaintext, asked: &Asked<'_>) -> Result<(), Refus
     }
     let (detail, way) = if asked.websocket {
         (
-            format!("{host} is served over TLS only: connect to {url} in place of ws://."),
-            format!("In a browser: new WebSocket(\"{url}\")."),
+            "This host is served over TLS only: connect by wss:// in place of ws://.",
+            format!(
+                "That is, connect to {url} in place of ws://; in a browser: new WebSocket(\"{url}\")."
+            ),
         )
     } else {
         (
-            format!("{host} is served over TLS only: use {url} in place of http://."),
-            "For a WebSocket: wss:// in place of ws://.".to_owned(),
+            "This host is served over TLS only: use https:// in place of http://.",
+            format!("The same over TLS: {url}. For a WebSocket: wss:// in place of ws://."),
         )
     };
     let mut refusal = Refusal::new(RefusalReason::Plaintext, detail);
     refusal.advice = Some(
         format!(
             "{way} Clear text can be read and changed by anyone on the way, proxies on port 80 break WebSockets, and pages on https:// \
-             may not open ws:// at all. Whoever runs {host} could allow it: \"plaintext: Allow\" in its WebSocketRoute."
+             may not open ws:// at all. Whoever runs this host could allow it: \"plaintext: Allow\" in its WebSocketRoute."
         )
         .into(),
     );

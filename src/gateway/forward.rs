@@ -49,12 +49,7 @@ impl ClientConnection {
         if rule.http == HttpMode::Refuse {
             return Err(Refusal::new(
                 RefusalReason::NotWebsocket,
-                format!(
-                    "Only WebSockets are served here: connect to {}://{}{} with a WebSocket client. If you did, something on the way removed the Upgrade header.",
-                    if sender.scheme == Scheme::Https { "wss" } else { "ws" },
-                    sender.authority.as_str(),
-                    parts.uri.path(),
-                ),
+                "Only WebSockets are served here: connect with a WebSocket client. If you did, something on the way removed the Upgrade header.",
             ));
         }
         if self.worker.draining() {
@@ -93,7 +88,7 @@ impl ClientConnection {
             return Err(upstream::bad_framing(fault));
         }
         let status = parts.status;
-        self.worker.metrics.forwarded(&rule.route.namespace, &rule.route.name, status.as_str());
+        self.worker.metrics.forwarded(&rule.route.namespace, &rule.route.name, status.as_u16());
         let (broken, report) = oneshot::channel();
         let address = seat.address();
         let body = ForwardedBody {

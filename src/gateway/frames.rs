@@ -205,8 +205,44 @@ pub enum Stop {
     Violation(Violation),
     /// A frame that makes its message longer than allowed.
     TooBig,
-    /// A frame that would end one more message than was asked for.
-    Enough,
+    /// A sound frame that is beyond the allowance.
+    Enough(Scarce),
+}
+
+/// What of an allowance is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scarce {
+    /// Ends of messages.
+    Messages,
+    /// Frames.
+    Frames,
+}
+
+/// How much may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// So many data messages may end.
+    pub messages: u32,
+    /// So many frames may begin: empty ones, fragments and control frames too, but for Close frames, which are the last.
+    pub frames: u32,
+}
+
+impl Allowance {
+    /// No limit.
+    pub const UNLIMITED: Self = Self { messages: u32::MAX, frames: u32::MAX };
+
+    /// What is left of it when so much has passed. What is unlimited stays so.
+    #[must_use]
+    pub fn less(self, messages: u32, frames: u32) -> Self {
+        let less = |from, used| if from == u32::MAX { from } else { from - used };
+        Self { messages: less(self.messages, messages), frames: less(self.frames, frames) }
+    }
+
+    /// Whether none of this is left.
+    pub const fn lacks(self, scarce: Scarce) -> bool {
+        let messages = matches!(scarce, Scarce::Messages);
+        if messages { self.messages == 0 } else { self.frames == 0 }
+    }
 }
 
 /// What a scan found.
@@ -216,10 +252,25 @@ pub struct Scan {
     pub passed: usize,
     /// Data messages whose last frame began among them.
     pub messages: u32,
+    /// Frames that began among them.
+    pub frames: u32,
     /// The last offset, if any, where a frame ends or begins.
     pub boundary: Option<usize>,
     /// Why it went no further.
     pub stop: Stop,
+}
+
+/// A frame whose header may pass: the bytes of that and of its payload, and whether a message ends with it.
+struct Begun {
+    header: u8,
+    payload: u64,
+    ends_message: bool,
+}
+
+impl Begun {
+    const fn of(header: &Header, ends_message: bool) -> Self {
+        Self { header: header.length, payload: header.payload, ends_message }
+    }
 }
 
 /// Follows the frames of one direction.
@@ -269,9 +320,10 @@ impl FrameScanner {
         self.payload == 0
     }
 
-    /// Takes the next bytes of the direction, up to `messages` ends of messages.
-    pub fn scan(&mut self, bytes: &[u8], messages: u32) -> Scan {
-        let mut scan = Scan { passed: 0, messages: 0, boundary: None, stop: Stop::End };
+    /// Takes the next bytes of the direction, as far as the allowance reaches. A control frame at which it stops is yet to be
+    /// counted.
+    pub fn scan(&mut self, bytes: &[u8], allowance: Allowance) -> Scan {
+        let mut scan = Scan { passed: 0, messages: 0, frames: 0, boundary: None, stop: Stop::End };
         loop {
             let rest = &bytes[scan.passed..];
             if self.payload > 0 {
@@ -287,11 +339,16 @@ impl FrameScanner {
             if rest.is_empty() {
                 return scan;
             }
-            match self.begin(rest, scan.messages < messages) {
-                Ok(header) => {
-                    scan.passed += usize::from(header.length);
-                    scan.messages += u32::from(header.fin());
-                    self.payload = header.payload;
+            match self.begin(
+                rest,
+                scan.frames < allowance.frames,
+                scan.messages < allowance.messages,
+            ) {
+                Ok(begun) => {
+                    scan.passed += usize::from(begun.header);
+                    scan.messages += u32::from(begun.ends_message);
+                    scan.frames += 1;
+                    self.payload = begun.payload;
                 }
                 Err(stop) => {
                     scan.stop = stop;
@@ -302,23 +359,30 @@ impl FrameScanner {
     }
 
     /// Judges the frame at the start of `bytes`, which are not empty; a data frame's header if it may pass.
-    fn begin(&mut self, bytes: &[u8], may_end: bool) -> Result<Header, Stop> {
+    fn begin(&mut self, bytes: &[u8], may_begin: bool, may_end: bool) -> Result<Begun, Stop> {
         let header = Header::parse(bytes).ok_or(Stop::Incomplete)?;
-        if self.strict {
+        if self.strict && !self.is_usual(&header) {
             self.check(&header).map_err(Stop::Violation)?;
+        }
+        // A Close frame ends the direction; a longer one, which only unchecked peers can send, ends nothing.
+        if !may_begin && (header.opcode() != CLOSE || header.payload > MAX_CONTROL) {
+            return Err(Stop::Enough(Scarce::Frames));
         }
         // Where rules are not checked a control frame may be of any length: a long one passes like data.
         if header.is_control() {
             if header.payload > MAX_CONTROL {
+                if header.payload > self.max_message {
+                    return Err(Stop::TooBig);
+                }
                 // It is counted as no message: its FIN bit does not matter.
-                return Ok(Header { first: header.first & 0x7f, ..header });
+                return Ok(Begun::of(&header, false));
             }
             let control = ControlFrame { header };
             let whole = bytes.len() >= control.total();
             return Err(if whole { Stop::Control(control) } else { Stop::Incomplete });
         }
         if header.fin() && !may_end {
-            return Err(Stop::Enough);
+            return Err(Stop::Enough(Scarce::Messages));
         }
         // Unchecked, a first frame may stand where a continuation should.
         let continues = header.opcode() == CONTINUATION || self.fragmented;
@@ -329,7 +393,15 @@ impl FrameScanner {
         }
         self.message = if header.fin() { 0 } else { message };
         self.fragmented = !header.fin();
-        Ok(header)
+        Ok(Begun::of(&header, header.fin()))
+    }
+
+    /// Whether a frame is as most are, so that [`Self::check`] would find nothing: the first of a message, without reserved bits.
+    fn is_usual(&self, header: &Header) -> bool {
+        matches!(header.first & 0x7f, 1 | 2)
+            && !self.fragmented
+            && header.minimal
+            && header.mask.is_some() == matches!(self.role, Role::Client)
     }
 
     fn check(&self, header: &Header) -> Result<(), Violation> {

@@ -28,7 +28,7 @@ pub enum CloseCause {
     ProtocolError,
     /// A peer sent a longer message than the route allows.
     MessageTooBig,
-    /// The client kept sending more messages than the route allows.
+    /// A peer kept sending more messages or frames than the route allows.
     RateLimited,
     /// The gateway is shutting down.
     Drain,
@@ -213,10 +213,9 @@ pub const fn farewell(
         (CloseCause::MessageTooBig, Side::Backend) => {
             words(1011, "the client's message is too big")
         }
-        (CloseCause::RateLimited, Side::Client) => words(1008, "too many messages"),
-        (CloseCause::RateLimited, Side::Backend) => {
-            words(1001, "the client sent too many messages")
-        }
+        (CloseCause::RateLimited, _) if guilty => words(1008, detail),
+        (CloseCause::RateLimited, Side::Client) => words(1014, "the backend sent too fast"),
+        (CloseCause::RateLimited, Side::Backend) => words(1001, "the client sent too fast"),
         // It may still come to read it.
         (CloseCause::PongTimeout, _) if guilty => words(1001, "no answer to a ping"),
         (CloseCause::PongTimeout, Side::Client) => {

@@ -20,7 +20,7 @@ use super::{
     frames::{Extensions, Role, close_frame},
     goodbye::{CloseCode, Side, bereaved},
     guarded::Guarded,
-    http::{AnswerBody, BackendOpen, Facts},
+    http::{AnswerBody, BackendOpen, Facts, MAX_LOGGED},
     relay::{Ending, Legs, Relay, Traffic, relay},
     rewind::Rewind,
     sessions::Entry,
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     table::Rule,
-    telemetry::{OpenGauge, RouteMetrics},
+    telemetry::{OpenGauge, RouteMetrics, bounded},
 };
 
 /// A granted upgrade, from the 101 on.
@@ -60,7 +60,12 @@ fn both(first: Bytes, then: Bytes) -> Bytes {
 impl Granted {
     /// The line of the access log at the begin.
     pub(super) fn log_open(&self, facts: &Facts, host: &str, response: &Response<AnswerBody>) {
+        // One that the rule does not name may be a token that the backend has sent back, as some applications do.
         let protocol = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL);
+        let protocol = protocol.and_then(|protocol| {
+            self.rule.subprotocols.iter().find(|named| protocol == named.as_str())
+        });
+        let path = bounded(facts.uri.path(), MAX_LOGGED);
         tracing::info!(
             target: "tidegate::access",
             event = "open",
@@ -71,8 +76,8 @@ impl Granted {
             client = %facts.client,
             listener = self.held.listener.as_str(),
             host,
-            path = facts.uri.path(),
-            subprotocol = protocol.and_then(|protocol| protocol.to_str().ok()),
+            path = &*path,
+            subprotocol = protocol.map(String::as_str),
             endpoint = %self.held.seat.address(),
             upgrade_ms = facts.started.elapsed().as_millis() as u64,
         );

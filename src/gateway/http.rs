@@ -40,7 +40,7 @@ use super::{
 };
 use crate::{
     table::{HttpMode, PathAmbiguities, Policy, RequestFacts, Rule},
-    telemetry::{OpenGauge, RouteMetrics},
+    telemetry::{OpenGauge, RouteMetrics, bounded},
 };
 
 /// An answer's body.
@@ -48,6 +48,9 @@ pub(super) type AnswerBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
 
 /// What a log line has in place of a status where there was nobody to answer.
 const CLIENT_GONE: u16 = 499;
+
+/// The most bytes of a value that somebody else made in a log line.
+pub(super) const MAX_LOGGED: usize = 512;
 
 /// A client's connection before it is upgraded.
 #[derive(Debug)]
@@ -77,6 +80,8 @@ pub(super) struct Facts {
     pub(super) client: IpAddr,
     pub(super) uri: Uri,
     pub(super) way: Way,
+    /// The host that it is for, once that is known.
+    pub(super) host: OnceCell<String>,
     pub(super) started: Instant,
 }
 
@@ -186,6 +191,7 @@ impl ClientConnection {
             client: forwarded::client_address(&parts.headers, peer, |address| self.trusts(address)),
             uri: parts.uri.clone(),
             way,
+            host: OnceCell::new(),
             started: Instant::now(),
         }
     }
@@ -216,7 +222,7 @@ impl ClientConnection {
         if let Some(fault) = hop.fault {
             return Err(bad_framing(fault));
         }
-        let host = target.authority.host();
+        let host = facts.host.get_or_init(|| target.authority.host().to_owned());
         let published = self
             .worker
             .table
@@ -446,7 +452,12 @@ impl ClientConnection {
         let reason = refusal.reason.as_str();
         self.refused.count();
         self.worker.metrics.refused(namespace, route, self.listener.as_str(), reason);
+        if !self.worker.may_log_refusal(facts.client) {
+            return;
+        }
         let way = refusal.reason.concerns_way().then_some(&facts.way);
+        let path = bounded(facts.uri.path(), MAX_LOGGED);
+        let error = refusal.source.as_deref().map(|error| bounded(error, MAX_LOGGED));
         tracing::info!(
             target: "tidegate::access",
             event = "refused",
@@ -458,9 +469,10 @@ impl ClientConnection {
             rule = rule.map(|rule| rule.name.as_str()),
             client = %facts.client,
             listener = self.listener.as_str(),
-            path = facts.uri.path(),
+            host = facts.host.get(),
+            path = &*path,
             endpoint = endpoint.map(tracing::field::display),
-            error = refusal.source.as_deref(),
+            error = error.as_deref(),
             http = way.map(Way::http),
             missing = way.and_then(Way::missing),
             via = way.and_then(Way::via),

@@ -28,6 +28,7 @@ pub mod outgoing;
 mod pace;
 mod pending;
 mod rebalance;
+mod refusal_log;
 mod refuse;
 mod refused_requests;
 mod relay;

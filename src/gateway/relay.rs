@@ -5,8 +5,10 @@
 //! from that direction. An idle connection owns no buffer. One coarse timer (`deadlines`) looks at what is due when it
 //! fires, and is never touched by a message. What is said at the end is `goodbye`'s to choose.
 
+mod backlog;
 mod deadlines;
 mod direction;
+mod rates;
 mod vanished;
 
 use std::{
@@ -23,8 +25,10 @@ use bytes::Bytes;
 use tokio::time::{Instant, Sleep};
 
 use self::{
-    deadlines::{Throttle, Vigil},
-    direction::{Direction, Event, Receiver},
+    backlog::Receiver,
+    deadlines::Vigil,
+    direction::{Direction, Event},
+    rates::SendLimits,
 };
 use super::{
     frames::{Extensions, FrameScanner, Role},
@@ -109,11 +113,11 @@ pub fn relay(
         Sieve::new(FrameScanner::new(role, rule.frames, extensions, limit), early)
     };
     let now = Instant::now();
-    let throttle = rule.limits.messages_per_second.map(|rate| Box::new(Throttle::new(rate, now)));
-    let budget = throttle.as_ref().map_or(u32::MAX, |throttle| throttle.burst());
+    let burst = |side| SendLimits::of(&rule.limits, side).burst();
     // Whose frames go to the receiver look like the sender's.
-    let up = Direction::new(Role::Client, sieve(Role::Client, &from_client), budget);
-    let down = Direction::new(Role::Server, sieve(Role::Server, &from_backend), u32::MAX);
+    let up = Direction::new(Role::Client, sieve(Role::Client, &from_client), burst(Side::Client));
+    let down =
+        Direction::new(Role::Server, sieve(Role::Server, &from_backend), burst(Side::Backend));
     for leg in [&client, &backend] {
         leg.allow_stall(rule.timeouts.write_stall);
     }
@@ -128,7 +132,6 @@ pub fn relay(
         session,
         metrics,
         vigil,
-        throttle,
         timer: None,
         phase: Phase::Open,
         end: None,
@@ -147,7 +150,6 @@ pub struct Relay {
     session: Rc<Session>,
     pub(super) metrics: Arc<RouteMetrics>,
     vigil: Vigil,
-    throttle: Option<Box<Throttle>>,
     timer: Option<Pin<Box<Sleep>>>,
     phase: Phase,
     /// The first that happened.
@@ -272,7 +274,7 @@ impl Relay {
     fn begin_closing(&mut self) {
         if self.phase == Phase::Open {
             self.phase = Phase::PeersClosing(Instant::now() + self.rule.timeouts.close);
-            self.lift_throttle();
+            self.lift_message_limit();
         }
     }
 
@@ -315,7 +317,7 @@ impl Relay {
         let close = self.rule.timeouts.close;
         let patience = if broken { close.min(ANSWERS_TIMEOUT) } else { close };
         self.phase = Phase::Farewell(Instant::now() + patience);
-        self.lift_throttle();
+        self.lift_message_limit();
         let code = self.rule.drain.close_code;
         for told in [Side::Client, Side::Backend] {
             let words = farewell(cause, told, at_fault, detail, code);

@@ -5,7 +5,7 @@
 //! pass whole or not at all, so that a frame of ours never has to follow half a header.
 
 use super::{
-    frames::{self, FrameScanner, Stop, Violation},
+    frames::{self, Allowance, FrameScanner, Scarce, Stop, Violation},
     goodbye::CloseCode,
 };
 
@@ -30,6 +30,8 @@ pub struct Sifted {
     pub passed: usize,
     /// Data messages whose last frame began among them.
     pub messages: u32,
+    /// Frames that were taken, the answers to our pings too, but for a Close frame.
+    pub frames: u32,
     /// The last offset among those that pass, if any, where a frame ends or begins.
     pub boundary: Option<usize>,
     /// The last of our pings was answered, not one before it.
@@ -49,15 +51,24 @@ impl Sifted {
     }
 }
 
+/// Why bytes are held that need no others to be sifted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ripe {
+    /// They were there from the start.
+    Early,
+    /// The allowance did not reach for them.
+    Waits(Scarce),
+}
+
 /// Sifts one direction.
 #[derive(Clone, Debug)]
 pub struct Sieve {
     scanner: FrameScanner,
-    /// Bytes that were not passed on yet: a header or control frame that is not whole, or all from the message on that was one
+    /// Bytes that were not passed on yet: a header or control frame that is not whole, or all from the frame on that was one
     /// too many.
     held: Box<[u8]>,
     /// `held` is worth another look although nothing was added to it.
-    ripe: bool,
+    ripe: Option<Ripe>,
     /// Payload of our last ping towards the sender; none was sent if zero. Those before it count up to it.
     token: u64,
     /// A Close frame is told, but does not pass.
@@ -72,7 +83,7 @@ impl Sieve {
         Self {
             scanner,
             held: early.into(),
-            ripe: !early.is_empty(),
+            ripe: (!early.is_empty()).then_some(Ripe::Early),
             token: 0,
             swallows_close: false,
             finished: false,
@@ -86,7 +97,15 @@ impl Sieve {
 
     /// Whether there is something to sift without more bytes.
     pub const fn ripe(&self) -> bool {
-        self.ripe
+        self.ripe.is_some()
+    }
+
+    /// What the next frame waits for, if it waits.
+    pub const fn waits_for(&self) -> Option<Scarce> {
+        match self.ripe {
+            Some(Ripe::Waits(scarce)) => Some(scarce),
+            _ => None,
+        }
     }
 
     /// Whether a frame of ours may follow what has passed.
@@ -125,31 +144,41 @@ impl Sieve {
     pub fn finish(&mut self) {
         self.finished = true;
         self.held = Box::default();
-        self.ripe = false;
+        self.ripe = None;
     }
 
-    /// Sifts `bytes`, which begin with those held, up to `budget` ends of messages. What passes is moved to
-    /// their front.
-    pub fn sift(&mut self, bytes: &mut [u8], budget: u32) -> Sifted {
-        let mut sifted =
-            Sifted { passed: 0, messages: 0, boundary: None, answered: false, finding: None };
+    /// Sifts `bytes`, which begin with those held, as far as the allowance reaches. What passes is moved to their front.
+    pub fn sift(&mut self, bytes: &mut [u8], allowance: Allowance) -> Sifted {
+        let mut sifted = Sifted {
+            passed: 0,
+            messages: 0,
+            frames: 0,
+            boundary: None,
+            answered: false,
+            finding: None,
+        };
         // Where the next frame begins; what passes is moved down to what has passed, once.
         let mut at = 0;
-        self.ripe = false;
+        self.ripe = None;
         let keep = loop {
             if self.finished {
                 break false;
             }
-            let scan = self.scanner.scan(&bytes[at..], budget - sifted.messages);
+            let left = Allowance {
+                messages: allowance.messages - sifted.messages,
+                frames: allowance.frames - sifted.frames,
+            };
+            let scan = self.scanner.scan(&bytes[at..], left);
             sifted.boundary =
                 scan.boundary.map(|offset| sifted.passed + offset).or(sifted.boundary);
             sifted.messages += scan.messages;
+            sifted.frames += scan.frames;
             sifted.take(bytes, &mut at, scan.passed);
             match scan.stop {
                 Stop::End => break false,
                 Stop::Incomplete => break true,
-                Stop::Enough => {
-                    self.ripe = true;
+                Stop::Enough(scarce) => {
+                    self.ripe = Some(Ripe::Waits(scarce));
                     break true;
                 }
                 Stop::Violation(violation) => {
@@ -166,6 +195,7 @@ impl Sieve {
                     match frame.opcode() {
                         frames::PONG if let Some(age) = self.answered(payload) => {
                             sifted.answered |= age == 0;
+                            sifted.frames += 1;
                             at += frame.total();
                             continue;
                         }
@@ -187,7 +217,7 @@ impl Sieve {
                                 }
                             }
                         },
-                        _ => {}
+                        _ => sifted.frames += 1,
                     }
                     sifted.take(bytes, &mut at, frame.total());
                     sifted.boundary = Some(sifted.passed);

@@ -34,6 +34,9 @@ const OF_PROXIES: [&str; 16] = [
     "x-varnish",
 ];
 
+/// The longest path that is told in a URL, bytes.
+const MAX_TOLD_PATH: usize = 128;
+
 /// How much is told of `Via`, bytes.
 const MAX_VIA: usize = 160;
 
@@ -73,9 +76,13 @@ pub struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// The same target over TLS, without the query, which may hold secrets.
+    /// The same target over TLS for the client to read, without the query, which may hold secrets, and with the path only where
+    /// it is plain: nothing that a client sent is told again as it came.
     pub fn secure_url(&self) -> String {
-        self.with_target(if self.websocket { "wss" } else { "https" }, self.uri.path())
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+        let path = Some(self.uri.path()).filter(|path| path.bytes().all(plain));
+        let path = path.filter(|path| path.len() <= MAX_TOLD_PATH).unwrap_or("/");
+        self.with_target(if self.websocket { "wss" } else { "https" }, path)
     }
 
     /// A target over TLS.

@@ -1,15 +1,17 @@
 //! Worker threads: each owns its sockets from accept to close, on a runtime of its own.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    convert::Infallible,
     io,
-    net::{SocketAddr, TcpStream as StdTcpStream},
+    net::{IpAddr, SocketAddr, TcpStream as StdTcpStream},
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     thread::JoinHandle,
+    time::Instant as StdInstant,
 };
 
 use bytes::Bytes;
@@ -19,6 +21,7 @@ use tokio::{
     net::TcpStream,
     runtime::LocalOptions,
     sync::{
+        Notify,
         mpsc::{self, Receiver, Sender},
         watch,
     },
@@ -39,6 +42,7 @@ use super::{
     listen::{Accepting, Acceptors},
     pending::{Pending, PendingConnections, cost},
     rebalance::{Ledger, Order, carry_out, plan},
+    refusal_log::{RefusalLog, SUMMARY_AFTER, Verdict},
     refuse::RefusalReason,
     request_head,
     rewind::Rewind,
@@ -91,6 +95,9 @@ pub(super) struct Worker {
     pub(super) loop_mark: LoopMark,
     pub(super) sessions: Rc<Sessions>,
     pub(super) gate: HandshakeGate,
+    refusal_log: RefCell<RefusalLog>,
+    /// Lines of refusals have been left out since the last summary.
+    left_out: Notify,
     draining: Cell<bool>,
 }
 
@@ -98,6 +105,32 @@ impl Worker {
     /// Whether new upgrades are refused because the gateway is shutting down.
     pub(super) fn draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// Whether the refusal of a client may be logged. If not it is counted, and a line says later how many there were.
+    pub(super) fn may_log_refusal(&self, client: IpAddr) -> bool {
+        let verdict = self.refusal_log.borrow_mut().judge(client, StdInstant::now());
+        let Verdict::LeaveOut { first } = verdict else { return true };
+        self.metrics.refusals_left_out.inc();
+        if first {
+            self.left_out.notify_one();
+        }
+        false
+    }
+
+    /// Tells how many refusals were not logged, a while after the first of them.
+    async fn tell_left_out(&self) -> Infallible {
+        loop {
+            self.left_out.notified().await;
+            sleep(SUMMARY_AFTER).await;
+            let lines = self.refusal_log.borrow_mut().take_left_out();
+            tracing::warn!(
+                target: "tidegate::access",
+                event = "refusals_left_out",
+                lines,
+                "lines of refused requests were left out: there were too many"
+            );
+        }
     }
 }
 
@@ -217,6 +250,8 @@ async fn run(parts: WorkerParts, own: OwnParts, acceptors: Option<Acceptors>) {
         settings: parts.settings,
         sessions: Rc::new(Sessions::new(index, parts.ledger, parts.open)),
         gate: HandshakeGate::new(),
+        refusal_log: RefCell::new(RefusalLog::new(StdInstant::now())),
+        left_out: Notify::new(),
         draining: Cell::new(false),
     });
     let gate = Rc::clone(&worker);
@@ -264,6 +299,7 @@ async fn run(parts: WorkerParts, own: OwnParts, acceptors: Option<Acceptors>) {
         biased;
         _ = async { tokio::join!(draining, accepting) } => {}
         // The acceptors are gone before the order to stop: their thread has panicked.
+        never = worker.tell_left_out() => match never {},
         () = taking => tracing::error!("a worker gets no connections any more"),
     }
 }
@@ -366,7 +402,7 @@ impl Client {
     async fn serve_http(self, transport: Rewind<Transport>, arrival: Arrival) {
         let Self { worker, peer, listener, pending, live } = self;
         let limits = worker.settings.limits;
-        let metrics = Arc::clone(&worker.metrics);
+        let own = Rc::clone(&worker);
         let connection =
             http::ClientConnection::new(worker, peer, listener, arrival, pending, live);
         let connection = Rc::new(connection);
@@ -383,33 +419,36 @@ impl Client {
             .with_upgrades()
             .await;
         if let Err(error) = served {
-            ended(&error, peer, listener, &metrics);
+            ended(&error, peer, listener, &own);
         }
     }
 }
 
 /// Counts and logs what ended a connection before an upgrade.
-fn ended(error: &hyper::Error, peer: SocketAddr, listener: ListenerKind, metrics: &GatewayMetrics) {
+fn ended(error: &hyper::Error, peer: SocketAddr, listener: ListenerKind, worker: &Worker) {
     tracing::debug!(%peer, %error, "connection ended before an upgrade");
     if error.is_timeout() {
-        metrics.head_timed_out(listener.as_str());
+        worker.metrics.head_timed_out(listener.as_str());
     }
-    let reason = if error.is_parse() || error.is_parse_too_large() {
+    let (reason, what) = if error.is_parse() || error.is_parse_too_large() {
         // hyper has answered 400 or 431 itself.
-        RefusalReason::BadHandshake
+        (RefusalReason::BadHandshake, "not sound HTTP")
     } else if guarded::is_late(error) {
-        RefusalReason::ClientGone
+        (RefusalReason::ClientGone, "cut off")
     } else {
         return;
     };
-    metrics.refused("", "", listener.as_str(), reason.as_str());
+    worker.metrics.refused("", "", listener.as_str(), reason.as_str());
+    if !worker.may_log_refusal(peer.ip()) {
+        return;
+    }
     tracing::info!(
         target: "tidegate::access",
         event = "refused",
         reason = reason.as_str(),
         client = %peer.ip(),
         listener = listener.as_str(),
-        "{}: {error}",
-        if reason == RefusalReason::BadHandshake { "not sound HTTP" } else { "cut off" },
+        %error,
+        "{what}",
     );
 }

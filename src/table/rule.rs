@@ -44,6 +44,8 @@ pub struct Rule {
     pub connect_attempts: u8,
     /// How connections are ended on purpose.
     pub drain: Drain,
+    /// The subprotocols that its matches name: the only ones that may stand in the log. Others may be secrets.
+    pub subprotocols: Vec<String>,
     /// Where connections go. Backends whose references could not be resolved are not in it; it may be empty.
     pub backends: Vec<Backend>,
 }
@@ -85,7 +87,7 @@ pub struct Timeouts {
     /// By how much of itself `max_duration` is cut, at random, so that what opened together does not end together.
     /// Per cent, 0 to 100.
     pub max_duration_jitter: u8,
-    /// For a peer that takes nothing of what waits for it; `None`: no limit.
+    /// For a peer that takes too little of what waits for it; `None`: no limit.
     pub write_stall: Option<Duration>,
     /// From the first Close frame to the end. Above zero.
     pub close: Duration,
@@ -112,14 +114,16 @@ pub enum FrameChecks {
     PassThrough,
 }
 
-/// Limits of messages, in each direction.
+/// Limits of messages and frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Payload bytes of one message, all its fragments together; `None`: no limit.
     pub max_message_bytes: Option<NonZeroU64>,
     /// Data messages a second from the client; `None`: no limit.
     pub messages_per_second: Option<NonZeroU32>,
-    /// How long a client may want to send more than that, in a row.
+    /// Frames a second from either side, of whatever kind and size; `None`: no limit.
+    pub frames_per_second: Option<NonZeroU32>,
+    /// How long a side may want to send more than that, without coming to rest.
     pub patience: Duration,
 }
 
@@ -169,11 +173,12 @@ impl Default for Keepalive {
 }
 
 impl Default for Limits {
-    /// No limit.
+    /// None but that of frames, far above what applications send.
     fn default() -> Self {
         Self {
             max_message_bytes: None,
             messages_per_second: None,
+            frames_per_second: NonZeroU32::new(20_000),
             patience: Duration::from_secs(10),
         }
     }
@@ -208,6 +213,7 @@ impl Rule {
             load_balancing: LoadBalancing::default(),
             connect_attempts: 3,
             drain: Drain::default(),
+            subprotocols: Vec::new(),
             backends: Vec::new(),
         }
     }

@@ -388,6 +388,7 @@ fn entry(name: &str, key: MatchKey) -> RouteEntry {
         load_balancing: LoadBalancing::default(),
         connect_attempts: 3,
         drain: Drain::default(),
+        subprotocols: Vec::new(),
         backends: Vec::new(),
     };
     RouteEntry { key: key.into(), rule: Arc::new(rule) }

@@ -44,6 +44,8 @@ pub struct GatewayMetrics {
     pub pending_connections: IntGauge,
     /// 1 while connections are being ended.
     pub draining: IntGauge,
+    /// Lines of refusals that were left out of the log.
+    pub refusals_left_out: IntCounter,
     traffic: Traffic,
     routes: Mutex<HashMap<RouteKey, Arc<RouteMetrics>>>,
 }
@@ -97,6 +99,52 @@ impl Drop for OpenGauge {
     }
 }
 
+/// Statuses that have a label of their own; the others are told by their class.
+const STATUSES: [(u16, &str); 29] = [
+    (200, "200"),
+    (201, "201"),
+    (202, "202"),
+    (204, "204"),
+    (206, "206"),
+    (301, "301"),
+    (302, "302"),
+    (303, "303"),
+    (304, "304"),
+    (307, "307"),
+    (308, "308"),
+    (400, "400"),
+    (401, "401"),
+    (403, "403"),
+    (404, "404"),
+    (405, "405"),
+    (408, "408"),
+    (409, "409"),
+    (410, "410"),
+    (413, "413"),
+    (415, "415"),
+    (422, "422"),
+    (426, "426"),
+    (429, "429"),
+    (500, "500"),
+    (501, "501"),
+    (502, "502"),
+    (503, "503"),
+    (504, "504"),
+];
+
+/// The value of the label `code` for a status that a backend chose: one of a fixed set, whatever it sends.
+fn status_label(status: u16) -> &'static str {
+    match (STATUSES.iter().find(|(known, _)| *known == status), status / 100) {
+        (Some((_, label)), _) => label,
+        (None, 1) => "1xx",
+        (None, 2) => "2xx",
+        (None, 3) => "3xx",
+        (None, 4) => "4xx",
+        (None, 5) => "5xx",
+        (None, _) => "other",
+    }
+}
+
 const FAST: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const LIFE: &[f64] =
@@ -129,6 +177,11 @@ impl GatewayMetrics {
             "Connections without a request now: before it, or kept alive for the next one.",
         )?;
         registry.register(Box::new(pending_connections.clone()))?;
+        let refusals_left_out = IntCounter::new(
+            names::LOG_REFUSALS_LEFT_OUT_TOTAL,
+            "Lines of refusals that were left out of the log, since there were too many.",
+        )?;
+        registry.register(Box::new(refusals_left_out.clone()))?;
         let traffic = Traffic::default();
         registry.register(Box::new(traffic.clone()))?;
         Ok(Self {
@@ -235,6 +288,7 @@ impl GatewayMetrics {
             )?,
             pending_connections,
             draining,
+            refusals_left_out,
             traffic,
             routes: Mutex::default(),
         })
@@ -272,42 +326,54 @@ impl GatewayMetrics {
     }
 
     /// Counts the end of a connection.
-    pub fn closed(&self, namespace: &str, route: &str, cause: &str) {
+    pub fn closed(&self, namespace: &str, route: &str, cause: &'static str) {
         self.connections_closed.with_label_values(&[namespace, route, cause]).inc();
     }
 
     /// Counts a Close frame.
-    pub fn close_code(&self, namespace: &str, route: &str, direction: &str, code: &str) {
+    pub fn close_code(
+        &self,
+        namespace: &str,
+        route: &str,
+        direction: &'static str,
+        code: &'static str,
+    ) {
         self.close_codes.with_label_values(&[namespace, route, direction, code]).inc();
     }
 
     /// Counts a request not granted.
-    pub fn refused(&self, namespace: &str, route: &str, listener: &str, reason: &str) {
+    pub fn refused(
+        &self,
+        namespace: &str,
+        route: &str,
+        listener: &'static str,
+        reason: &'static str,
+    ) {
         self.upgrade_failures.with_label_values(&[namespace, route, listener, reason]).inc();
     }
 
-    /// Counts a plain HTTP request that was forwarded.
-    pub fn forwarded(&self, namespace: &str, route: &str, code: &str) {
-        self.http_requests.with_label_values(&[namespace, route, code]).inc();
+    /// Counts a plain HTTP request that was forwarded and answered with such a status.
+    pub fn forwarded(&self, namespace: &str, route: &str, status: u16) {
+        self.http_requests.with_label_values(&[namespace, route, status_label(status)]).inc();
     }
 
-    /// Counts a challenge of ACME that a solver has answered.
-    pub fn challenged(&self, code: &str) {
-        self.acme_challenges.with_label_values(&[code]).inc();
+    /// Counts a challenge of ACME that a solver has answered with such a status.
+    pub fn challenged(&self, status: u16) {
+        self.acme_challenges.with_label_values(&[status_label(status)]).inc();
     }
 
     /// Counts a TLS handshake that failed.
-    pub fn tls_failed(&self, reason: &str) {
+    pub fn tls_failed(&self, reason: &'static str) {
         self.tls_failures.with_label_values(&[reason]).inc();
     }
 
     /// Counts a TLS handshake done with the self-made certificate.
-    pub fn tls_fallback(&self, cause: &str) {
+    pub fn tls_fallback(&self, cause: &'static str) {
         self.tls_fallback.with_label_values(&[cause]).inc();
     }
 
     /// Counts a connection that could not be accepted.
-    pub fn accept_failed(&self, listener: &str, reason: &str) {
+    pub fn accept_failed(&self, listener: &'static str, reason: &'static str) {
         self.accept_errors.with_label_values(&[listener, reason]).inc();
     }
 
@@ -319,5 +385,22 @@ impl GatewayMetrics {
     /// Counts a connection whose request did not come in time.
     pub fn head_timed_out(&self, listener: &str) {
         self.head_timeouts.with_label_values(&[listener]).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_have_few_labels_whatever_backends_answer() {
+        let labels: std::collections::BTreeSet<_> = (0..=u16::MAX).map(status_label).collect();
+        assert_eq!(labels.len(), STATUSES.len() + 6, "{labels:?}");
+        for (status, label) in
+            [(200, "200"), (299, "2xx"), (418, "4xx"), (599, "5xx"), (600, "other")]
+        {
+            assert_eq!(status_label(status), label);
+        }
+        assert!(STATUSES.iter().all(|(status, label)| status.to_string() == *label));
     }
 }

@@ -1,5 +1,6 @@
 //! The log: text for people, JSON for machines, on standard error.
 
+mod escape;
 mod writer;
 
 use std::{io::IsTerminal, sync::Arc};
@@ -11,7 +12,11 @@ use prometheus::{
 };
 use tracing_subscriber::{EnvFilter, fmt};
 
-use self::writer::{LineBuffer, LogThread};
+pub use self::escape::bounded;
+use self::{
+    escape::Escape,
+    writer::{LineBuffer, LogThread},
+};
 use super::names::LOG_LINES_DROPPED_TOTAL;
 
 /// How log lines look.
@@ -84,7 +89,13 @@ impl Collector for DroppedLines {
 pub fn init_log(settings: &LogSettings) -> Result<Log, String> {
     let filter = EnvFilter::try_new(format!("{QUIET},{}", settings.filter))
         .map_err(|error| format!("log level {:?} cannot be read: {error}", settings.filter))?;
-    let (lines, thread) = writer::spawn(std::io::stderr())
+    let coloured = std::io::stderr().is_terminal();
+    let escape = match settings.format {
+        LogFormat::Json => Escape::Json,
+        LogFormat::Text if coloured => Escape::ColouredText,
+        LogFormat::Text => Escape::Text,
+    };
+    let (lines, thread) = writer::spawn(std::io::stderr(), escape)
         .map_err(|error| format!("the log's thread could not be started: {error}"))?;
     let log = Log { lines: Arc::clone(&lines), _thread: thread };
     let builder = fmt().with_env_filter(filter).with_writer(lines);
@@ -95,7 +106,7 @@ pub fn init_log(settings: &LogSettings) -> Result<Log, String> {
             .with_current_span(false)
             .with_span_list(false)
             .try_init(),
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Text => builder.with_ansi(coloured).try_init(),
     }
     .map_err(|error| format!("logging could not be started: {error}"))?;
     Ok(log)

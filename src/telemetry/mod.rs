@@ -12,7 +12,7 @@ use prometheus::{IntGaugeVec, Opts, Registry, TextEncoder};
 
 pub use control::{ControlMetrics, SourceFaults};
 pub use gateway::{GatewayMetrics, OpenGauge, RouteMetrics};
-pub use log::{DroppedLines, Log, LogFormat, LogSettings, init_log};
+pub use log::{DroppedLines, Log, LogFormat, LogSettings, bounded, init_log};
 pub use traffic::{Traffic, TrafficShard};
 
 /// A registry that already tells which build this is.

@@ -65,6 +65,8 @@ pub const CERTIFICATE_EXPIRY_TIMESTAMP_SECONDS: &str =
     "tidegate_certificate_expiry_timestamp_seconds";
 /// Log lines that were dropped because standard error was not read in time.
 pub const LOG_LINES_DROPPED_TOTAL: &str = "tidegate_log_lines_dropped_total";
+/// Lines of refusals that were left out of the log, since there were too many.
+pub const LOG_REFUSALS_LEFT_OUT_TOTAL: &str = "tidegate_log_refusals_left_out_total";
 /// Always 1. Labels: version.
 pub const BUILD_INFO: &str = "tidegate_build_info";
 

@@ -11,6 +11,7 @@ mod acme;
 mod addresses;
 mod backends;
 mod budget;
+mod candidate;
 mod certificates;
 mod claims;
 mod conflicts;
@@ -26,7 +27,10 @@ mod routes;
 mod secrets;
 mod status;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 pub use addresses::{EndpointPolicy, NoEndpoint};
 pub use budget::{Budgets, KEPT_BYTES, MAX_CA_BYTES};
@@ -41,8 +45,9 @@ use crate::{
 };
 use backends::{Backends, TrustCache};
 use budget::{Ledger, RouteSize};
+use candidate::Candidate;
 use certificates::{CertificateCache, Certificates};
-use conflicts::{Claim, Hosts, Unplaced};
+use conflicts::{Claim, Hosts};
 use grants::Grants;
 use ownership::{Evidence, Ownership, Standing};
 use routes::{CheckedRoute, CheckedRule};
@@ -306,6 +311,7 @@ impl<'a> Work<'a> {
             load_balancing: load_balancing::resolve(&spec.load_balancing),
             connect_attempts: spec.retry.connect_attempts,
             drain: policy::resolve_drain(&spec.drain),
+            subprotocols: subprotocols(spec),
             backends: self.backends.of_rule(
                 &route.object.namespace,
                 checked,
@@ -316,131 +322,10 @@ impl<'a> Work<'a> {
     }
 }
 
-/// A route on its way into the table.
-struct Candidate<'r, 'a> {
-    route: &'r CheckedRoute<'a>,
-    /// Those in which its namespace takes part.
-    hostnames: Vec<&'a str>,
-    rules: Vec<Arc<Rule>>,
-    claim: Option<Claim>,
-    /// What was paid for it.
-    paid: Option<RouteSize>,
-    unplaced: Unplaced<'r>,
-    served: Vec<&'a str>,
-    /// Those whose certificate is the one that it wants.
-    held: Vec<&'a str>,
-    lost_claims: Vec<String>,
-    findings: Findings,
-}
-
-impl<'r, 'a> Candidate<'r, 'a> {
-    fn new(route: &'r CheckedRoute<'a>) -> Self {
-        Self {
-            route,
-            hostnames: Vec::new(),
-            rules: Vec::new(),
-            claim: None,
-            paid: None,
-            unplaced: Unplaced::default(),
-            served: Vec::new(),
-            held: Vec::new(),
-            lost_claims: Vec::new(),
-            findings: Findings::new(route.generation),
-        }
-    }
-
-    /// Those of `hostnames` to which its namespace stands so.
-    fn standing(&self, hostnames: &[&'a str], wanted: Standing, by: &Ownership) -> Vec<&'a str> {
-        let namespace = &self.route.object.namespace;
-        let hostnames = hostnames.iter().copied();
-        hostnames.filter(|hostname| by.standing(namespace, hostname) == wanted).collect()
-    }
-
-    fn place(&mut self, standing: Standing, ownership: &Ownership, hosts: &mut Hosts<'a>) {
-        let hostnames = self.standing(&self.hostnames, standing, ownership);
-        let served = hosts.place(self.route, &hostnames, &self.rules, &mut self.unplaced);
-        self.served.extend(served);
-    }
-
-    fn claim(&mut self, standing: Standing, ownership: &Ownership, hosts: &mut Hosts<'a>) {
-        let Some(claim) = &self.claim else { return };
-        let hostnames = self.standing(&self.served, standing, ownership);
-        let outcome = hosts.claim(&self.route.object, &hostnames, claim);
-        self.held.extend(outcome.held);
-        self.lost_claims.extend(outcome.lost);
-    }
-
-    /// Whether it has hostnames that are another's, who admits it.
-    fn is_guest(&self, ownership: &Ownership) -> bool {
-        !self.standing(&self.hostnames, Standing::Guest, ownership).is_empty()
-    }
-
-    /// Takes back what was paid for it, if it has no place in the table.
-    fn give_back(&mut self, ledger: &mut Ledger) {
-        if self.served.is_empty()
-            && let Some(size) = self.paid.take()
-        {
-            ledger.give_back(&self.route.object.namespace, size);
-        }
-    }
-
-    /// What there is to say about it.
-    fn finish(
-        mut self,
-        ownership: &Ownership,
-        grants: &Grants<'_>,
-        budgets: &Budgets,
-    ) -> (ObjectRef, Findings) {
-        let (route, mut findings) = (self.route, self.findings);
-        let object = route.object.clone();
-        if findings.rejected.is_some() {
-            return (object, findings);
-        }
-        let refused = ownership.refusals(&object.namespace, &route.hostnames, grants);
-        let (lost, over) = self.unplaced.sentences(&object, budgets);
-        if self.hostnames.is_empty() {
-            findings.reject_as(Reason::HostnameNotPermitted, refused);
-            return (object, findings);
-        }
-        let refusal = |message| Fault { reason: Reason::HostnameNotPermitted, message };
-        findings.partial.extend(refused.into_iter().map(refusal));
-        if self.served.is_empty() {
-            let reason = match lost.len() {
-                0 => Reason::BudgetExceeded,
-                _ => Reason::Conflicted,
-            };
-            findings.reject_as(reason, lost.into_iter().chain(over).collect());
-            return (object, findings);
-        }
-        let too_many = |message| Fault { reason: Reason::BudgetExceeded, message };
-        findings.partial.extend(over.into_iter().map(too_many));
-        if route.spec.plaintext == api::Plaintext::Allow {
-            findings.notes.push(
-                "spec.plaintext is Allow: ws:// on port 80 is served in clear text, which anyone on the way can read and \
-                 change, and proxies may break."
-                    .into(),
-            );
-        }
-        findings.notes.extend(self.served.iter().filter_map(|wildcard| {
-            let kept: Vec<_> = ownership.kept_from(wildcard).collect();
-            (!kept.is_empty()).then(|| {
-                format!("{wildcard} does not serve {}, which is another's.", status::list(&kept))
-            })
-        }));
-        self.served.sort_by_key(|served| route.hostnames.iter().position(|name| name == served));
-        findings.served = self.served.iter().map(|&hostname| hostname.to_owned()).collect();
-        let conflict = |message| Fault { reason: Reason::Conflicted, message };
-        findings.partial.extend(lost.into_iter().chain(self.lost_claims).map(conflict));
-        let unusable = self.claim.is_some_and(|claim| claim.identity.is_none());
-        if unusable && !self.held.is_empty() {
-            findings.unserved.push(format!(
-                "Clients of {} are shown a self-made certificate, which they refuse, until the \
-                 fault under ResolvedRefs is mended.",
-                status::list(&self.held)
-            ));
-        }
-        (object, findings)
-    }
+/// All that the matches of a rule name, each once.
+fn subprotocols(spec: &api::RouteRule) -> Vec<String> {
+    let named = spec.matches.iter().flat_map(|wanted| &wanted.subprotocols);
+    named.cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 #[cfg(test)]

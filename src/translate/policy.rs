@@ -126,11 +126,12 @@ pub(super) const fn resolve_frames(spec: api::FrameChecks) -> FrameChecks {
     }
 }
 
-/// The limits of messages.
+/// The limits of messages and frames.
 pub(super) fn resolve_limits(spec: &api::Limits) -> Limits {
     Limits {
         max_message_bytes: spec.max_message_bytes.and_then(NonZeroU64::new),
         messages_per_second: spec.messages_per_second.and_then(NonZeroU32::new),
+        frames_per_second: NonZeroU32::new(spec.frames_per_second),
         ..Limits::default()
     }
 }

@@ -54,7 +54,10 @@ fn the_table_tells_what_a_rule_says_of_its_connections() {
         json!({"clientPing": 20.0, "backendPing": null, "pongTimeout": 7.0})
     );
     assert_eq!(entry["frames"], "PassThrough");
-    assert_eq!(entry["limits"], json!({"maxMessageBytes": 65536, "messagesPerSecond": null}));
+    assert_eq!(
+        entry["limits"],
+        json!({"maxMessageBytes": 65536, "messagesPerSecond": null, "framesPerSecond": 20_000})
+    );
     assert_eq!(
         entry["loadBalancing"],
         json!({"policy": "RoundRobin", "slowStart": null, "rebalancePercentPerMinute": 7})

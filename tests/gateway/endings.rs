@@ -359,6 +359,26 @@ fn a_client_that_reads_slowly_but_steadily_does_not_stall() {
 }
 
 #[test]
+fn a_reader_that_takes_a_little_now_and_then_stalls_all_the_same() {
+    for wire in Wire::BOTH {
+        let stall = Duration::from_secs(2);
+        let stage = Stage::new(wire, |rule| rule.timeouts.write_stall = Some(stall));
+        let (client, server) = stage.open();
+        SockRef::from(&client.socket).set_recv_buffer_size(4096).unwrap();
+        send_all(server, Frame::bytes(OpCode::Binary, &vec![7; 32 * 1024], None), 1000);
+        let closed = "tidegate_connections_closed_total";
+        let mut socket = &client.socket;
+        eventually("it has ended", || {
+            // A byte at a time, far below 512 bytes a second.
+            let _ = std::io::Read::read(&mut socket, &mut [0]);
+            std::thread::park_timeout(Duration::from_millis(50));
+            stage.gateway.metric(closed, &[]) > 0.0
+        });
+        stage.gateway.await_cause("write_stall");
+    }
+}
+
+#[test]
 fn a_gateway_that_shuts_down_says_so_to_both() {
     for wire in Wire::BOTH {
         let mut stage = Stage::new(wire, |rule| rule.drain.close_code = 3000);

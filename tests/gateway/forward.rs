@@ -32,7 +32,23 @@ fn a_get_reaches_the_backend_with_its_target_and_headers_and_the_answer_comes_ba
     assert_eq!(head.get("x-a"), Some("b"));
     assert_eq!(head.all("set-cookie"), ["a=1", "b=2"]);
     assert_eq!(head.get("tidegate-reason"), None);
-    gateway.await_metric("tidegate_http_requests_total", &[("code", "418")], 1.0);
+    gateway.await_metric("tidegate_http_requests_total", &[("code", "4xx")], 1.0);
+}
+
+#[test]
+fn a_backend_that_varies_its_status_adds_no_series() {
+    let backend = Backend::bind();
+    let gateway = forwarding(&backend);
+    for status in 200..800 {
+        let mut client = gateway.client();
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        backend.answer(format!("HTTP/1.1 {status} As it likes\r\nContent-Length: 0\r\n\r\n"));
+        assert_eq!(client.head().status(), status);
+    }
+    gateway.await_metric("tidegate_http_requests_total", &[("code", "other")], 200.0);
+    let series = gateway.series("tidegate_http_requests_total");
+    assert!(series.len() <= 35, "{series:?}");
+    assert!(series.iter().any(|line| line.contains("code=\"404\"")), "{series:?}");
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn nobody() -> Rule {
 fn a_host_that_is_not_served_is_answered_404() {
     let hosts = vec![host("a.test", nobody())];
     let (_, body) = assert_refused(hosts, &upgrade_request("b.test"), 404, RefusalReason::NoRoute);
-    assert!(body.contains("b.test"), "{body}");
+    assert!(body.contains("No WebSocketRoute has this hostname"), "{body}");
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn plain_http_is_answered_426_with_the_protocol_to_use() {
     let (head, body) = assert_refused(hosts, request, 426, RefusalReason::NotWebsocket);
     assert_eq!(head.get("upgrade"), Some("websocket"));
     assert!(head.get("connection").is_some_and(|value| value.eq_ignore_ascii_case("upgrade")));
-    assert!(body.contains("a.test/chat"), "{body}");
+    assert!(body.contains("connect with a WebSocket client"), "{body}");
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_host_that_the_shown_certificate_is_not_for_is_answered_421() {
     let mut client = gateway.tls_client(&client_config(&authority.pem), "a.test");
     let answer = client.send(upgrade_request("b.test")).answer();
     assert_told(&gateway, &answer, 421, RefusalReason::Misdirected);
-    assert!(answer.1.contains("a.test") && answer.1.contains("b.test"), "{}", answer.1);
+    assert!(answer.1.contains("opened for another name"), "{}", answer.1);
 }
 
 #[test]

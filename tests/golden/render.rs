@@ -200,7 +200,8 @@ fn with(rule: &Rule) -> Vec<String> {
     let table::Keepalive { client_ping, backend_ping, pong_timeout } = rule.keepalive;
     let table::Drain { close_code, on_route_removed, on_endpoint_terminating, spread } = rule.drain;
     // The patience is the same for all.
-    let table::Limits { max_message_bytes, messages_per_second, patience: _ } = rule.limits;
+    let table::Limits { max_message_bytes, messages_per_second, frames_per_second, patience: _ } =
+        rule.limits;
     let all = [
         ("maxDuration", or_never(max_duration), "never"),
         ("maxDurationJitter", max_duration_jitter.to_string(), "10"),
@@ -212,6 +213,7 @@ fn with(rule: &Rule) -> Vec<String> {
         ("frames", format!("{:?}", rule.frames), "Strict"),
         ("maxMessageBytes", or_any(max_message_bytes), "any"),
         ("messagesPerSecond", or_any(messages_per_second), "any"),
+        ("framesPerSecond", or_any(frames_per_second), "20000"),
         ("policy", policy(&rule.load_balancing.policy), "LeastConnections"),
         ("slowStart", or_never(rule.load_balancing.slow_start), "30s"),
         ("rebalance", format!("{} %/min", rule.load_balancing.rebalance_percent), "0 %/min"),

@@ -40,8 +40,9 @@ pub struct Timeouts {
     #[serde(default = "default_max_duration_jitter")]
     #[schemars(with = "i32", range(min = 0, max = 100))]
     pub max_duration_jitter: u8,
-    /// Ends a connection when a peer takes nothing for so long of what waits for it: it has stopped reading, or is gone.
-    /// 0s: never, but for one that is gone, which is noticed after about a minute, or a few if it had stopped reading before.
+    /// Ends a connection when a peer is behind and takes too little for so long of what waits for it: neither all of it nor
+    /// 512 bytes a second. It has stopped reading, or is gone. 0s: never, but for one that is gone, which is noticed after
+    /// about a minute, or a few if it had stopped reading before.
     #[serde(default = "default_write_stall")]
     pub write_stall: Duration,
     /// How long peers have to say goodbye, from the first Close frame to the end of both sockets.
@@ -77,20 +78,26 @@ pub enum FrameChecks {
     PassThrough,
 }
 
-/// Limits of messages. What is not set is not limited.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Limits of messages and frames.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
     /// Most bytes of one message in either direction, as sent: the payload of all its fragments added up, compressed where
-    /// the peers compress. Who sends more is closed with 1009.
+    /// the peers compress. Who sends more is closed with 1009. Without it there is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i64>", range(min = 1))]
     pub max_message_bytes: Option<u64>,
-    /// Most messages a second from the client; pings and pongs are none. A client that sends faster is read more slowly,
-    /// and closed with 1008 when it keeps pushing.
+    /// Most messages a second from the client, and at once; pings and pongs are none. A client that sends faster is read
+    /// more slowly, and closed with 1008 when it keeps pushing for 10s. Without it there is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>", range(min = 1))]
     pub messages_per_second: Option<u32>,
+    /// Most frames a second from either side, and at once, whatever they are and hold: messages, fragments, empty ones,
+    /// pings and pongs. A side that sends faster is read more slowly, and closed with 1008 when it keeps pushing for 10s.
+    /// 0: no limit.
+    #[serde(default = "default_frames_per_second")]
+    #[schemars(with = "i32", range(min = 0))]
+    pub frames_per_second: u32,
 }
 
 /// How connections are ended on purpose.
@@ -152,6 +159,16 @@ impl Default for Keepalive {
     }
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_message_bytes: None,
+            messages_per_second: None,
+            frames_per_second: default_frames_per_second(),
+        }
+    }
+}
+
 impl Default for Drain {
     fn default() -> Self {
         Self {
@@ -197,6 +214,10 @@ const fn default_close() -> Duration {
 
 const fn default_pong_timeout() -> Duration {
     Duration::from_secs(20)
+}
+
+const fn default_frames_per_second() -> u32 {
+    20_000
 }
 
 const fn default_close_code() -> u16 {

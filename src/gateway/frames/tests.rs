@@ -5,6 +5,16 @@ use super::*;
 
 const MASK: [u8; 4] = [1, 2, 3, 4];
 
+/// So many messages, and any number of frames.
+const fn messages(messages: u32) -> Allowance {
+    Allowance { messages, ..Allowance::UNLIMITED }
+}
+
+/// So many frames, and any number of messages.
+const fn frames(frames: u32) -> Allowance {
+    Allowance { frames, ..Allowance::UNLIMITED }
+}
+
 /// A frame whose length is written with at least so many extra bytes, masked or not.
 fn frame_with(first: u8, length: usize, extra: usize, masked: bool) -> Vec<u8> {
     let mask = if masked { 0x80 } else { 0 };
@@ -50,7 +60,7 @@ fn follow(mut scanner: FrameScanner, stream: &[u8], cuts: &[usize]) -> (usize, u
         held.extend(&rest[..cut]);
         rest = &rest[cut..];
         loop {
-            let scan = scanner.scan(&held, u32::MAX);
+            let scan = scanner.scan(&held, Allowance::UNLIMITED);
             passed += scan.passed;
             messages += scan.messages;
             held.drain(..scan.passed);
@@ -127,12 +137,12 @@ proptest! {
 fn a_data_frame_is_at_its_boundary_only_when_its_last_payload_byte_has_come() {
     let bytes = frame(0x82, 300, true);
     let mut scanner = strict(Role::Client);
-    assert_eq!(scanner.scan(&bytes[..7], 1).stop, Stop::Incomplete);
+    assert_eq!(scanner.scan(&bytes[..7], messages(1)).stop, Stop::Incomplete);
     assert!(scanner.at_boundary(), "an incomplete header has not passed");
-    let mut at = scanner.scan(&bytes[..8], 1).passed;
+    let mut at = scanner.scan(&bytes[..8], messages(1)).passed;
     while at < bytes.len() {
         assert!(!scanner.at_boundary(), "byte {at}");
-        at += scanner.scan(&bytes[at..=at], 1).passed;
+        at += scanner.scan(&bytes[at..=at], messages(1)).passed;
     }
     assert!(scanner.at_boundary());
 }
@@ -141,16 +151,47 @@ fn a_data_frame_is_at_its_boundary_only_when_its_last_payload_byte_has_come() {
 fn the_last_boundary_of_a_piece_is_told() {
     let stream = [frame(0x82, 10, true), frame(0x82, 20, true), frame(0x82, 300, true)].concat();
     let mut scanner = strict(Role::Client);
-    assert_eq!(scanner.scan(&stream[..100], 9).boundary, Some(16 + 26));
-    assert_eq!(scanner.scan(&stream[100..200], 9).boundary, None);
-    assert_eq!(scanner.scan(&stream[200..], 9).boundary, Some(stream.len() - 200));
+    assert_eq!(scanner.scan(&stream[..100], messages(9)).boundary, Some(16 + 26));
+    assert_eq!(scanner.scan(&stream[100..200], messages(9)).boundary, None);
+    assert_eq!(scanner.scan(&stream[200..], messages(9)).boundary, Some(stream.len() - 200));
 }
 
 #[test]
 fn no_more_messages_end_than_were_asked_for() {
     let stream = [frame(0x01, 5, true), frame(0x80, 5, true), frame(0x82, 5, true)].concat();
-    let scan = strict(Role::Client).scan(&stream, 1);
-    assert_eq!((scan.passed, scan.messages, scan.stop), (22, 1, Stop::Enough));
+    let scan = strict(Role::Client).scan(&stream, messages(1));
+    assert_eq!((scan.passed, scan.messages, scan.stop), (22, 1, Stop::Enough(Scarce::Messages)));
+}
+
+#[test]
+fn no_more_frames_begin_than_were_asked_for_whatever_they_are_but_a_close_frame_passes() {
+    let stream = [frame(0x01, 0, true), frame(0x00, 0, true), frame(0x80, 9, true)].concat();
+    let scan = strict(Role::Client).scan(&stream, frames(2));
+    assert_eq!((scan.passed, scan.frames, scan.messages), (12, 2, 0), "empty fragments count");
+    assert_eq!(scan.stop, Stop::Enough(Scarce::Frames));
+    for control in [0x89, 0x8a] {
+        let control = frame(control, 5, true);
+        assert!(matches!(strict(Role::Client).scan(&control, frames(1)).stop, Stop::Control(_)));
+        let scarce = strict(Role::Client).scan(&control, frames(0)).stop;
+        assert_eq!(scarce, Stop::Enough(Scarce::Frames));
+    }
+    let close = strict(Role::Client).scan(&frame(0x88, 0, true), frames(0)).stop;
+    assert!(matches!(close, Stop::Control(_)), "{close:?}");
+    // One that is longer than any can be ends nothing, so it counts.
+    let mut lenient = scanner(Role::Client, FrameChecks::PassThrough, Extensions::None);
+    let long = lenient.scan(&frame(0x88, 126, true), frames(0)).stop;
+    assert_eq!(long, Stop::Enough(Scarce::Frames));
+}
+
+#[test]
+fn a_control_frame_that_is_not_checked_is_no_longer_than_a_message_may_be() {
+    let limited =
+        || FrameScanner::new(Role::Client, FrameChecks::PassThrough, Extensions::None, Some(1000));
+    assert_eq!(limited().scan(&frame(0x89, 1000, true), frames(1)).stop, Stop::End);
+    assert_eq!(limited().scan(&frame(0x89, 1001, true), frames(1)).stop, Stop::TooBig);
+    // Limits of messages are not about control frames of a sound length.
+    let tiny = FrameScanner::new(Role::Client, FrameChecks::PassThrough, Extensions::None, Some(1));
+    assert!(matches!(tiny.clone().scan(&frame(0x89, 125, true), frames(1)).stop, Stop::Control(_)));
 }
 
 #[test]
@@ -158,14 +199,14 @@ fn a_message_is_as_long_as_all_its_fragments() {
     let limited =
         || FrameScanner::new(Role::Client, FrameChecks::Strict, Extensions::None, Some(100));
     let fits = [frame(0x01, 60, true), frame(0x80, 40, true), frame(0x82, 100, true)].concat();
-    assert_eq!(limited().scan(&fits, 9).stop, Stop::End);
+    assert_eq!(limited().scan(&fits, messages(9)).stop, Stop::End);
     let long = [frame(0x01, 60, true), frame(0x00, 40, true), frame(0x80, 1, true)].concat();
-    let scan = limited().scan(&long, 9);
+    let scan = limited().scan(&long, messages(9));
     assert_eq!((scan.passed, scan.stop), (66 + 46, Stop::TooBig));
-    assert_eq!(limited().scan(&frame(0x82, 101, true), 9).stop, Stop::TooBig);
+    assert_eq!(limited().scan(&frame(0x82, 101, true), messages(9)).stop, Stop::TooBig);
     let mut endless = frame(0x82, 0, true);
     endless.splice(1..2, [0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
-    assert_eq!(limited().scan(&endless, 9).stop, Stop::TooBig);
+    assert_eq!(limited().scan(&endless, messages(9)).stop, Stop::TooBig);
 }
 
 /// What a strict scanner says to frames of a client; those before the last are sound.
@@ -206,7 +247,10 @@ fn every_broken_rule_is_found_where_frames_are_checked() {
 #[test]
 fn a_length_with_its_highest_bit_is_bad() {
     let bytes = [0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4];
-    assert_eq!(strict(Role::Client).scan(&bytes, 1).stop, Stop::Violation(Violation::BadLength));
+    assert_eq!(
+        strict(Role::Client).scan(&bytes, messages(1)).stop,
+        Stop::Violation(Violation::BadLength)
+    );
 }
 
 #[test]
@@ -256,7 +300,7 @@ fn frames_of_ours_are_sound() {
             close_frame(role, None, "not sent"),
             ping_frame(role, b"12345678"),
         ] {
-            let Stop::Control(control) = strict(role).scan(&bytes, 0).stop else {
+            let Stop::Control(control) = strict(role).scan(&bytes, messages(0)).stop else {
                 panic!("no control frame: {bytes:?}");
             };
             assert_eq!(control.total(), bytes.len());

@@ -5,7 +5,6 @@
 
 use std::{
     future::Future,
-    num::NonZeroU32,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -15,10 +14,14 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     Phase, Relay,
     direction::Direction,
+    rates::{SendLimits, SendRate},
     vanished::{self, Lookout},
 };
 use crate::{
-    gateway::goodbye::{CloseCause, Side, answer},
+    gateway::{
+        frames::Scarce,
+        goodbye::{CloseCause, Side, answer},
+    },
     table::Rule,
 };
 
@@ -67,49 +70,6 @@ impl Vigil {
     }
 }
 
-/// A bucket of tokens, one a message: a second's worth at most.
-pub(super) struct Throttle {
-    rate: NonZeroU32,
-    filled: Instant,
-    /// Since when the client has wanted more than it may.
-    exceeded: Option<Instant>,
-}
-
-impl Throttle {
-    pub(super) fn new(rate: NonZeroU32, now: Instant) -> Self {
-        Self { rate, filled: now, exceeded: None }
-    }
-
-    /// Most messages at once.
-    pub(super) fn burst(&self) -> u32 {
-        self.rate.get()
-    }
-
-    /// The tokens there are now, of which `left` are from before.
-    fn refill(&mut self, left: u32, now: Instant) -> u32 {
-        let earned = now.duration_since(self.filled).as_secs_f64() * f64::from(self.rate.get());
-        if earned < 1.0 {
-            return left;
-        }
-        // Saturates far above the burst.
-        let whole = earned as u32;
-        let tokens = left.saturating_add(whole);
-        if tokens >= self.burst() {
-            self.exceeded = None;
-            self.filled = now;
-            return self.burst();
-        }
-        // The fraction of a token is not lost.
-        self.filled += Duration::from_secs_f64(f64::from(whole) / f64::from(self.rate.get()));
-        tokens
-    }
-
-    /// When there is a token again.
-    fn next(&self) -> Instant {
-        self.filled + Duration::from_secs_f64(1.0 / f64::from(self.rate.get()))
-    }
-}
-
 impl Relay {
     /// Notes what was heard, and what passed since there were so many bytes. Looks at the clock only if there was something.
     /// Whether a message that was held back may pass now.
@@ -142,26 +102,59 @@ impl Relay {
                 rtt.observe((now - sent).as_secs_f64());
             }
         }
-        self.mind_throttle(now)
+        self.mind_rates(now)
     }
 
-    /// Gives tokens, and notes whether they were enough. Whether a message that was held back may pass now.
-    fn mind_throttle(&mut self, now: Instant) -> bool {
-        let Some(throttle) = self.throttle.as_mut().filter(|_| self.phase == Phase::Open) else {
-            return false;
-        };
-        let held_back = self.up.is_throttled();
-        self.up.budget = throttle.refill(self.up.budget, now);
-        if self.up.is_throttled() {
-            throttle.exceeded.get_or_insert(now);
+    /// Gives tokens, and notes who wants more than there are. Whether something that was held back may pass now.
+    fn mind_rates(&mut self, now: Instant) -> bool {
+        self.mind_rate(Side::Client, now) | self.mind_rate(Side::Backend, now)
+    }
+
+    fn mind_rate(&mut self, side: Side, now: Instant) -> bool {
+        let mut limits = SendLimits::of(&self.rule.limits, side);
+        if self.phase != Phase::Open {
+            limits = limits.without_messages();
         }
-        held_back && !self.up.is_throttled()
+        let direction = self.direction(side);
+        let left = direction.allowance;
+        if limits.is_ample(left) && direction.rate.as_ref().is_none_or(|rate| !rate.is_exceeded()) {
+            return false;
+        }
+        let waited = direction.is_throttled();
+        let rate = direction.rate.get_or_insert_with(|| Box::new(SendRate::new(limits, left, now)));
+        direction.allowance = rate.refill(left, now);
+        let waits = direction.sieve.waits_for().is_some();
+        let at_rest = direction.is_at_rest();
+        if let Some(rate) = &mut direction.rate {
+            rate.note(waits, at_rest, now);
+        }
+        waited && !direction.is_throttled()
     }
 
     /// Lets all messages pass: on a connection that ends, the client's Close frame may wait behind them.
-    pub(super) fn lift_throttle(&mut self) {
-        self.throttle = None;
-        self.up.budget = u32::MAX;
+    pub(super) fn lift_message_limit(&mut self) {
+        self.up.allowance.messages = u32::MAX;
+        if let Some(rate) = &mut self.up.rate {
+            rate.lift_messages();
+        }
+    }
+
+    /// When something of a direction that waits for tokens gets them.
+    fn tokens_due(direction: &Direction) -> Option<Instant> {
+        let scarce = direction.sieve.waits_for().filter(|_| direction.is_throttled())?;
+        direction.rate.as_ref()?.next(scarce)
+    }
+
+    /// Who has wanted to send more than it may for too long, and what.
+    fn too_fast(&self, now: Instant) -> Option<(Side, Scarce)> {
+        let patience = self.rule.limits.patience;
+        [(Side::Client, &self.up), (Side::Backend, &self.down)].into_iter().find_map(
+            |(side, direction)| {
+                let since = direction.rate.as_ref()?.exceeded()?;
+                let scarce = direction.sieve.waits_for().filter(|_| since + patience <= now)?;
+                Some((side, scarce))
+            },
+        )
     }
 
     /// Waits for the next thing that is due, and does it. `Ready` if that gave the directions something to do.
@@ -171,6 +164,7 @@ impl Relay {
                 || self.up.stalled.is_some()
                 || self.down.stalled.is_some()
                 || self.up.is_throttled()
+                || self.down.is_throttled()
                 || self.vigil.sooner;
             if !urgent && !timer.is_elapsed() {
                 // The one task that polls this has registered with it already.
@@ -196,12 +190,16 @@ impl Relay {
         match self.phase {
             Phase::Open => {}
             Phase::PeersClosing(until) | Phase::Farewell(until) => {
-                return Some(self.vigil.lookout.due().map_or(until, |due| due.min(until)));
+                let sooner = [
+                    self.vigil.lookout.due(),
+                    Self::tokens_due(&self.up),
+                    Self::tokens_due(&self.down),
+                ];
+                return sooner.into_iter().flatten().chain([until]).min();
             }
             // `poll_move` is done with it.
             Phase::Cut => return None,
         }
-        let throttled = self.throttle.as_ref().filter(|_| self.up.is_throttled());
         let candidates = [
             self.stall_due(&self.up),
             self.stall_due(&self.down),
@@ -209,13 +207,14 @@ impl Relay {
             self.vigil.expires,
             self.ping_due(&self.vigil.client, self.rule.keepalive.client_ping),
             self.ping_due(&self.vigil.backend, self.rule.keepalive.backend_ping),
-            throttled.map(|throttle| throttle.next()),
+            Self::tokens_due(&self.up),
+            Self::tokens_due(&self.down),
             self.vigil.lookout.due(),
         ];
         candidates.into_iter().flatten().min()
     }
 
-    /// When the receiver of a direction will have taken nothing for too long.
+    /// When the receiver of a direction has to have taken enough.
     fn stall_due(&self, direction: &Direction) -> Option<Instant> {
         Some(direction.stalled? + self.rule.timeouts.write_stall?)
     }
@@ -234,10 +233,11 @@ impl Relay {
             Phase::Open => {}
             Phase::PeersClosing(until) | Phase::Farewell(until) => {
                 let lost = self.mind_vanished(now);
+                let acted = self.mind_rates(now);
                 if until <= now {
                     self.end_waiting(now);
                 }
-                return lost || until <= now;
+                return lost || acted || until <= now;
             }
             Phase::Cut => return false,
         }
@@ -254,7 +254,7 @@ impl Relay {
             if !passed(self.stall_of(receiver)) {
                 continue;
             }
-            self.forgive_stall(receiver, now);
+            self.forgive_stall(receiver, timeouts.write_stall, now);
             if passed(self.stall_of(receiver)) {
                 self.say_goodbye(CloseCause::WriteStall, Some(receiver), "");
                 return true;
@@ -264,12 +264,13 @@ impl Relay {
             self.say_goodbye(CloseCause::Idle, None, "");
             return true;
         }
-        let mut acted = self.mind_throttle(now);
-        // A client that has come to rest since is forgiven, however its bucket looks by now.
-        let throttle = self.throttle.as_ref().filter(|_| acted || self.up.is_throttled());
-        let exceeded = throttle.and_then(|throttle| throttle.exceeded);
-        if passed(exceeded.map(|since| since + self.rule.limits.patience)) {
-            self.say_goodbye(CloseCause::RateLimited, Some(Side::Client), "");
+        let mut acted = self.mind_rates(now);
+        if let Some((side, scarce)) = self.too_fast(now) {
+            let detail = match scarce {
+                Scarce::Messages => "too many messages",
+                Scarce::Frames => "too many frames",
+            };
+            self.say_goodbye(CloseCause::RateLimited, Some(side), detail);
             return true;
         }
         for side in [Side::Client, Side::Backend] {
@@ -285,10 +286,12 @@ impl Relay {
         }
     }
 
-    fn forgive_stall(&mut self, receiver: Side, now: Instant) {
+    /// Lets a receiver that has taken enough for such a time have it anew.
+    fn forgive_stall(&mut self, receiver: Side, time: Option<Duration>, now: Instant) {
+        let time = time.unwrap_or(self.rule.timeouts.close);
         match receiver {
-            Side::Client => self.down.forgive_stall(&self.client, now),
-            Side::Backend => self.up.forgive_stall(&self.backend, now),
+            Side::Client => self.down.forgive_stall(&self.client, time, now),
+            Side::Backend => self.up.forgive_stall(&self.backend, time, now),
         }
     }
 
@@ -296,9 +299,9 @@ impl Relay {
     fn end_waiting(&mut self, now: Instant) {
         let timeouts = self.rule.timeouts;
         let patience = timeouts.write_stall.unwrap_or(timeouts.close);
-        self.forgive_stall(Side::Client, now);
-        self.forgive_stall(Side::Backend, now);
-        // What is under way to a slow receiver is still written, as long as some of it goes out. It has an end, for nothing is
+        self.forgive_stall(Side::Client, timeouts.write_stall, now);
+        self.forgive_stall(Side::Backend, timeouts.write_stall, now);
+        // What is under way to a slow receiver is still written, as long as enough of it goes out. It has an end, for nothing is
         // added to it.
         let taking = |direction: &Direction| {
             let complete = direction.closing() || !direction.is_passing();
@@ -372,21 +375,6 @@ impl Relay {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_throttle_gives_a_seconds_worth_at_once_and_its_rate_after_that() {
-        let start = Instant::now();
-        let mut throttle = Throttle::new(NonZeroU32::new(10).unwrap(), start);
-        assert_eq!(throttle.burst(), 10);
-        assert_eq!(throttle.next(), start + Duration::from_millis(100));
-        assert_eq!(throttle.refill(0, start + Duration::from_millis(99)), 0);
-        assert_eq!(throttle.refill(0, start + Duration::from_millis(250)), 2);
-        // Half a token was over.
-        assert_eq!(throttle.refill(2, start + Duration::from_millis(300)), 3);
-        throttle.exceeded = Some(start);
-        assert_eq!(throttle.refill(0, start + Duration::from_secs(60)), 10);
-        assert_eq!(throttle.exceeded, None, "a full bucket forgives");
-    }
 
     #[test]
     fn jitter_cuts_at_most_its_share_of_the_maximum_duration() {

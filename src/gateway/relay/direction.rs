@@ -5,6 +5,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use tokio::{
@@ -12,8 +13,12 @@ use tokio::{
     time::Instant,
 };
 
+use super::{
+    backlog::{Receiver, Rest, most_left},
+    rates::SendRate,
+};
 use crate::gateway::{
-    frames::{self, Role},
+    frames::{self, Allowance, Role},
     goodbye::{CloseCode, Words},
     sieve::{Finding, Sieve},
     transport::Transport,
@@ -21,6 +26,9 @@ use crate::gateway::{
 
 /// Most reads in a row: the other direction, the timer and the worker's other connections have their turn then.
 const READS: usize = 16;
+
+/// Most frames that are looked at in one go, so that a read full of tiny ones is not the work of sixteen.
+const FRAMES: u32 = 2048;
 
 /// Size of a worker's scratch buffer: four full TLS records (16 KiB).
 const SCRATCH: usize = 64 * 1024;
@@ -55,42 +63,6 @@ enum Passing {
     Nothing,
 }
 
-/// Bytes that wait to be written. Most connections have none most of the time: then it is a null pointer.
-#[derive(Default)]
-struct Rest(Option<Box<Waiting>>);
-
-#[derive(Default)]
-struct Waiting {
-    bytes: Vec<u8>,
-    written: usize,
-}
-
-impl Rest {
-    fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.0.get_or_insert_default().bytes.extend_from_slice(bytes);
-        }
-    }
-
-    /// Bytes that are left.
-    fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |waiting| waiting.bytes.len() - waiting.written)
-    }
-}
-
-/// What is known of the receiver by the other direction. One that is not listened to any more is not waited for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Receiver {
-    /// It has said Close too.
-    pub(super) answered: bool,
-    /// It has ended its connection.
-    pub(super) ended: bool,
-}
-
 /// One direction of a relay.
 pub(super) struct Direction {
     /// What frames of ours look like that go to the receiver.
@@ -99,11 +71,11 @@ pub(super) struct Direction {
     passing: Passing,
     /// Bytes that the receiver did not take yet; none but for a slow one.
     rest: Rest,
-    /// Since when the receiver has taken nothing of what waits for it.
+    /// Since when it counts how much the receiver takes of what waits for it.
     pub(super) stalled: Option<Instant>,
     /// How many bytes waited for it then, here and in the kernel.
     backlog: usize,
-    /// A Ping of ours is to go to the receiver, at the next boundary.
+    /// A Ping of ours is to go to the receiver, at the next boundary and behind what waits.
     ping: Option<[u8; 8]>,
     /// The receiver's TLS may hold bytes that are not in the socket yet.
     unflushed: bool,
@@ -127,8 +99,10 @@ pub(super) struct Direction {
     pub(super) said: Option<CloseCode>,
     /// Reads were used up: there may be more at once.
     busy: bool,
-    /// So many more messages may pass.
-    pub(super) budget: u32,
+    /// So much more may pass.
+    pub(super) allowance: Allowance,
+    /// How fast the sender sends; counted only where it is fast.
+    pub(super) rate: Option<Box<SendRate>>,
     /// Bytes passed.
     pub(super) bytes: u64,
     /// Data messages passed.
@@ -137,7 +111,7 @@ pub(super) struct Direction {
 
 impl Direction {
     /// A direction in which `role` sends.
-    pub(super) fn new(role: Role, sieve: Sieve, budget: u32) -> Self {
+    pub(super) fn new(role: Role, sieve: Sieve, allowance: Allowance) -> Self {
         Self {
             role,
             sieve,
@@ -157,7 +131,8 @@ impl Direction {
             close_passed: false,
             said: None,
             busy: false,
-            budget,
+            allowance,
+            rate: None,
             bytes: 0,
             messages: 0,
         }
@@ -200,15 +175,25 @@ impl Direction {
         self.deaf
     }
 
-    /// Whether messages wait for tokens.
-    pub(super) const fn is_throttled(&self) -> bool {
-        self.budget == 0 && self.sieve.ripe()
+    /// Whether something waits for tokens.
+    pub(super) fn is_throttled(&self) -> bool {
+        self.sieve.waits_for().is_some_and(|scarce| self.allowance.lacks(scarce))
     }
 
-    /// Looks whether a receiver that stalls has taken something nevertheless, and if so lets its time begin anew.
-    pub(super) fn forgive_stall(&mut self, to: &Transport, now: Instant) {
+    /// Whether all that the sender has begun is whole, or could go on at once: it does not wait, nor will it.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let Allowance { messages, frames } = self.allowance;
+        self.sieve.at_boundary() || (messages > 0 && frames > 0)
+    }
+
+    /// Looks whether a receiver that is behind has taken enough for so much time, and if so lets that begin anew. A byte now and then
+    /// is not enough.
+    pub(super) fn forgive_stall(&mut self, to: &Transport, time: Duration, now: Instant) {
+        if self.stalled.is_none() {
+            return;
+        }
         let backlog = self.rest.len() + to.outstanding();
-        if self.stalled.is_some() && backlog < self.backlog {
+        if backlog < self.backlog && backlog <= most_left(self.backlog, time) {
             self.stalled = Some(now);
             self.backlog = backlog;
         }
@@ -220,7 +205,7 @@ impl Direction {
     }
 
     /// Whether the sender is not read for now: for the receiver's sake, or for want of tokens.
-    pub(super) const fn is_held_up(&self) -> bool {
+    pub(super) fn is_held_up(&self) -> bool {
         self.stalled.is_some() || self.is_throttled()
     }
 
@@ -288,10 +273,18 @@ impl Direction {
         if self.passing != Passing::All || self.told() || self.dead {
             return;
         }
-        if self.sieve.at_boundary() {
+        // One at most waits: a side that takes nothing may be pinged for as long as it likes.
+        self.ping = Some(payload);
+        self.push_ping();
+    }
+
+    /// Puts our Ping behind what has gone out, if a frame may follow that.
+    fn push_ping(&mut self) {
+        if self.rest.is_empty()
+            && self.sieve.at_boundary()
+            && let Some(payload) = self.ping.take().filter(|_| !self.told())
+        {
             self.rest.push(&frames::ping_frame(self.role, &payload));
-        } else {
-            self.ping = Some(payload);
         }
     }
 
@@ -350,11 +343,10 @@ impl Direction {
         if self.dead || self.shut {
             return Poll::Ready(Ok(()));
         }
-        let before = self.rest.len() + to.unsent();
         let result = self.poll_write_rest(cx, to);
         if result.is_pending() {
             // Only a slow receiver costs a look at the clock.
-            if self.stalled.is_none() || self.rest.len() + to.unsent() < before {
+            if self.stalled.is_none() {
                 self.stalled = Some(Instant::now());
                 self.backlog = self.rest.len() + to.outstanding();
             }
@@ -362,6 +354,10 @@ impl Direction {
         }
         self.stalled = None;
         ready!(result)?;
+        if self.ping.is_some() {
+            self.push_ping();
+            ready!(self.poll_write_rest(cx, to))?;
+        }
         // A server ends the connection once both have said Close (RFC 6455 §7.1.1), which we are to the client. The backend is
         // one to us: told by a Close frame, it is waited for, since whose end comes first keeps the port pair occupied for
         // a while, and the ports towards it are ours.
@@ -434,12 +430,14 @@ impl Direction {
             }
             length += count;
             self.heard = true;
-        } else if self.budget == 0 {
+        } else if self.is_throttled() {
             return Poll::Pending;
         }
         buffer[..held].copy_from_slice(self.sieve.held());
-        let sifted = self.sieve.sift(&mut buffer[..length], self.budget);
-        self.budget -= if self.budget == u32::MAX { 0 } else { sifted.messages };
+        let Allowance { messages, frames } = self.allowance;
+        let allowance = Allowance { messages, frames: frames.min(FRAMES) };
+        let sifted = self.sieve.sift(&mut buffer[..length], allowance);
+        self.allowance = self.allowance.less(sifted.messages, sifted.frames);
         self.answered |= sifted.answered;
         if let Some(Finding::Close(code)) = sifted.finding {
             self.close = Some(code);

@@ -10,6 +10,11 @@ fn sieve(role: Role) -> Sieve {
     Sieve::new(FrameScanner::new(role, FrameChecks::Strict, Extensions::None, None), &[])
 }
 
+/// So many messages, and any number of frames.
+const fn messages(messages: u32) -> Allowance {
+    Allowance { messages, ..Allowance::UNLIMITED }
+}
+
 /// A server's frame.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     [&[first, payload.len() as u8][..], payload].concat()
@@ -23,7 +28,7 @@ fn run(sieve: &mut Sieve, stream: &[u8], cuts: &[usize]) -> (Vec<u8>, Vec<Findin
         let cut = (*cuts.next().unwrap()).min(rest.len());
         let mut bytes = [sieve.held(), &rest[..cut]].concat();
         rest = &rest[cut..];
-        let sifted = sieve.sift(&mut bytes, u32::MAX);
+        let sifted = sieve.sift(&mut bytes, Allowance::UNLIMITED);
         passed.extend(&bytes[..sifted.passed]);
         findings.extend(sifted.finding);
         answered += usize::from(sifted.answered);
@@ -149,11 +154,11 @@ fn a_pong_passes_as_long_as_we_have_not_pinged() {
 fn half_a_header_and_half_a_control_frame_do_not_pass() {
     let mut sieve = sieve(Role::Server);
     let mut bytes = [frame(0x82, b"data"), vec![0x82]].concat();
-    assert_eq!(sieve.sift(&mut bytes, 1).passed, 6);
+    assert_eq!(sieve.sift(&mut bytes, messages(1)).passed, 6);
     assert_eq!(sieve.held(), [0x82]);
     assert!(sieve.at_boundary());
     let mut bytes = [sieve.held(), &[1, b'x', 0x89, 3, b'p']].concat();
-    assert_eq!(sieve.sift(&mut bytes, 1).passed, 3);
+    assert_eq!(sieve.sift(&mut bytes, messages(1)).passed, 3);
     assert_eq!(sieve.held(), [0x89, 3, b'p']);
 }
 
@@ -182,12 +187,28 @@ fn what_is_one_message_too_many_waits() {
     let mut sieve = sieve(Role::Server);
     let (first, second) = (frame(0x81, b"first"), frame(0x81, b"second"));
     let mut bytes = [first.clone(), second.clone()].concat();
-    let sifted = sieve.sift(&mut bytes, 1);
+    let sifted = sieve.sift(&mut bytes, messages(1));
     assert_eq!((sifted.passed, sifted.messages), (first.len(), 1));
     assert!(sieve.ripe() && sieve.held() == second);
     let mut bytes = sieve.held().to_vec();
-    assert_eq!(sieve.sift(&mut bytes, 1).passed, second.len());
+    assert_eq!(sieve.sift(&mut bytes, messages(1)).passed, second.len());
     assert!(!sieve.ripe() && sieve.held().is_empty());
+}
+
+#[test]
+fn what_is_one_frame_too_many_waits_also_behind_answers_to_our_pings() {
+    let mut sieve = sieve(Role::Server);
+    let pong = frame(0x8a, &sieve.next_ping());
+    let (ping, close) = (frame(0x89, b"?"), frame(0x88, b""));
+    let mut bytes = [pong.clone(), ping.clone(), pong, close.clone()].concat();
+    let frames = |frames| Allowance { frames, ..Allowance::UNLIMITED };
+    let sifted = sieve.sift(&mut bytes, frames(2));
+    assert_eq!((&bytes[..sifted.passed], sifted.frames), (&*ping, 2));
+    assert_eq!(sieve.waits_for(), Some(Scarce::Frames));
+    let mut bytes = sieve.held().to_vec();
+    let sifted = sieve.sift(&mut bytes, frames(1));
+    assert_eq!((&bytes[..sifted.passed], sifted.frames), (&*close, 1), "a Close frame is free");
+    assert!(sifted.finding.is_some() && sieve.waits_for().is_none());
 }
 
 #[test]
@@ -197,5 +218,5 @@ fn what_came_early_is_sifted_first() {
     let mut sieve = Sieve::new(scanner, &early);
     assert!(sieve.ripe());
     let mut bytes = sieve.held().to_vec();
-    assert_eq!(sieve.sift(&mut bytes, 9).passed, early.len());
+    assert_eq!(sieve.sift(&mut bytes, messages(9)).passed, early.len());
 }

@@ -4,7 +4,7 @@
 //! Whoever logs appends to the buffer under a lock that is never held across a system call, and wakes the log's thread only where it
 //! sleeps. That thread writes at once what woke it, then rests for [`REST`] before it looks again: a lone line is not
 //! held back, many become one write, and while nothing is logged nobody wakes. A line that has no room is dropped whole and
-//! counted. Knows nothing of formats and filters.
+//! counted. Knows nothing of filters, and of formats only what may not stand in a line.
 
 use std::{
     io::{self, ErrorKind, Write},
@@ -17,6 +17,8 @@ use std::{
     thread,
     time::Duration,
 };
+
+use super::escape::Escape;
 
 /// Most bytes that wait to be written; as many again are being written.
 const WAITING_BYTES: usize = 1024 * 1024;
@@ -34,6 +36,7 @@ pub(super) struct LineBuffer {
     wake: Condvar,
     dropped: AtomicU64,
     limit: usize,
+    escape: Escape,
 }
 
 #[derive(Debug, Default)]
@@ -54,19 +57,24 @@ pub(super) struct LogThread {
 }
 
 /// Starts the thread that writes lines to `out`. Fails where there can be no thread.
-pub(super) fn spawn(out: impl Write + Send + 'static) -> io::Result<(Arc<LineBuffer>, LogThread)> {
-    spawn_with(out, WAITING_BYTES)
+pub(super) fn spawn(
+    out: impl Write + Send + 'static,
+    escape: Escape,
+) -> io::Result<(Arc<LineBuffer>, LogThread)> {
+    spawn_with(out, WAITING_BYTES, escape)
 }
 
 fn spawn_with(
     mut out: impl Write + Send + 'static,
     limit: usize,
+    escape: Escape,
 ) -> io::Result<(Arc<LineBuffer>, LogThread)> {
     let buffer = Arc::new(LineBuffer {
         waiting: Mutex::default(),
         wake: Condvar::new(),
         dropped: AtomicU64::new(0),
         limit,
+        escape,
     });
     let (end, ended) = mpsc::channel();
     let lines = Arc::clone(&buffer);
@@ -134,7 +142,7 @@ impl LineBuffer {
 
 impl Write for &LineBuffer {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.append(line);
+        self.append(&self.escape.line(line));
         Ok(line.len())
     }
 

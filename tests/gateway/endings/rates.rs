@@ -73,7 +73,7 @@ fn a_client_that_keeps_sending_above_the_rate_gets_1008() {
         assert!((20..=400).contains(&number), "{number}");
         assert_eq!(
             (close.close(), close.masked),
-            ((1001, "the client sent too many messages".into()), true)
+            ((1001, "the client sent too fast".into()), true)
         );
         Who::Client.hears(&mut client, 1008, "too many messages");
         assert!(client.ended().is_empty());
@@ -122,4 +122,105 @@ fn the_close_frame_of_a_client_whose_messages_wait_is_heard_at_the_end() {
     assert!(client.ended().is_empty() && server.ended().is_empty());
     let codes = [(TO_CLIENT, "1012"), (TO_BACKEND, "1001"), (UP, "1012"), (DOWN, "1001")];
     stage.assert_ended("max_duration", 1, &codes);
+}
+
+#[test]
+fn one_message_a_second_is_a_limit_that_ends_who_keeps_sending_more() {
+    let patience = Duration::from_millis(2500);
+    let stage = with_rate(Wire::Clear, 1, patience);
+    let (mut client, mut server) = stage.open();
+    let begun = Instant::now();
+    client.send((0..50).flat_map(numbered).collect::<Vec<_>>());
+    let mut number = 0;
+    let close = loop {
+        let frame = server.frame();
+        if frame.opcode == OpCode::Close as u8 {
+            break frame;
+        }
+        assert_eq!(frame.payload, number.to_string().as_bytes());
+        number += 1;
+    };
+    assert!(begun.elapsed() >= patience && (1..=5).contains(&number), "{number}");
+    assert_eq!(close.close(), (1001, "the client sent too fast".into()));
+    Who::Client.hears(&mut client, 1008, "too many messages");
+    drop((client, server));
+    stage.gateway.await_cause("rate_limited");
+}
+
+#[test]
+fn empty_fragments_and_pings_count_as_frames_from_either_side_and_end_who_keeps_sending_them() {
+    for wire in Wire::BOTH {
+        for who in Who::BOTH {
+            let attacks = [
+                ("empty fragments", who.frame(false, OpCode::Continuation, b"")),
+                ("pings", who.frame(true, OpCode::Ping, b"12345678")),
+                ("pongs", who.frame(true, OpCode::Pong, b"")),
+            ];
+            for (what, frame) in attacks {
+                let stage = Stage::new(wire, |rule| {
+                    rule.limits.frames_per_second = NonZeroU32::new(1000);
+                    rule.limits.patience = Duration::from_millis(500);
+                });
+                let begun = Instant::now();
+                // A message that never ends, where fragments are to follow.
+                let mut frames = if what == "empty fragments" {
+                    who.frame(false, OpCode::Text, b"")
+                } else {
+                    Vec::new()
+                };
+                frames.extend(frame.repeat(20_000));
+                let (mut attacker, mut victim) = who.first(stage.open());
+                attacker.send(&frames);
+                let mut passed = 0_u32;
+                let close = loop {
+                    let frame = victim.frame();
+                    if frame.opcode == OpCode::Close as u8 {
+                        break frame.close();
+                    }
+                    passed += 1;
+                };
+                let most = 1000.0 * (1.0 + begun.elapsed().as_secs_f64()) + 1.0;
+                assert!(f64::from(passed) <= most && passed >= 1000, "{what}: {passed}");
+                let (code, reason) = match who {
+                    Who::Client => (1001, "the client sent too fast"),
+                    Who::Backend => (1014, "the backend sent too fast"),
+                };
+                assert_eq!(close, (code, reason.into()), "{what}");
+                who.hears(&mut attacker, 1008, "too many frames");
+                drop((attacker, victim));
+                stage.gateway.await_cause("rate_limited");
+            }
+        }
+    }
+}
+
+#[test]
+fn frames_below_the_limit_pass_at_once_and_a_close_frame_does_not_wait() {
+    let stage = Stage::new(Wire::Clear, |rule| {
+        rule.limits.frames_per_second = NonZeroU32::new(50);
+        rule.limits.patience = Duration::from_secs(60);
+    });
+    let (mut client, mut server) = stage.open();
+    client.send((0..50).flat_map(numbered).collect::<Vec<_>>());
+    client.send(Who::Client.says_close(1000));
+    for number in 0..50 {
+        assert_eq!(server.text(), number.to_string());
+    }
+    assert_eq!(server.frame().close().0, 1000);
+    server.send(Who::Backend.says_close(1000));
+    assert_eq!(client.frame().close().0, 1000);
+}
+
+#[test]
+fn a_route_may_have_no_limit_of_frames() {
+    let stage = Stage::new(Wire::Clear, |rule| rule.limits.frames_per_second = None);
+    let (mut client, mut server) = stage.open();
+    let sending = std::thread::spawn(move || {
+        client.send(Who::Client.frame(true, OpCode::Ping, b"").repeat(60_000));
+        client
+    });
+    for _ in 0..60_000 {
+        assert_eq!(server.frame().opcode, OpCode::Ping as u8);
+    }
+    drop(sending.join().expect("all of it was taken"));
 }

@@ -231,6 +231,7 @@ pub fn rule(endpoints: &[SocketAddr]) -> Rule {
         load_balancing: LoadBalancing::default(),
         connect_attempts: 3,
         drain: Drain::default(),
+        subprotocols: Vec::new(),
         backends: vec![TableBackend {
             service: object("backend"),
             port: 8080,

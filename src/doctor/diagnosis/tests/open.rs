@@ -66,9 +66,10 @@ pub(super) fn rows() -> Vec<Row> {
         (
             "the routes of the path are for other subprotocols",
             over_tls(Answer {
-                body: "gw.example serves /ws to WebSocket clients that offer one of these subprotocols \
+                body:
+                    "This path is served to WebSocket clients that offer one of these subprotocols \
                        (Sec-WebSocket-Protocol): mqtt. This one offers none."
-                    .to_owned(),
+                        .to_owned(),
                 ..refusal(404, "no_route")
             }),
             vec![(Code::SubprotocolDenied, Culprit::Gateway)],

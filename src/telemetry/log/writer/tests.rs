@@ -68,7 +68,7 @@ impl Gate {
 /// A log whose thread is held up in the write of a first line.
 fn held_up(limit: usize) -> (Gate, Arc<LineBuffer>, LogThread) {
     let gate = Gate::default();
-    let (buffer, thread) = spawn_with(gate.clone(), limit).unwrap();
+    let (buffer, thread) = spawn_with(gate.clone(), limit, Escape::Text).unwrap();
     buffer.append(b"first\n");
     gate.writes(1);
     (gate, buffer, thread)
@@ -114,7 +114,7 @@ fn lines_of_many_threads_arrive_whole_and_in_the_order_of_each() {
     const LINES: usize = 2000;
     let gate = Gate::default();
     gate.open();
-    let (buffer, log) = spawn_with(gate.clone(), WAITING_BYTES).unwrap();
+    let (buffer, log) = spawn_with(gate.clone(), WAITING_BYTES, Escape::Text).unwrap();
     thread::scope(|scope| {
         for writer in 0..THREADS {
             let buffer = &buffer;
