@@ -13,13 +13,24 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("table", &[]),
     ("telemetry", &[]),
     ("networks", &[]),
+    ("untrusted", &[]),
     ("translate", &["api", "table"]),
-    ("source", &["api", "table::ObjectRef", "translate::Inputs", "translate::RouteInput"]),
+    (
+        "source",
+        &[
+            "api",
+            "table::ObjectRef",
+            "translate::Inputs",
+            "translate::RouteInput",
+            "untrusted::files",
+            "untrusted::yaml",
+        ],
+    ),
     ("control", &["api", "source", "table", "telemetry", "translate"]),
     ("gateway", &["table", "telemetry"]),
     ("admin", &["table", "telemetry"]),
-    ("doctor", &["networks"]),
-    ("import", &["api"]),
+    ("doctor", &["networks", "untrusted::escape"]),
+    ("import", &["api", "untrusted::escape", "untrusted::yaml"]),
     (
         "cli",
         &[
@@ -34,6 +45,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "table",
             "telemetry",
             "translate",
+            "untrusted",
         ],
     ),
 ];
@@ -46,6 +58,7 @@ const KEEP_OUT: &[(&str, &[&str], &str)] = &[
     ("networks", &["tokio", "kube", "k8s_openapi"], "facts are data"),
     ("import", &["tokio", "kube", "k8s_openapi"], "it is pure: text in, text out"),
     ("table", &["kube", "k8s_openapi"], "the table is the same wherever it comes from"),
+    ("untrusted", &["tokio", "kube", "k8s_openapi"], "every room may use it"),
     ("telemetry", &["kube", "k8s_openapi"], "others hand it names and numbers"),
     ("translate", &["tokio", "fastrand", "kube"], "it is pure: no I/O, no clock, no randomness"),
 ];

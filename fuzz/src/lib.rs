@@ -16,3 +16,4 @@ pub mod table {
 
 pub mod gateway;
 pub mod import;
+pub mod untrusted;
