@@ -19,9 +19,12 @@ fn read(stream: &str) -> Vec<Option<Value>> {
 
 /// The same documents by another way: lines first, then the markers among them.
 fn reference_cut(stream: &str) -> Vec<String> {
-    let stream = stream.strip_prefix('\u{feff}').unwrap_or(stream).replace("\r\n", "\n").replace('\r', "\n");
+    let stream =
+        stream.strip_prefix('\u{feff}').unwrap_or(stream).replace("\r\n", "\n").replace('\r', "\n");
     let marker = |line: &str, marker: &str| {
-        line == marker || line.starts_with(&format!("{marker} ")) || line.starts_with(&format!("{marker}\t"))
+        line == marker
+            || line.starts_with(&format!("{marker} "))
+            || line.starts_with(&format!("{marker}\t"))
     };
     let nothing = |line: &&str| {
         let line = line.trim_matches([' ', '\t']);
@@ -36,20 +39,22 @@ fn reference_cut(stream: &str) -> Vec<String> {
             parts.push(Vec::new());
         }
         parts.last_mut().unwrap().push(line);
-        if marker(line, "...") {
+        if marker(line, "...") && nothing(&&line[3..]) {
             parts.push(Vec::new());
         }
     }
     parts
         .into_iter()
         .filter(|lines| {
-            lines.iter().any(|line| {
-                let rest = match () {
-                    () if marker(line, "---") => &line[3..],
-                    () if marker(line, "...") => "",
-                    () => line,
-                };
-                !nothing(&rest)
+            // Directives before "---" alone, and empty documents, are nothing.
+            let headed =
+                lines.iter().find(|line| !nothing(line)).is_some_and(|line| line.starts_with('%'));
+            let started = lines.iter().any(|line| marker(line, "---"));
+            lines.iter().any(|line| match () {
+                () if headed && started => true,
+                () if marker(line, "---") || marker(line, "...") => !nothing(&&line[3..]),
+                () if headed => !nothing(line) && !line.starts_with('%'),
+                () => !nothing(line),
             })
         })
         .map(|lines| lines.into_iter().filter(|line| !nothing(line)).collect::<Vec<_>>().join("\n"))
@@ -68,7 +73,9 @@ fn significant(document: &Document<'_>) -> String {
 fn size(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(size).sum::<usize>(),
-        Value::Object(map) => 1 + map.iter().map(|(key, value)| key.len() + size(value)).sum::<usize>(),
+        Value::Object(map) => {
+            1 + map.iter().map(|(key, value)| key.len() + size(value)).sum::<usize>()
+        }
         Value::String(text) => 1 + text.len(),
         _ => 1,
     }
@@ -117,7 +124,8 @@ fuzz_target!(|stream: &str| {
 
     // A document between two others, sound or broken, changes neither.
     let beside = "---\nkind: Beside\nitems: [1, 2]\n";
-    let around = format!("{beside}---\n{stream}\n{beside}");
+    // Ended first: directives at the end of the stream would be of the document behind it.
+    let around = format!("{beside}...\n{stream}\n...\n{beside}");
     let all = read(&around);
     let wanted = Some(serde_json::json!({"kind": "Beside", "items": [1, 2]}));
     assert_eq!(all.first(), Some(&wanted));
