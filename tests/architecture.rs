@@ -17,18 +17,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("translate", &["api", "table"]),
     (
         "source",
-        &[
-            "api",
-            "table::ObjectRef",
-            "translate::Inputs",
-            "translate::RouteInput",
-            "untrusted::files",
-            "untrusted::yaml",
-        ],
+        &["api", "table::ObjectRef", "translate::Inputs", "translate::RouteInput", "untrusted"],
     ),
     ("control", &["api", "source", "table", "telemetry", "translate"]),
     ("gateway", &["table", "telemetry"]),
-    ("admin", &["table", "telemetry"]),
+    ("admin", &["table", "telemetry", "untrusted::escape"]),
     ("doctor", &["networks", "untrusted::escape"]),
     ("import", &["api", "untrusted::escape", "untrusted::yaml"]),
     (

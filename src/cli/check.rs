@@ -22,6 +22,7 @@ use crate::{
     source::files::Manifests,
     table::ObjectRef,
     translate::{Inputs, RouteInput, RouteStatus, translate},
+    untrusted::escape,
 };
 
 /// The exit code where a file or folder could not be read, as for arguments that make no sense.
@@ -40,8 +41,8 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
     }
     let report = judge(manifests, args.class.as_deref(), args.strict)?;
     print(&match args.output {
-        OutputArg::Text => report.text(),
-        OutputArg::Json => report.json(),
+        OutputArg::Text => escape::lines(&report.text()).into_owned(),
+        OutputArg::Json => escape::json(&report.json()).into_owned(),
     })?;
     Ok(if !report.unreadable.is_empty() {
         ExitCode::from(UNREADABLE)

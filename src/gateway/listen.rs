@@ -251,7 +251,7 @@ mod tests {
         let accepting = Accepting::new(
             vec![(ListenerKind::Http, listener)],
             vec![first, second],
-            Arc::new(FileBudget::of_process().unwrap()),
+            Arc::new(FileBudget::of_process(0).unwrap()),
             Arc::new(GatewayMetrics::register(&prometheus::Registry::new()).unwrap()),
             served,
         );

@@ -239,7 +239,8 @@ impl FilesSource {
         merger.inputs.reference_grants = Some(Vec::new());
         let mut problems: Vec<_> = self.folder_problem.iter().cloned().map(SourceProblem).collect();
         for (name, file) in &self.files {
-            let kept = !file.problems.is_empty();
+            // Of a folder nothing was read, so nothing is kept.
+            let kept = !file.problems.is_empty() && !name.ends_with('/');
             for problem in &file.problems {
                 problems.push(SourceProblem(format!("{problem}{}", kept_note(kept, file))));
             }

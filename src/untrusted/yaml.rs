@@ -46,11 +46,13 @@ pub fn documents(stream: &str) -> Vec<Document<'_>> {
     for text in physical_lines(stream) {
         match LineKind::of(text) {
             LineKind::Start { empty } => {
-                if !matches!(open.state, State::Directives) {
+                let headed = matches!(open.state, State::Directives);
+                if !headed {
                     open.close(stream, at, &mut found);
                     open = Open { start: at, line, state: State::Nothing };
                 }
-                open.state = if empty { State::Started } else { State::Content };
+                // With directives it is the parser's to judge, whatever follows.
+                open.state = if empty && !headed { State::Started } else { State::Content };
             }
             LineKind::End => {
                 let end = at + text.len();
@@ -92,8 +94,8 @@ enum State {
 
 impl Open {
     fn close<'a>(&self, stream: &'a str, end: usize, found: &mut Vec<Document<'a>>) {
-        // Directives without a document are a fault, which the parser tells.
-        if matches!(self.state, State::Content | State::Directives) {
+        // Directives without a document say nothing.
+        if matches!(self.state, State::Content) {
             found.push(Document { line: self.line, text: &stream[self.start..end] });
         }
     }
@@ -128,7 +130,7 @@ impl LineKind {
         match () {
             () if marker("---").is_some_and(blank) => Self::Start { empty: true },
             () if marker("---").is_some() => Self::Start { empty: false },
-            () if marker("...").is_some() => Self::End,
+            () if marker("...").is_some_and(blank) => Self::End,
             () if blank(line) => Self::Blank,
             () if line.starts_with('%') => Self::Directive,
             () => Self::Content,
