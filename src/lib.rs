@@ -21,6 +21,7 @@
 //! | [`doctor`] | what is wrong on the way to a server, step by step; a client, no part of the gateway |
 //! | [`networks`] | what is known of clouds between clients and the gateway: ports, time-outs, marks |
 //! | [`import`] | foreign configuration to manifests and notes, pure |
+//! | [`untrusted`] | text that others wrote: read within bounds, YAML within a budget, escaped for terminals |
 //! | [`cli`] | the command line |
 //!
 //! ARCHITECTURE.md tells the rules that hold between them.
@@ -37,3 +38,4 @@ pub mod source;
 pub mod table;
 pub mod telemetry;
 pub mod translate;
+pub mod untrusted;

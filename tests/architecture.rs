@@ -13,6 +13,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("table", &[]),
     ("telemetry", &[]),
     ("networks", &[]),
+    ("untrusted", &[]),
     ("translate", &["api", "table"]),
     (
         "source",
@@ -27,13 +28,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "translate::SecretsWanted",
             "translate::Unread",
             "translate::secrets_wanted",
+            "untrusted",
         ],
     ),
     ("control", &["api", "source", "table", "telemetry", "translate"]),
     ("gateway", &["table", "telemetry"]),
-    ("admin", &["table", "telemetry"]),
-    ("doctor", &["networks"]),
-    ("import", &["api"]),
+    ("admin", &["table", "telemetry", "untrusted::escape"]),
+    ("doctor", &["networks", "untrusted::escape"]),
+    ("import", &["api", "untrusted::escape", "untrusted::yaml"]),
     (
         "cli",
         &[
@@ -48,6 +50,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "table",
             "telemetry",
             "translate",
+            "untrusted",
         ],
     ),
 ];
@@ -60,6 +63,7 @@ const KEEP_OUT: &[(&str, &[&str], &str)] = &[
     ("networks", &["tokio", "kube", "k8s_openapi"], "facts are data"),
     ("import", &["tokio", "kube", "k8s_openapi"], "it is pure: text in, text out"),
     ("table", &["kube", "k8s_openapi"], "the table is the same wherever it comes from"),
+    ("untrusted", &["tokio", "kube", "k8s_openapi"], "every room may use it"),
     ("telemetry", &["kube", "k8s_openapi"], "others hand it names and numbers"),
     ("translate", &["tokio", "fastrand", "kube"], "it is pure: no I/O, no clock, no randomness"),
 ];

@@ -8,3 +8,4 @@
 pub mod gateway;
 pub mod import;
 pub mod table;
+pub mod untrusted;

@@ -1,46 +1,227 @@
-//! The routing table as JSON, for people who ask what is served now. Certificates by name; no keys.
+//! The routing table as JSON, page by page, for people who ask what is served now. Certificates by name; no keys.
+//!
+//! A page is a number of matches, not of bytes or hosts: one host may have thousands. It is written match by match, so that never more of
+//! it is in memory than its reader is about to take.
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use crate::table::{Backend, Endpoint, PathKind, Published, RouteEntry, Solver, SolverKey};
+use crate::table::{
+    Backend, Endpoint, PathKind, Published, RouteEntry, RoutingTable, Solver, SolverKey,
+    VirtualHost,
+};
 
-/// The table as indented JSON with a final newline.
-pub(super) fn render(published: &Published) -> String {
-    let hosts: Vec<Value> = published
-        .table
-        .hosts()
-        .into_iter()
-        .map(|host| {
-            let mut entries: Vec<&RouteEntry> = host.entries().collect();
-            entries.sort_by(|a, b| (&a.key.path, &a.rule.route).cmp(&(&b.key.path, &b.rule.route)));
-            json!({
-                "hostname": host.pattern,
-                "owner": host.owner,
-                "admitted": host.admitted,
-                "certificate": host.tls.as_ref().map(|tls| json!({
-                    "secret": tls.secret.to_string(),
-                    "notAfter": tls.not_after,
-                })),
-                "strictTransportSecurity": host.hsts.as_ref().and_then(|value| value.to_str().ok()),
-                "matches": entries.into_iter().map(entry).collect::<Vec<_>>(),
-            })
-        })
-        .collect();
-    let reserved = published.table.reserved();
-    let reserved: Vec<Value> = reserved
-        .into_iter()
-        .map(|(hostname, owner)| json!({"hostname": hostname, "owner": owner}))
-        .collect();
-    let solvers: Vec<Value> = published.table.solvers().iter().map(solver).collect();
-    let view = json!({
-        "generation": published.generation,
-        "hosts": hosts,
-        "reserved": reserved,
-        "acmeSolvers": solvers,
-    });
-    format!("{view:#}\n")
+/// Matches of a page, unless asked otherwise.
+const MATCHES: usize = 100;
+/// The most that may be asked for.
+const MOST_MATCHES: usize = 1_000;
+/// Bytes of a part, at least, but for the last one.
+const PART: usize = 16 << 10;
+
+/// Which page is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// The hostname that alone is asked about.
+    host: Option<String>,
+    after: Option<Cursor>,
+    limit: usize,
+}
+
+/// The place of a match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Cursor {
+    host: String,
+    /// How many of its matches have been told.
+    matches: usize,
+}
+
+impl Cursor {
+    /// Of `chat.example.com`, all of which has been told, or of `chat.example.com:100`.
+    fn of(text: &str) -> Option<Self> {
+        let (host, matches) = match text.rsplit_once(':') {
+            Some((host, matches)) => (host, matches.parse().ok()?),
+            None => (text, usize::MAX),
+        };
+        Some(Self { host: host.to_ascii_lowercase(), matches })
+    }
+}
+
+impl Wanted {
+    /// What a query asks for, or what is wrong with it.
+    pub(super) fn of(query: Option<&str>) -> Result<Self, &'static str> {
+        const USAGE: &str = "The query takes host=NAME, limit=1 to 1000, and after= as the page before says in \"next\".\n";
+        let mut wanted = Self { host: None, after: None, limit: MATCHES };
+        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').ok_or(USAGE)?;
+            let value = percent_decode_str(value).decode_utf8().map_err(|_| USAGE)?;
+            match key {
+                "host" => wanted.host = Some(value.to_ascii_lowercase()),
+                "after" => wanted.after = Some(Cursor::of(&value).ok_or(USAGE)?),
+                "limit" => {
+                    let limit =
+                        value.parse().ok().filter(|limit| (1..=MOST_MATCHES).contains(limit));
+                    wanted.limit = limit.ok_or(USAGE)?;
+                }
+                _ => return Err(USAGE),
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Whether it asks about a hostname that nothing serves.
+    pub(super) fn names_nobody(&self, table: &RoutingTable) -> bool {
+        self.host.as_ref().is_some_and(|host| table.host(host).is_none())
+    }
+
+    /// What asks for the page that follows.
+    fn next(&self, last: &Cursor) -> String {
+        let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let after = encoded(&format!("{}:{}", last.host, last.matches));
+        let host = self.host.as_ref().map(|host| format!("host={}&", encoded(host)));
+        format!("/debug/table?{}limit={}&after={after}", host.unwrap_or_default(), self.limit)
+    }
+}
+
+/// A page of a table.
+pub(super) struct Page {
+    published: Arc<Published>,
+    hosts: Vec<Section>,
+    /// What asks for the next one.
+    next: Option<String>,
+}
+
+/// The matches of a host that are on a page.
+struct Section {
+    host: Arc<VirtualHost>,
+    skip: usize,
+    take: usize,
+}
+
+impl Page {
+    /// The page that is asked for.
+    pub(super) fn of(published: Arc<Published>, wanted: &Wanted) -> Self {
+        let table = &published.table;
+        let mut hosts: Vec<_> = match &wanted.host {
+            Some(host) => table.host(host).into_iter().collect(),
+            None => table.hosts(),
+        };
+        let order = |pattern: &str| (pattern.starts_with('*'), pattern.to_owned());
+        if let Some(after) = &wanted.after {
+            let after = order(&after.host);
+            hosts.retain(|host| order(&host.pattern) >= after);
+        }
+        let (mut sections, mut left, mut next) = (Vec::new(), wanted.limit, None);
+        for host in hosts {
+            let all = host.entries().count();
+            let told = match &wanted.after {
+                Some(after) if *after.host == *host.pattern => after.matches,
+                _ => 0,
+            };
+            if all > 0 && told >= all || all == 0 && told > 0 {
+                continue;
+            }
+            if left == 0 {
+                next = sections.last().map(|Section { host, skip, take }: &Section| {
+                    wanted.next(&Cursor { host: host.pattern.to_string(), matches: skip + take })
+                });
+                break;
+            }
+            let take = left.min(all - told);
+            // One that has no matches takes a place as well.
+            left -= take.max(1).min(left);
+            let more = told + take < all;
+            sections.push(Section { host: Arc::clone(host), skip: told, take });
+            if more {
+                let (host, matches) = (host.pattern.to_string(), told + take);
+                next = Some(wanted.next(&Cursor { host, matches }));
+                break;
+            }
+        }
+        Self { hosts: sections, next, published }
+    }
+
+    /// Writes it part by part, until `write` says no.
+    pub(super) fn write(&self, write: &mut dyn FnMut(Bytes) -> bool) {
+        let mut parts = Parts { text: String::new(), write, open: true };
+        parts.add(&format!("{{\n\"generation\": {},\n\"hosts\": [", self.published.generation));
+        for (index, section) in self.hosts.iter().enumerate() {
+            parts.add(if index == 0 { "\n" } else { ",\n" });
+            section.write(&mut parts);
+        }
+        parts.add("\n],\n\"reserved\": [");
+        // They come with the last page, as the solvers do.
+        let reserved = self.next.is_none().then(|| self.published.table.reserved());
+        for (index, (hostname, owner)) in reserved.into_iter().flatten().enumerate() {
+            parts.add(if index == 0 { "\n" } else { ",\n" });
+            parts.add(&json!({"hostname": hostname, "owner": owner}).to_string());
+        }
+        parts.add("\n],\n\"acmeSolvers\": [");
+        let solvers = self.next.is_none().then(|| self.published.table.solvers().iter());
+        for (index, found) in solvers.into_iter().flatten().enumerate() {
+            parts.add(if index == 0 { "\n" } else { ",\n" });
+            parts.add(&solver(found).to_string());
+        }
+        parts.add(&format!("\n],\n\"next\": {}\n}}\n", json!(self.next)));
+        parts.flush();
+    }
+}
+
+impl Section {
+    fn write(&self, parts: &mut Parts<'_>) {
+        let Self { host, skip, take } = self;
+        let head = json!({
+            "hostname": host.pattern,
+            "owner": host.owner,
+            "admitted": host.admitted,
+            "certificate": host.tls.as_ref().map(|tls| json!({
+                "secret": tls.secret.to_string(),
+                "notAfter": tls.not_after,
+            })),
+            "strictTransportSecurity": host.hsts.as_ref().and_then(|value| value.to_str().ok()),
+        });
+        let head = head.to_string();
+        // An object, to which the matches are added.
+        parts.add(head.strip_suffix('}').unwrap_or(&head));
+        parts.add(", \"matches\": [");
+        let mut entries: Vec<&RouteEntry> = host.entries().collect();
+        entries.sort_by(|a, b| (&a.key.path, &a.rule.route).cmp(&(&b.key.path, &b.rule.route)));
+        for (index, found) in entries.into_iter().skip(*skip).take(*take).enumerate() {
+            if !parts.open {
+                return;
+            }
+            parts.add(if index == 0 { "\n" } else { ",\n" });
+            parts.add(&entry(found).to_string());
+        }
+        parts.add("\n]}");
+    }
+}
+
+/// Text on its way, handed over in parts.
+struct Parts<'a> {
+    text: String,
+    write: &'a mut dyn FnMut(Bytes) -> bool,
+    /// Whether somebody still takes it.
+    open: bool,
+}
+
+impl Parts<'_> {
+    fn add(&mut self, text: &str) {
+        if self.open {
+            self.text.push_str(text);
+            if self.text.len() >= PART {
+                self.flush();
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.open && !self.text.is_empty() {
+            self.open = (self.write)(std::mem::take(&mut self.text).into());
+        }
+    }
 }
 
 fn entry(entry: &RouteEntry) -> Value {
@@ -122,3 +303,6 @@ fn endpoint(endpoint: &Endpoint) -> Value {
         "local": endpoint.local,
     })
 }
+
+#[cfg(test)]
+mod tests;

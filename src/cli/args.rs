@@ -1,5 +1,6 @@
 //! Arguments, as typed. What they mean together is resolved in each command.
 
+mod admin;
 mod doctor;
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
@@ -16,7 +17,7 @@ use crate::{
     telemetry::LogFormat,
 };
 
-pub use self::doctor::DoctorArgs;
+pub use self::{admin::AdminArgs, doctor::DoctorArgs};
 
 /// The WebSocket gateway for Kubernetes.
 #[derive(Debug, Parser)]
@@ -89,6 +90,10 @@ pub struct ServeArgs {
         value_name = "ADDR:PORT"
     )]
     pub admin_listen: Vec<Listen>,
+
+    /// Whom the admin port answers.
+    #[command(flatten)]
+    pub admin: AdminArgs,
 
     /// The port at which clients reach the TLS listener, for redirects and messages
     #[arg(long, env = "TIDEGATE_PUBLIC_HTTPS_PORT", default_value_t = 443, value_name = "PORT")]

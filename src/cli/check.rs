@@ -23,6 +23,7 @@ use crate::{
     source::{files::Manifests, hostname_policy},
     table::ObjectRef,
     translate::{EndpointPolicy, Inputs, RouteInput, RouteStatus, Translator},
+    untrusted::escape,
 };
 
 /// The exit code where a file or folder could not be read, as for arguments that make no sense.
@@ -42,14 +43,14 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
     let policy = match args.hostname_policy.as_deref().map(hostname_policy::read).transpose() {
         Ok(policy) => policy.map(Arc::new),
         Err(error) => {
-            last_words(format!("tidegate: {error}\n"));
+            last_words(&format!("tidegate: {error}\n"));
             return Ok(ExitCode::from(UNREADABLE));
         }
     };
     let report = judge(manifests, policy, args.class.as_deref(), args.strict)?;
     print(&match args.output {
-        OutputArg::Text => report.text(),
-        OutputArg::Json => report.json(),
+        OutputArg::Text => escape::lines(&report.text()).into_owned(),
+        OutputArg::Json => escape::json(&report.json()).into_owned(),
     })?;
     Ok(if !report.unreadable.is_empty() {
         ExitCode::from(UNREADABLE)

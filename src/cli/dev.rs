@@ -20,9 +20,11 @@ use super::{
     serve::{Setup, start_log},
 };
 use crate::{
+    admin::{AdminSettings, DEFAULT_CONNECTIONS, DebugEndpoints},
     api::DEFAULT_CLASS,
     control::{Budgets, ControlSettings, EndpointPolicy, SourceSettings},
     gateway::{DrainSettings, FallbackCertificate, GatewaySettings, ListenerKind, RequestLimits},
+    untrusted::escape,
 };
 
 pub use upstream::Upstream;
@@ -70,11 +72,12 @@ pub(super) fn run(args: &DevArgs) -> Result<()> {
         let folder = Folder::of_upstreams(&upstreams)?;
         (Served::Upstreams(upstreams), Some(folder))
     };
-    let folder = args.dir.clone().or_else(|| made.as_ref().map(|made| made.path.clone()));
+    let folder = args.dir.clone().or_else(|| made.as_ref().map(|made| made.path().to_owned()));
     let folder = folder.context("a folder was given or made")?;
     // From here on nothing is written there.
     drop(certificates);
-    print(&greeting(&served, &quoted(&folder), &certificate, &ports))?;
+    let greeting = greeting(&served, &quoted(&folder), &certificate, &ports);
+    print(&escape::lines(&greeting))?;
     let data = [(ListenerKind::Https, ports.tls), (ListenerKind::Http, ports.http)];
     let setup = Setup {
         gateway: GatewaySettings {
@@ -91,6 +94,7 @@ pub(super) fn run(args: &DevArgs) -> Result<()> {
             limits: RequestLimits::default(),
             drain: DRAIN,
             name_endpoints: true,
+            reserved_files: usize::from(DEFAULT_CONNECTIONS),
         },
         control: ControlSettings {
             source: SourceSettings::Files(folder),
@@ -109,6 +113,12 @@ pub(super) fn run(args: &DevArgs) -> Result<()> {
             })
             .collect(),
         admin: ports.admin.listeners,
+        // It listens on loopback, for whoever is at this machine.
+        admin_settings: AdminSettings {
+            connections: DEFAULT_CONNECTIONS,
+            hosts: Vec::new(),
+            debug: DebugEndpoints::On,
+        },
     };
     setup.run(&log, false)
 }

@@ -10,8 +10,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::{args::DoctorArgs, print};
-use crate::doctor::{
-    Proxy, Settings, Target, Told, Trust, diagnosis::diagnose, examine, no_proxy_covers, report,
+use crate::{
+    doctor::{
+        Proxy, Settings, Target, Told, Trust, diagnosis::diagnose, examine, no_proxy_covers, report,
+    },
+    untrusted::escape,
 };
 
 /// Runs `tidegate doctor`. The exit code is that of the first fault.
@@ -22,7 +25,7 @@ pub(super) fn run(args: &DoctorArgs) -> Result<ExitCode> {
         let steps = runtime.block_on(examine(&settings, &mut |_| {}));
         let verdict = diagnose(&settings, &steps);
         let document = report::json(&settings, &steps, &verdict);
-        print(&format!("{document:#}\n"))?;
+        print(&escape::json(&format!("{document:#}\n")))?;
         return Ok(ExitCode::from(verdict.exit_code()));
     }
     let mut screen = Screen::new();

@@ -1,9 +1,10 @@
 //! `tidegate import`: reads files, has `import` make manifests of them, and writes these and the notes.
 
 use std::{
+    cell::Cell,
     fmt::Write as _,
     fs,
-    io::{Read, Write as _},
+    io::Write as _,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -12,12 +13,19 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{args::ImportArgs, last_words, print};
-use crate::import::{Files, Imported, NoteKind, Options, Source, fits, import, yaml};
+use crate::{
+    import::{Files, Imported, NoteKind, Options, Source, fits, import, yaml},
+    untrusted::{escape, files},
+};
 
 /// The exit code of `--strict` where something has no counterpart.
 const LOST: u8 = 3;
 /// Longer files are not read: a configuration was meant.
 const LONGEST: u64 = 16 << 20;
+/// The most files that one pattern of an include may stand for.
+const MOST_FITTING: usize = 2_000;
+/// The most entries of folders that all patterns go through.
+const MOST_ENTRIES: usize = 100_000;
 
 /// Runs `tidegate import`. The exit code is 0, 1 if something could not be read or nothing came of it, 3 with `--strict` if something has
 /// no counterpart.
@@ -36,14 +44,14 @@ pub(super) fn run(args: &ImportArgs) -> Result<ExitCode> {
             Err(error) => unreadable.push(format!("{name}: cannot be read: {error}")),
         }
     }
-    let mut imported = import(&sources, &Disk, &options);
+    let mut imported = import(&sources, &Disk::default(), &options);
     unreadable.append(&mut imported.unreadable);
     imported.unreadable = unreadable;
     match &args.output {
         Some(folder) => write_folder(folder, &imported)?,
         None => print(&yaml::all(&imported))?,
     }
-    last_words(report(&imported));
+    last_words(&report(&imported));
     Ok(if !imported.unreadable.is_empty() || imported.routes.is_empty() {
         ExitCode::FAILURE
     } else if args.strict && imported.has_losses() {
@@ -57,11 +65,11 @@ pub(super) fn run(args: &ImportArgs) -> Result<ExitCode> {
 fn report(imported: &Imported) -> String {
     let mut text = String::new();
     for error in &imported.unreadable {
-        let _ = writeln!(text, "error: {error}");
+        let _ = writeln!(text, "error: {}", escape::value(error));
     }
     let notes = imported.all_notes();
     for note in &notes {
-        let _ = writeln!(text, "{note}");
+        let _ = writeln!(text, "{}", escape::value(&note.to_string()));
     }
     let count = |kind| notes.iter().filter(|note| note.kind == kind).count();
     let counts: Vec<_> = NoteKind::ALL
@@ -85,19 +93,17 @@ fn several(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
+/// A file that was named, which may be a pipe of the shell, or standard input.
 fn read(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    let length = if path == Path::new("-") {
-        std::io::stdin().lock().take(LONGEST + 1).read_to_string(&mut text)?
-    } else if fs::metadata(path)?.is_dir() {
-        return Err(std::io::Error::other("it is a folder: name the files, such as nginx.conf"));
-    } else {
-        fs::File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?
-    };
-    if length as u64 > LONGEST {
-        return Err(std::io::Error::other(format!("longer than {} MiB", LONGEST >> 20)));
+    if path == Path::new("-") {
+        return files::read_text(std::io::stdin().lock(), LONGEST);
     }
-    Ok(text)
+    match files::read_named(path, LONGEST) {
+        Err(error) if error.kind() == std::io::ErrorKind::IsADirectory => {
+            Err(std::io::Error::other("it is a folder: name the files, such as nginx.conf"))
+        }
+        read => read,
+    }
 }
 
 /// Writes a file for each sort of object that there is. Nothing is written over.
@@ -132,12 +138,20 @@ fn write_folder(folder: &Path, imported: &Imported) -> Result<()> {
     Ok(())
 }
 
-/// Included files and certificates, from the disk.
-struct Disk;
+/// Included files and certificates, from the disk: regular files alone, whoever has written the configuration.
+#[derive(Default)]
+struct Disk {
+    /// Entries of folders that patterns have gone through.
+    entries: Cell<usize>,
+}
 
 impl Files for Disk {
     fn read(&self, path: &str) -> Result<String, String> {
-        read(Path::new(path)).map_err(|error| error.to_string())
+        files::read_regular(Path::new(path), LONGEST).map_err(|error| error.to_string())
+    }
+
+    fn exists(&self, path: &str) -> bool {
+        fs::metadata(path).is_ok()
     }
 
     fn list(&self, pattern: &str) -> Result<Vec<String>, String> {
@@ -153,18 +167,36 @@ impl Files for Disk {
                     next.push(folder.join(element));
                     continue;
                 }
-                let here = if folder.as_os_str().is_empty() { Path::new(".") } else { &folder };
-                let Ok(entries) = fs::read_dir(here) else { continue };
-                let mut names: Vec<_> = entries
-                    .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-                    .filter(|name| fits(element, name))
-                    .collect();
-                names.sort();
-                next.extend(names.into_iter().map(|name| folder.join(name)));
+                next.extend(self.fitting(&folder, element)?);
             }
             found = next;
         }
-        found.retain(|path| path.exists());
+        found.retain(|path| fs::metadata(path).is_ok_and(|metadata| !metadata.is_dir()));
+        if found.len() > MOST_FITTING {
+            return Err(format!("more than {MOST_FITTING} files fit; name them more closely"));
+        }
         Ok(found.into_iter().map(|path| path.display().to_string()).collect())
+    }
+}
+
+impl Disk {
+    /// What fits one element of a pattern in a folder, in order.
+    fn fitting(&self, folder: &Path, element: &str) -> Result<Vec<PathBuf>, String> {
+        let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let mut names = Vec::new();
+        // A file, or a folder of others.
+        let Ok(entries) = fs::read_dir(here) else { return Ok(Vec::new()) };
+        for entry in entries {
+            self.entries.set(self.entries.get() + 1);
+            if self.entries.get() > MOST_ENTRIES {
+                return Err(format!(
+                    "patterns go through more than {MOST_ENTRIES} files and folders; name them more closely"
+                ));
+            }
+            let name = entry.ok().and_then(|entry| entry.file_name().into_string().ok());
+            names.extend(name.filter(|name| fits(element, name)));
+        }
+        names.sort();
+        Ok(names.into_iter().map(|name| folder.join(name)).collect())
     }
 }

@@ -19,7 +19,7 @@ use super::{
     interfaces, ports, print,
 };
 use crate::{
-    admin::{self, AdminState},
+    admin::{self, AdminSettings, AdminState},
     control::{
         self, Budgets, ControlSettings, EndpointPolicy, Published, Scope, SecretScope,
         SnapshotFolder, SourceSettings,
@@ -58,6 +58,7 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
         bail!("--https-listen and --http-listen are both off: there is nothing to serve");
     }
     let admin = bind_all("--admin-listen", &args.admin_listen)?;
+    let admin_settings = args.admin.settings();
     let workers = match args.workers {
         Some(workers) => usize::from(workers),
         None => std::thread::available_parallelism().map_or(1, usize::from),
@@ -78,6 +79,7 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
             limits: RequestLimits { pending: args.pending.into(), ..RequestLimits::default() },
             drain,
             name_endpoints: false,
+            reserved_files: usize::from(admin_settings.connections),
         },
         control: ControlSettings {
             source: match args.source.as_str() {
@@ -126,6 +128,7 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
         },
         data,
         admin,
+        admin_settings,
     };
     setup.run(&log, true)
 }
@@ -210,6 +213,7 @@ pub(super) struct Setup {
     pub(super) control: ControlSettings,
     pub(super) data: Vec<(ListenerKind, TcpListener)>,
     pub(super) admin: Vec<TcpListener>,
+    pub(super) admin_settings: AdminSettings,
 }
 
 impl Setup {
@@ -217,6 +221,7 @@ impl Setup {
     pub(super) fn run(mut self, log: &Log, announce: bool) -> Result<()> {
         self.know_ourselves()?;
         raise_file_limit();
+        self.spare_files();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let result = runtime.block_on(self.serve(log, announce));
         // After a second signal a thread may still be waiting for connections to say goodbye.
@@ -231,6 +236,22 @@ impl Setup {
         endpoints.listeners = listeners.map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         endpoints.interfaces = interfaces::addresses();
         Ok(())
+    }
+
+    /// Where files are few, most are for the data plane: the admin port takes no more than one of sixteen.
+    fn spare_files(&mut self) {
+        let files = rlimit::Resource::NOFILE.get_soft().unwrap_or(u64::MAX);
+        let most = u16::try_from(files / 16).unwrap_or(u16::MAX).max(2);
+        let connections = self.admin_settings.connections.min(most);
+        if connections < self.admin_settings.connections {
+            tracing::warn!(
+                files,
+                connections,
+                "few files may be open: the admin port takes fewer connections"
+            );
+        }
+        self.admin_settings.connections = connections;
+        self.gateway.reserved_files = usize::from(connections);
     }
 
     async fn serve(self, log: &Log, announce: bool) -> Result<()> {
@@ -259,7 +280,8 @@ impl Setup {
             faults: Box::new(move || faults.list()),
         });
         let (end_admin, admin_end) = watch::channel(false);
-        let admin = admin::spawn(self.admin, Arc::clone(&admin_state), admin_end)
+        let settings = self.admin_settings;
+        let admin = admin::spawn(self.admin, Arc::clone(&admin_state), settings, admin_end)
             .context("the admin port could not be started")?;
         let mut generation = table.subscribe();
         let mut gateway = None;

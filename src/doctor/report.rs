@@ -12,11 +12,14 @@ use super::{
         UpgradeSeen, Way,
     },
 };
+use crate::untrusted::escape;
 
 /// The version of the JSON document.
 const VERSION: u8 = 1;
 /// Where lines of the verdict are broken, columns.
 const WIDTH: usize = 100;
+/// Most bytes of one step's line, and of one paragraph of the verdict: peers choose the words in them.
+const LONGEST: usize = 2_000;
 /// A certificate that has less than this left is worth a mark, days.
 const SOON: i64 = 14;
 
@@ -287,6 +290,7 @@ fn idle(seen: &IdleSeen) -> (Mark, String) {
             format!("a quiet socket was closed{code} after {after}")
         }
         IdleEnd::Dead => format!("a quiet socket was dead after {after}"),
+        IdleEnd::Flooded => format!("the server sends without end; given up after {after}"),
     };
     let pinged = seen.pinged.as_ref().map(|pinged| {
         let every = seconds(pinged.every_ms);
@@ -297,7 +301,11 @@ fn idle(seen: &IdleSeen) -> (Mark, String) {
             }
         }
     });
-    let mark = if seen.end == IdleEnd::Held { Mark::Ok } else { Mark::Failed };
+    let mark = match seen.end {
+        IdleEnd::Held => Mark::Ok,
+        IdleEnd::Flooded => Mark::Note,
+        _ => Mark::Failed,
+    };
     (mark, text + pinged.as_deref().unwrap_or_default())
 }
 
@@ -323,6 +331,7 @@ pub fn step(settings: &Settings, step: &Step) -> String {
         Mark::Note => "--",
         Mark::Failed => "FAIL",
     };
+    let text = escape::shortened(&text, LONGEST);
     format!("  {mark:<4}  {name:<8}  {text}  [{} ms]\n", step.ms)
 }
 
@@ -369,6 +378,7 @@ fn wrap(text: &mut String, heading: &str, paragraph: &str) {
     let indent = " ".repeat(heading.len());
     let mut line = heading.to_owned();
     let mut empty = true;
+    let paragraph = escape::shortened(paragraph, LONGEST);
     for word in paragraph.split_whitespace() {
         if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
             let _ = writeln!(text, "{}", line.trim_end());

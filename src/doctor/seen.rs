@@ -320,6 +320,8 @@ pub enum IdleEnd {
     CloseFrame,
     /// It seemed open, but nothing came back.
     Dead,
+    /// It was not quiet: the peer sent more than is read.
+    Flooded,
 }
 
 /// How long a quiet socket lives.

@@ -16,7 +16,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// Files that the data plane leaves to others: the admin port, watches, log, reloads.
+/// Files that the data plane leaves to others, besides the admin port's connections: listeners, watches, log, reloads.
 const RESERVE: usize = 48;
 /// Files that only clients may take: those of clients who are told that the gateway is full.
 const TELLING: usize = 16;
@@ -38,20 +38,20 @@ pub(super) struct FileBudget {
 pub(super) struct FileToken(Arc<FileBudget>);
 
 impl FileBudget {
-    /// Of a process that may have `limit` files and has `open` of them already. Where there are few, most are still for
-    /// sockets.
-    pub(super) fn new(limit: usize, open: usize) -> Self {
+    /// Of a process that may have `limit` files and has `open` of them already, and leaves `admin` to the admin port. Where
+    /// there are few, most are still for sockets.
+    pub(super) fn new(limit: usize, open: usize, admin: usize) -> Self {
         let free = limit.saturating_sub(open);
-        let for_clients = free - RESERVE.min(free / 4);
+        let for_clients = free - RESERVE.saturating_add(admin).min(free / 4);
         let for_backends = for_clients - TELLING.min(for_clients / 4);
         Self { used: AtomicUsize::new(0), for_clients, for_backends, freed: Notify::new() }
     }
 
     /// Of this process, as it is now.
-    pub(super) fn of_process() -> io::Result<Self> {
+    pub(super) fn of_process(admin: usize) -> io::Result<Self> {
         let limit = rlimit::Resource::NOFILE.get_soft()?;
         let open = std::fs::read_dir("/proc/self/fd")?.count();
-        Ok(Self::new(usize::try_from(limit).unwrap_or(usize::MAX), open))
+        Ok(Self::new(usize::try_from(limit).unwrap_or(usize::MAX), open, admin))
     }
 
     /// A place for a client's socket.
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     fn budget(limit: usize, open: usize) -> Arc<FileBudget> {
-        Arc::new(FileBudget::new(limit, open))
+        Arc::new(FileBudget::new(limit, open, 0))
     }
 
     #[test]
@@ -122,6 +122,13 @@ mod tests {
         held.extend(std::iter::from_fn(|| files.client()));
         assert_eq!(held.len(), 900 - RESERVE);
         assert!(files.client().is_none() && files.backend().is_none());
+    }
+
+    #[test]
+    fn the_admin_ports_connections_have_files_of_their_own() {
+        let files = Arc::new(FileBudget::new(1000, 100, 32));
+        let held: Vec<_> = std::iter::from_fn(|| files.client()).collect();
+        assert_eq!(held.len(), 900 - RESERVE - 32);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     balance::Seat,
-    forwarded::{Scheme, Sender},
+    forwarded::Sender,
     headers::HopByHop,
     http::{AnswerBody, BackendOpen, ClientConnection, Facts, hash_key},
     outgoing::prepare,

@@ -290,7 +290,7 @@ mod tests {
         let (first, its_sockets) = WorkerHandle::new();
         let (second, mut sockets) = WorkerHandle::new();
         let (served, serving) = watch::channel(());
-        let files = Arc::new(FileBudget::of_process().unwrap());
+        let files = Arc::new(FileBudget::of_process(0).unwrap());
         let metrics = Arc::new(GatewayMetrics::register(&prometheus::Registry::new()).unwrap());
         let pending = PendingConnections::new(
             PendingLimits::default(),

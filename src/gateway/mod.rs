@@ -166,6 +166,8 @@ pub struct GatewaySettings {
     pub instance: u64,
     /// Whether refusals tell clients which endpoint was tried, and what the error was, as the log does: for development.
     pub name_endpoints: bool,
+    /// Files that are left to the admin port's connections, besides those for everything else.
+    pub reserved_files: usize,
 }
 
 /// A running data plane.
@@ -197,7 +199,7 @@ impl Gateway {
         metrics: Arc<GatewayMetrics>,
     ) -> io::Result<Self> {
         let (sender, shutdown) = watch::channel(false);
-        let files = Arc::new(FileBudget::of_process()?);
+        let files = Arc::new(FileBudget::of_process(settings.reserved_files)?);
         let (served, serving) = watch::channel(());
         let open = OpenConnections::default();
         let load = EndpointLoad::default();

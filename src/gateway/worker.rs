@@ -412,10 +412,7 @@ impl Client {
             .header_read_timeout(limits.head_timeout)
             .max_buf_size(limits.head_bytes)
             .max_headers(limits.headers)
-            .serve_connection(
-                TokioIo::new(Guarded::new(transport, limits.answer_timeout)),
-                service,
-            )
+            .serve_connection(TokioIo::new(Guarded::new(transport, limits.answer_timeout)), service)
             .with_upgrades()
             .await;
         if let Err(error) = served {

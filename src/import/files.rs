@@ -10,6 +10,11 @@ pub trait Files {
     /// The text of a file, or why it cannot be read.
     fn read(&self, path: &str) -> Result<String, String>;
 
+    /// Whether there is something under this path, readable or not.
+    fn exists(&self, path: &str) -> bool {
+        self.read(path).is_ok()
+    }
+
     /// The files that fit a pattern with `*`, `?` and `[…]`, in order; none is no error.
     fn list(&self, pattern: &str) -> Result<Vec<String>, String>;
 }

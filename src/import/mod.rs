@@ -97,6 +97,10 @@ impl Files for Main<'_> {
         if path == &*self.name { Ok(self.text.to_owned()) } else { self.inner.read(path) }
     }
 
+    fn exists(&self, path: &str) -> bool {
+        path == &*self.name || self.inner.exists(path)
+    }
+
     fn list(&self, pattern: &str) -> Result<Vec<String>, String> {
         self.inner.list(pattern)
     }

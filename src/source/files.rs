@@ -3,7 +3,8 @@
 //! Files named `*.yaml`, `*.yml` and `*.json` are read, in sub-folders too; names that begin with a dot
 //! are left out, which is what makes a mounted ConfigMap (`..data` and links into it) look like the
 //! folder that it stands for. Each file stands for itself: while one is broken, what it held when it
-//! was last sound stays in service, and all other files are followed.
+//! was last sound stays in service, and all other files are followed. How much is read is bounded
+//! (`scan`), and nothing but files is: no pipe, no device, no folder twice.
 
 mod documents;
 mod manifests;
@@ -13,7 +14,10 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,7 +27,7 @@ use tokio::sync::Notify;
 pub use documents::FileProblem;
 use documents::{Located, Object, Parsed, parse};
 pub use manifests::{Manifests, Place};
-use scan::{FolderId, Reading};
+use scan::{BOUNDS, FolderId, Reading, Scan};
 
 use super::{Change, Observed, Snapshot, Source, SourceProblem};
 use crate::{
@@ -58,13 +62,27 @@ pub struct FilesSource {
     folder_problem: Option<String>,
     snapshot: Snapshot,
     notice: Arc<Notify>,
-    watch: Option<(FolderId, RecommendedWatcher)>,
+    watch: Option<Watch>,
     /// What was said about the watch last, so that it is said once.
     watch_fault: Option<String>,
     /// A notice was taken, but the folder not read since.
     dirty: bool,
     /// When to read the folder without a notice.
     rescan: tokio::time::Instant,
+    /// How long after a notice it is read: as long as the last reading took, so that who writes without end takes half of
+    /// this thread's time at most.
+    settle: Duration,
+}
+
+/// The watch over a folder and those below it.
+#[derive(Debug)]
+struct Watch {
+    /// What is watched, or was to be.
+    folders: Vec<(PathBuf, FolderId)>,
+    /// One of them was removed: what has come into its place, with its number even, is not watched.
+    stale: Arc<AtomicBool>,
+    /// `None` where that could not be.
+    _watcher: Option<RecommendedWatcher>,
 }
 
 /// One file.
@@ -90,6 +108,7 @@ impl FilesSource {
             watch_fault: None,
             dirty: false,
             rescan: tokio::time::Instant::now() + RESCAN,
+            settle: SETTLE,
         };
         std::fs::read_dir(folder)
             .map_err(|error| FilesError { folder: folder.to_owned(), error })?;
@@ -100,11 +119,16 @@ impl FilesSource {
 
     /// Reads the folder again. Whether anything differs from before.
     fn read(&mut self) -> bool {
+        let begun = tokio::time::Instant::now();
         self.dirty = false;
-        self.rescan = tokio::time::Instant::now() + RESCAN;
-        // Before reading: a change after it is then noticed.
-        self.watch();
-        let found = match scan::scan(&self.folder) {
+        let changed = self.read_files();
+        let ended = tokio::time::Instant::now();
+        (self.rescan, self.settle) = (ended + RESCAN, SETTLE.max(ended - begun));
+        changed
+    }
+
+    fn read_files(&mut self) -> bool {
+        let found = match self.scan() {
             Ok(found) => found,
             Err(error) => {
                 let problem = format!(
@@ -146,44 +170,67 @@ impl FilesSource {
         changed
     }
 
-    /// Watches the folder, unless it is being watched: a folder that was removed and made anew is another.
-    fn watch(&mut self) {
-        let Ok(id) = FolderId::of(&self.folder) else {
-            self.watch = None;
-            return;
+    /// The files, read while all folders that they are in are watched.
+    fn scan(&mut self) -> io::Result<BTreeMap<String, Reading>> {
+        let mut scan = scan::scan(&self.folder, BOUNDS);
+        let folders =
+            |scan: &io::Result<Scan>| scan.as_ref().map_or(Vec::new(), |scan| scan.folders.clone());
+        let watched = |watch: &Option<Watch>, scan: &io::Result<Scan>| {
+            watch.as_ref().is_some_and(|watch| {
+                !watch.stale.load(Ordering::Acquire) && watch.folders == folders(scan)
+            })
         };
-        if self.watch.as_ref().is_some_and(|(watched, _)| *watched == id) {
-            return;
+        if !watched(&self.watch, &scan) {
+            self.watch(folders(&scan));
+            // A change before they were watched was not noticed.
+            scan = scan::scan(&self.folder, BOUNDS);
+            if !watched(&self.watch, &scan) {
+                self.notice.notify_one();
+            }
         }
-        let notice = Arc::clone(&self.notice);
-        let watch = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading a file is an event as well; of ours there would be no end.
-            if !event.is_ok_and(|event| event.kind.is_access()) {
-                notice.notify_one();
-            }
-        })
-        .and_then(|mut watch| {
-            watch.watch(&self.folder, RecursiveMode::Recursive)?;
-            Ok(watch)
-        });
-        match watch {
-            Ok(watch) => {
-                self.watch = Some((id, watch));
-                self.watch_fault = None;
-            }
-            Err(error) => {
-                self.watch = None;
-                let fault = error.to_string();
-                if self.watch_fault.as_ref() != Some(&fault) {
-                    tracing::warn!(
-                        "the folder {} cannot be watched: {fault}; it is read every {} s instead",
-                        self.folder.display(),
-                        RESCAN.as_secs()
-                    );
-                    self.watch_fault = Some(fault);
+        scan.map(|scan| scan.found)
+    }
+
+    /// Watches these folders, each for itself: the links and the depths that the reading goes to and no others. All anew, for one that
+    /// was removed and made again is another.
+    fn watch(&mut self, folders: Vec<(PathBuf, FolderId)>) {
+        let (notice, stale) = (Arc::clone(&self.notice), Arc::new(AtomicBool::new(false)));
+        let (removed, paths) = (Arc::clone(&stale), folders.clone());
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if let Ok(event) = event {
+                // Reading a file is an event as well; of ours there would be no end.
+                if event.kind.is_access() {
+                    return;
+                }
+                let watched = |path: &PathBuf| paths.iter().any(|(folder, _)| folder == path);
+                if event.kind.is_remove() && event.paths.iter().any(watched) {
+                    removed.store(true, Ordering::Release);
                 }
             }
+            notice.notify_one();
+        })
+        .and_then(|mut watcher| {
+            for (folder, _) in &folders {
+                match watcher.watch(folder, RecursiveMode::NonRecursive) {
+                    // It is gone by now, as will be seen.
+                    Err(error) if matches!(error.kind, notify::ErrorKind::PathNotFound) => {}
+                    result => result?,
+                }
+            }
+            Ok(watcher)
+        });
+        let fault = watcher.as_ref().err().map(ToString::to_string);
+        if let Some(fault) = &fault
+            && self.watch_fault.as_ref() != Some(fault)
+        {
+            tracing::warn!(
+                "the folder {} cannot be watched: {fault}; it is read every {} s instead",
+                self.folder.display(),
+                RESCAN.as_secs()
+            );
         }
+        self.watch_fault = fault;
+        self.watch = Some(Watch { folders, stale, _watcher: watcher.ok() });
     }
 
     /// All files as one.
@@ -192,7 +239,8 @@ impl FilesSource {
         merger.inputs.reference_grants = Some(Vec::new());
         let mut problems: Vec<_> = self.folder_problem.iter().cloned().map(SourceProblem).collect();
         for (name, file) in &self.files {
-            let kept = !file.problems.is_empty();
+            // Of a folder nothing was read, so nothing is kept.
+            let kept = !file.problems.is_empty() && !name.ends_with('/');
             for problem in &file.problems {
                 problems.push(SourceProblem(format!("{problem}{}", kept_note(kept, file))));
             }
@@ -226,7 +274,7 @@ impl Source for FilesSource {
                 // Kept across a drop of this future in the pause below.
                 self.dirty = true;
             }
-            tokio::time::sleep(SETTLE).await;
+            tokio::time::sleep(self.settle).await;
             if self.read() {
                 let snapshot = self.merge();
                 self.snapshot = snapshot;

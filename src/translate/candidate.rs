@@ -56,13 +56,23 @@ impl<'r, 'a> Candidate<'r, 'a> {
         hostnames.filter(|hostname| by.standing(namespace, hostname) == wanted).collect()
     }
 
-    pub(super) fn place(&mut self, standing: Standing, ownership: &Ownership, hosts: &mut Hosts<'a>) {
+    pub(super) fn place(
+        &mut self,
+        standing: Standing,
+        ownership: &Ownership,
+        hosts: &mut Hosts<'a>,
+    ) {
         let hostnames = self.standing(&self.hostnames, standing, ownership);
         let served = hosts.place(self.route, &hostnames, &self.rules, &mut self.unplaced);
         self.served.extend(served);
     }
 
-    pub(super) fn claim(&mut self, standing: Standing, ownership: &Ownership, hosts: &mut Hosts<'a>) {
+    pub(super) fn claim(
+        &mut self,
+        standing: Standing,
+        ownership: &Ownership,
+        hosts: &mut Hosts<'a>,
+    ) {
         let Some(claim) = &self.claim else { return };
         let hostnames = self.standing(&self.served, standing, ownership);
         let outcome = hosts.claim(&self.route.object, &hostnames, claim);

@@ -383,6 +383,22 @@ class Wiring(unittest.TestCase):
             ports = client_service(documents)["spec"]["ports"]
             self.assertNotIn("admin", {p["targetPort"] for p in ports})
 
+    def test_the_admin_port_is_for_prometheus_by_default_and_the_data_ports_for_everyone(self):
+        for cloud, from_anywhere in [("none", False), ("aws-nlb", True)]:
+            documents = rendered(None, "--set", f"cloud={cloud}")
+            data, prometheus, *more = next(d for d in documents if d["kind"] == "NetworkPolicy")["spec"]["ingress"]
+            self.assertNotIn("from", data)
+            self.assertNotIn("admin", {p["port"] for p in data["ports"]})
+            self.assertEqual([p["port"] for p in prometheus["ports"]], ["admin"])
+            labels = [peer["podSelector"]["matchLabels"] for peer in prometheus["from"]]
+            self.assertEqual(labels, [{"app.kubernetes.io/name": "prometheus"}])
+            # Health checks of its subnets, which only the operator knows.
+            self.assertEqual([rule.get("from") for rule in more], [None] if from_anywhere else [])
+        named = "networkPolicy.adminFrom[0].ipBlock.cidr=10.0.0.0/16"
+        documents = rendered(None, "--set", f"cloud=aws-nlb,{named}")
+        rules = next(d for d in documents if d["kind"] == "NetworkPolicy")["spec"]["ingress"]
+        self.assertEqual(len(rules), 2)
+
     def test_the_default_service(self):
         spec = client_service(rendered())["spec"]
         self.assertEqual((spec["type"], spec["externalTrafficPolicy"]), ("LoadBalancer", "Local"))
@@ -405,8 +421,8 @@ class Wiring(unittest.TestCase):
         self.assertEqual(
             kinds,
             {
-                "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "Deployment", "PodDisruptionBudget", "Role",
-                "RoleBinding", "Service", "ServiceAccount",
+                "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "Deployment", "NetworkPolicy",
+                "PodDisruptionBudget", "Role", "RoleBinding", "Service", "ServiceAccount",
             },
         )  # fmt: skip
 

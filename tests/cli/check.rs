@@ -340,3 +340,31 @@ fn the_samples_of_this_repository_are_fine() {
     let (code, out, _) = check(&folder, &[&samples]);
     assert_eq!(code, Some(0), "{out}");
 }
+
+/// Links in a circle and a pipe among the files: told, and the rest is judged.
+#[test]
+fn a_folder_is_read_within_bounds() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    fs::write(
+        root.join("service.yaml"),
+        "apiVersion: v1\nkind: Service\nmetadata: {name: \"a\\e[2J\"}\n",
+    )
+    .unwrap();
+    for link in 0..6 {
+        std::os::unix::fs::symlink(".", root.join(format!("l{link}"))).unwrap();
+    }
+    let (_, text, _) = run(tidegate().arg("check").arg(root));
+    assert_eq!(
+        text.matches("note: ").count() - text.matches("no WebSocketRoute").count(),
+        6,
+        "{text}"
+    );
+    assert!(text.contains("is left out: it is the folder itself again"), "{text}");
+    let mode = rustix::fs::Mode::RUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, root.join("pipe.yaml"), mode).unwrap();
+    let (code, text, _) = run(tidegate().arg("check").arg(root));
+    assert_eq!(code, Some(2));
+    assert!(text.contains("pipe.yaml: error: cannot be read: it is a pipe, not a file"), "{text}");
+    assert!(!text.contains('\x1b'), "{text:?}");
+}

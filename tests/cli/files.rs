@@ -157,7 +157,8 @@ fn files_that_others_have_taken_are_no_fault_of_the_backend() {
     let folder = folder(port);
     let program = limited(folder.path());
     let (http, admin) = (program.address("http"), program.address("admin"));
-    // One is accepted while there are files, and asks once the admin port has them all.
+    // One is accepted while there are files, and asks once there are none: the limit is lowered to what is open, for nobody who
+    // only connects can take those that the data plane counts on.
     let mut early = TcpStream::connect(http).unwrap();
     early.set_read_timeout(Some(DEADLINE)).unwrap();
     write!(early, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -165,7 +166,11 @@ fn files_that_others_have_taken_are_no_fault_of_the_backend() {
     assert!(plain.starts_with("http/1.1 426 "), "{plain}");
     let length = plain.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap();
     early.read_exact(&mut vec![0; length.parse().unwrap()]).unwrap();
-    let greedy: Vec<_> = (0..LIMIT).map(|_| TcpStream::connect(admin).unwrap()).collect();
+    let limit = |files: u64| {
+        let (pid, all) = (program.id().try_into().unwrap(), LIMIT as u64);
+        rlimit::prlimit(pid, rlimit::Resource::NOFILE, Some((files, all)), None).unwrap();
+    };
+    limit(3);
     let mut late = Vec::new();
     wait_until("all files are taken", || {
         late.push(TcpStream::connect(http).unwrap());
@@ -175,7 +180,8 @@ fn files_that_others_have_taken_are_no_fault_of_the_backend() {
     let refusal = head(&mut early);
     assert!(refusal.contains("tidegate-reason: limit_files"), "{refusal}");
     assert!(program.logs("reason=\"limit_files\"").contains("os error 24"));
-    drop((greedy, late));
+    limit(LIMIT as u64);
+    drop(late);
     let mut stream = TcpStream::connect(http).unwrap();
     upgrade(&mut stream, "/");
     echo(&mut stream);

@@ -1,6 +1,7 @@
 //! The program as people start it: what it prints, what it refuses, how it ends.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod admin;
 mod bad_input;
 mod check;
 mod dev;

@@ -161,7 +161,22 @@ fn ask_with<S: Read + Write>(stream: &mut S, path: &str, lines: &str) -> String 
     write!(stream, "GET {path} HTTP/1.1\r\n{lines}Connection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    answer
+    whole(answer)
+}
+
+/// An answer with its body in one piece.
+fn whole(answer: String) -> String {
+    let Some((head, mut rest)) = answer.split_once("\r\n\r\n") else { return answer };
+    if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        return answer;
+    }
+    let mut body = String::new();
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        body.push_str(&after[..size]);
+        rest = after[size..].strip_prefix("\r\n").unwrap();
+    }
+    format!("{head}\r\n\r\n{body}")
 }
 
 /// Asks until the answer has this text.
@@ -272,7 +287,7 @@ endpoints: [{{addresses: [127.0.0.1]}}]
 /// `serve` on free ports, from a folder. It ends at once where its connections do.
 pub fn serve(source: &Path) -> Command {
     let mut command = serve_with_drain(source, ["0s", "0s", "5s"]);
-    command.args(["--workers", "1"]);
+    command.args(["--workers", "1", "--debug-endpoints"]);
     command
 }
 

@@ -142,7 +142,7 @@ async function gateway(text, backends) {
   endpoints(backends)
   const listen = ['--https-listen', `${ADDRESS}:0`, '--http-listen', 'off', '--admin-listen', `${ADDRESS}:0`]
   const drain = ['--drain-delay', '0s', '--drain-spread', '0s', '--drain-timeout', '5s']
-  const child = await start(TIDEGATE_BIN, ['serve', '--source', folder, ...listen, ...drain], /^ready$/m)
+  const child = await start(TIDEGATE_BIN, ['serve', '--debug-endpoints', '--source', folder, ...listen, ...drain], /^ready$/m)
   const port = Number(/^https .*:(\d+)$/m.exec(child.said)[1])
   const admin = `http://${ADDRESS}:${/^admin .*:(\d+)$/m.exec(child.said)[1]}`
   const host = routes[0].spec.hostnames[0]

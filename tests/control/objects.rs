@@ -36,7 +36,15 @@ pub fn serve(server: &ApiServer) -> Command {
     let mut command = tidegate();
     command.args(["serve", "--https-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
     command.args(["--admin-listen", "127.0.0.1:0", "--drain-delay", "0s", "--drain-spread", "0s"]);
-    command.args(["--drain-timeout", "5s", "--workers", "1", "--identity", "replica-0"]);
+    command.args([
+        "--drain-timeout",
+        "5s",
+        "--workers",
+        "1",
+        "--identity",
+        "replica-0",
+        "--debug-endpoints",
+    ]);
     command.arg("--kubeconfig").arg(server.kubeconfig());
     command
 }

@@ -5,6 +5,7 @@
 mod answers;
 mod certificates;
 mod gateway;
+mod hostile;
 mod http2;
 mod idle;
 #[path = "../cli/program.rs"]

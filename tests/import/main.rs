@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod docs;
+mod hostile;
 mod program;
 mod property;
 

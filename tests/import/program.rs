@@ -101,7 +101,7 @@ fn what_cannot_be_read_is_told_and_the_rest_is_imported() {
     for part in [
         "error: missing.conf: cannot be read: ",
         "error: tls: cannot be read: it is a folder",
-        "error: sites/bad.conf:1: the block of \"server\" is not closed by \"}\" (included at nginx.conf:6)",
+        "error: sites/bad.conf:1: the block that begins here is not closed by \"}\" (included at nginx.conf:6)",
         "error: nginx.conf:7: include gone.conf: there is no such file",
         "imported: 1 WebSocketRoute, 1 Service, 0 Secrets",
     ] {

@@ -8,6 +8,7 @@ use crate::{
     source::files::{FileProblem, Place},
     table::ObjectRef,
     translate::ConditionOutput,
+    untrusted::escape::value,
 };
 
 /// All that was found.
@@ -85,23 +86,29 @@ impl Report {
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         for RouteReport { reference, place, conditions, notes, .. } in &self.routes {
-            let _ = writeln!(text, "{}: WebSocketRoute {reference}", line_of(place));
+            let _ = writeln!(
+                text,
+                "{}: WebSocketRoute {}",
+                line_of(place),
+                value(&reference.to_string())
+            );
             for ConditionOutput { kind, status, reason, message } in conditions {
                 let (kind, status, reason) = (kind.as_str(), spelled(*status), reason.as_str());
-                let _ = writeln!(text, "  {kind:<16}  {status:<5}  {reason:<21}  {message}");
+                let _ =
+                    writeln!(text, "  {kind:<16}  {status:<5}  {reason:<21}  {}", value(message));
             }
             for note in notes {
-                let _ = writeln!(text, "  note: {note}");
+                let _ = writeln!(text, "  note: {}", value(note));
             }
         }
         for FileProblem { file, line, message, .. } in self.problems.iter().chain(&self.unreadable)
         {
             let line = line.map(|line| format!(":{line}")).unwrap_or_default();
-            let _ = writeln!(text, "{file}{line}: error: {message}");
+            let _ = writeln!(text, "{}{line}: error: {}", value(file), value(message));
         }
         for Note { place, message } in &self.notes {
             let place = place.as_ref().map(|place| format!("{}: ", line_of(place)));
-            let _ = writeln!(text, "{}note: {message}", place.unwrap_or_default());
+            let _ = writeln!(text, "{}note: {}", place.unwrap_or_default(), value(message));
         }
         let failed = self.routes.iter().filter(|route| !route.is_ok()).count();
         let _ = writeln!(
@@ -150,14 +157,14 @@ impl RouteReport {
                 "message": condition.message,
             })
         };
-        let mut value = placed(&self.place);
-        value["namespace"] = json!(self.reference.namespace);
-        value["name"] = json!(self.reference.name);
-        value["className"] = json!(self.class_name);
-        value["ok"] = json!(self.is_ok());
-        value["conditions"] = self.conditions.iter().map(condition).collect();
-        value["notes"] = json!(self.notes);
-        value
+        let mut route = placed(&self.place);
+        route["namespace"] = json!(self.reference.namespace);
+        route["name"] = json!(self.reference.name);
+        route["className"] = json!(self.class_name);
+        route["ok"] = json!(self.is_ok());
+        route["conditions"] = self.conditions.iter().map(condition).collect();
+        route["notes"] = json!(self.notes);
+        route
     }
 }
 
@@ -167,7 +174,7 @@ fn placed(place: &Place) -> Value {
 }
 
 fn line_of(place: &Place) -> String {
-    format!("{}:{}", place.file, place.line)
+    format!("{}:{}", value(&place.file), place.line)
 }
 
 fn spelled(status: bool) -> &'static str {

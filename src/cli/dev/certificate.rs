@@ -2,8 +2,9 @@
 //! browsers trust, where mkcert has made it.
 
 use std::{
-    ffi::OsStr,
     fs,
+    io::Write,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,6 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use rcgen::{CertificateParams, DnType, KeyPair};
+use tempfile::TempDir;
 
 use crate::table::{ObjectRef, TlsIdentity};
 
@@ -57,9 +59,13 @@ pub(super) enum Origin {
 impl Certificates {
     /// Opens the folder of this user.
     pub(super) fn open() -> Result<Self> {
-        let folder = data_home().unwrap_or_else(std::env::temp_dir).join("tidegate/dev");
+        let folder = match data_home() {
+            Some(home) => home.join("tidegate/dev"),
+            // Anybody could have made one of a known name in the folder for temporary files.
+            None => private_folder().context("no folder can be made for the certificate")?.keep(),
+        };
         let kept = || format!("the certificate cannot be kept in {}", folder.display());
-        fs::create_dir_all(&folder).with_context(kept)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(kept)?;
         let lock = fs::File::create(folder.join("lock")).with_context(kept)?;
         lock.lock().with_context(kept)?;
         Ok(Self { folder, _lock: lock })
@@ -163,17 +169,25 @@ fn make(names: &[&str]) -> Result<(String, String)> {
 
 /// Writes a file that only its owner reads, in one step: another `tidegate dev` may be reading it.
 pub(super) fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
-    let partial = path.with_extension(format!("{extension}.{}.partial", std::process::id()));
-    fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&partial)?
-        .write_all(text.as_bytes())?;
-    fs::rename(&partial, path)
+    // Of a name that nobody can guess, and made by us: nothing that lies there already is written to.
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut partial = tempfile::Builder::new()
+        .prefix(".tidegate-")
+        .permissions(fs::Permissions::from_mode(0o600))
+        .tempfile_in(folder)?;
+    partial.write_all(text.as_bytes())?;
+    partial.persist(path)?;
+    Ok(())
+}
+
+/// A folder of a name that nobody can guess, for its owner alone, which is removed when this is dropped.
+pub(super) fn private_folder() -> std::io::Result<TempDir> {
+    let only_owner = fs::Permissions::from_mode(0o700);
+    tempfile::Builder::new()
+        .prefix("tidegate-dev-")
+        .rand_bytes(16)
+        .permissions(only_owner)
+        .tempdir()
 }
 
 #[cfg(test)]

@@ -1,27 +1,25 @@
 //! The folder of manifests that is served where none was given: a sample with an echo backend, or the upstreams.
 
 use std::{
-    fs,
     net::{Ipv4Addr, TcpListener},
-    path::PathBuf,
+    path::Path,
 };
 
 use anyhow::{Context, Result};
+use tempfile::TempDir;
 
 use super::{
     super::echo,
-    certificate::{Certificate, write_private},
+    certificate::{Certificate, private_folder, write_private},
     upstream::Upstream,
 };
 
 /// The sample. ECHO_PORT stands for the echo backend's port.
 const SAMPLE: &str = include_str!("sample.yaml");
 
-/// A folder of manifests that is removed at the end.
+/// A folder of manifests, private keys among them, that is removed at the end.
 #[derive(Debug)]
-pub(super) struct Folder {
-    pub(super) path: PathBuf,
-}
+pub(super) struct Folder(TempDir);
 
 impl Folder {
     /// With a route to an echo backend, which is started.
@@ -54,23 +52,18 @@ impl Folder {
     }
 
     fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("tidegate-dev-{}", std::process::id()));
-        let folder = Self { path };
-        fs::create_dir_all(&folder.path).with_context(|| folder.unwritable())?;
-        Ok(folder)
+        private_folder().map(Self).context("no folder can be made for the manifests")
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.0.path()
     }
 
     fn write(&self, name: &str, text: &str) -> Result<()> {
-        write_private(&self.path.join(name), text).with_context(|| self.unwritable())
+        write_private(&self.path().join(name), text).with_context(|| self.unwritable())
     }
 
     fn unwritable(&self) -> String {
-        format!("the manifests cannot be written to {}", self.path.display())
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
+        format!("the manifests cannot be written to {}", self.path().display())
     }
 }

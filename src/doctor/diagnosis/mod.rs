@@ -319,7 +319,8 @@ fn idle(view: &View<'_>, seen: &IdleSeen) -> Option<Diagnosis> {
     let life = words::seconds(seen.after_ms);
     let marked = answer.and_then(marks::middle);
     let culprit = match seen.end {
-        IdleEnd::Held => return None,
+        // A socket that is never quiet tells nothing of those that are.
+        IdleEnd::Held | IdleEnd::Flooded => return None,
         // Boxes cut; only who speaks the protocol says goodbye.
         IdleEnd::CloseFrame if answer.is_some_and(marks::is_tidegate) => Culprit::Gateway,
         IdleEnd::CloseFrame => Culprit::Server,

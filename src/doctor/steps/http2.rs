@@ -1,5 +1,7 @@
 //! A WebSocket over HTTP/2: extended CONNECT (RFC 8441), as browsers use it where they have such a connection already.
 
+use std::future::poll_fn;
+
 use bytes::Bytes;
 use h2::{Ping, RecvStream, SendStream, ext::Protocol};
 use http::{Method, Request, header};
@@ -17,6 +19,8 @@ use crate::doctor::{
 
 /// Bytes between the stream and the frames.
 const BUFFER: usize = 16 * 1024;
+/// Most bytes of an answer's headers.
+const MAX_HEADERS: u32 = 64 * 1024;
 
 /// Speaks HTTP/2 on a connection where it was agreed on.
 pub(super) async fn try_out(
@@ -44,7 +48,9 @@ async fn exchange(
     seen: &mut Http2Seen,
 ) -> Result<(), String> {
     let text = |error: h2::Error| error.to_string();
-    let (sender, mut connection) = h2::client::handshake(wire).await.map_err(text)?;
+    let mut builder = h2::client::Builder::new();
+    builder.enable_push(false).max_header_list_size(MAX_HEADERS);
+    let (sender, mut connection) = builder.handshake(wire).await.map_err(text)?;
     let mut pings = connection.ping_pong().ok_or("pings are taken")?;
     let talk = async {
         // SETTINGS is the server's first frame (RFC 9113 §3.4), so it is there with the answer to a ping.
@@ -62,7 +68,9 @@ async fn exchange(
         seen.reason = reason.and_then(|reason| reason.to_str().ok()).map(str::to_owned);
         if answer.status().is_success() {
             let (ours, theirs) = tokio::io::duplex(BUFFER);
-            let socket = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
+            let socket =
+                WebSocketStream::from_raw_socket(ours, Role::Client, Some(messages::config()))
+                    .await;
             let messages = tokio::select! {
                 messages = messages::try_out(socket, None, settings.patience) => messages,
                 error = carry(sending, answer.into_body(), theirs) => return Err(error),
@@ -119,6 +127,15 @@ async fn carry(
                 Ok(0) | Err(_) => return "the frames have ended".to_owned(),
                 Ok(length) => {
                     let data = Bytes::copy_from_slice(&bytes[..length]);
+                    // No more waits here than the server takes: it may ask for pongs without end.
+                    sending.reserve_capacity(length);
+                    while sending.capacity() < length {
+                        match poll_fn(|context| sending.poll_capacity(context)).await {
+                            Some(Ok(_)) => {}
+                            Some(Err(error)) => return error.to_string(),
+                            None => return "the server ended the stream".to_owned(),
+                        }
+                    }
                     if let Err(error) = sending.send_data(data, false) {
                         return error.to_string();
                     }

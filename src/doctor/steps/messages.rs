@@ -9,7 +9,10 @@ use tokio::{
 };
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{Error, Message, protocol::CloseFrame},
+    tungstenite::{
+        Error, Message,
+        protocol::{CloseFrame, WebSocketConfig},
+    },
 };
 
 use super::{millis, upgrade::Socket};
@@ -18,6 +21,47 @@ use crate::doctor::seen::{CloseSeen, IdleEnd, IdleSeen, MessagesSeen, Outcome, P
 /// How often progress is told while a socket is held.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
+/// Most bytes of one message.
+const MOST_MESSAGE: usize = 1 << 20;
+/// Most bytes of ours, pongs among them, that wait for a server which does not read.
+const MOST_UNREAD: usize = 64 << 10;
+/// What a server may send within a second, whatever it is: frames, and their bytes.
+const MOST_FRAMES: u32 = 10_000;
+const MOST_BYTES: usize = 16 << 20;
+
+/// How a socket is read: a server that may be anybody's has its bounds.
+pub(super) fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(16 << 10)
+        .write_buffer_size(0)
+        .max_write_buffer_size(MOST_UNREAD)
+        .max_message_size(Some(MOST_MESSAGE))
+        .max_frame_size(Some(MOST_MESSAGE))
+}
+
+/// What has come within the last second.
+struct Intake {
+    since: Instant,
+    frames: u32,
+    bytes: usize,
+}
+
+impl Intake {
+    fn new() -> Self {
+        Self { since: Instant::now(), frames: 0, bytes: 0 }
+    }
+
+    /// Counts a message. Whether there may be one more.
+    fn takes(&mut self, message: &Message, now: Instant) -> bool {
+        if now.saturating_duration_since(self.since) >= Duration::from_secs(1) {
+            *self = Self { since: now, frames: 0, bytes: 0 };
+        }
+        self.frames = self.frames.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(message.len());
+        self.frames <= MOST_FRAMES && self.bytes <= MOST_BYTES
+    }
+}
+
 /// What came from a socket.
 enum Came {
     Pong(Vec<u8>),
@@ -25,6 +69,15 @@ enum Came {
     Other,
     Close(CloseSeen),
     End(Outcome, String),
+    /// More than anybody reads.
+    Flood,
+}
+
+fn flood() -> String {
+    format!(
+        "it sends more than {MOST_FRAMES} frames or {} MiB within a second; reading was given up",
+        MOST_BYTES >> 20
+    )
 }
 
 /// Sends a ping, and a message if there is one, and waits for what comes back. Says goodbye.
@@ -46,13 +99,21 @@ where
             None => Ok(()),
         }
     };
-    if let Err(error) = said.await {
-        seen.error = Some(error.to_string());
-        return seen;
+    match timeout(patience, said).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            seen.error = Some(error.to_string());
+            return seen;
+        }
+        Err(_) => {
+            seen.error = Some(format!("it took none of our frames within {patience:?}"));
+            return seen;
+        }
     }
+    let mut intake = Intake::new();
     let listen = async {
         while seen.pong_ms.is_none() || seen.echoed == Some(false) {
-            match next(&mut socket).await {
+            match next(&mut socket, &mut intake).await {
                 Came::Pong(payload) if payload == nonce => {
                     seen.pong_ms = Some(millis(begun.elapsed()));
                 }
@@ -66,6 +127,10 @@ where
                     seen.error = Some(error);
                     return;
                 }
+                Came::Flood => {
+                    seen.error = Some(flood());
+                    return;
+                }
             }
         }
     };
@@ -76,11 +141,17 @@ where
     seen
 }
 
-async fn next<S>(socket: &mut WebSocketStream<S>) -> Came
+async fn next<S>(socket: &mut WebSocketStream<S>, intake: &mut Intake) -> Came
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    match socket.next().await {
+    let message = socket.next().await;
+    if let Some(Ok(message)) = &message
+        && !intake.takes(message, Instant::now())
+    {
+        return Came::Flood;
+    }
+    match message {
         Some(Ok(Message::Pong(payload))) => Came::Pong(payload.to_vec()),
         Some(Ok(Message::Text(text))) => Came::Text(text.to_string()),
         Some(Ok(Message::Close(frame))) => Came::Close(close_of(frame)),
@@ -133,9 +204,10 @@ pub(super) async fn hold(
         pinged: None,
     };
     let mut ticks = interval(TELL_EVERY);
+    let mut intake = Intake::new();
     let ended = loop {
         let came = tokio::select! {
-            came = timeout_at(end, next(&mut socket)) => came,
+            came = timeout_at(end, next(&mut socket, &mut intake)) => came,
             _ = ticks.tick() => {
                 waiting(begun.elapsed());
                 continue;
@@ -148,6 +220,7 @@ pub(super) async fn hold(
                 break Some(IdleEnd::CloseFrame);
             }
             Ok(Came::End(outcome, _)) => break Some(end_kind(outcome)),
+            Ok(Came::Flood) => break Some(IdleEnd::Flooded),
             Ok(_) => seen.frames += 1,
         }
     };
@@ -183,11 +256,14 @@ pub(super) async fn hold_with_pings(
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ticks = interval(TELL_EVERY);
     let mut pongs = 0_u32;
+    let mut intake = Intake::new();
     let held = loop {
         let came = tokio::select! {
-            came = timeout_at(end, next(&mut socket)) => came,
+            came = timeout_at(end, next(&mut socket, &mut intake)) => came,
             _ = pings.tick() => {
-                if socket.send(Message::Ping(Vec::new().into())).await.is_err() {
+                // A server that takes none of them holds nothing.
+                let sent = timeout_at(end, socket.send(Message::Ping(Vec::new().into())));
+                if !matches!(sent.await, Ok(Ok(()))) {
                     break false;
                 }
                 continue;
@@ -200,7 +276,7 @@ pub(super) async fn hold_with_pings(
         match came {
             // Where no pong came after the time of the first end, it only seems open.
             Err(_) => break pongs > 2,
-            Ok(Came::Close(_) | Came::End(..)) => break false,
+            Ok(Came::Close(_) | Came::End(..) | Came::Flood) => break false,
             Ok(Came::Pong(_)) => pongs += 1,
             Ok(_) => {}
         }
@@ -214,5 +290,34 @@ fn end_kind(outcome: Outcome) -> IdleEnd {
     match outcome {
         Outcome::Reset => IdleEnd::Reset,
         _ => IdleEnd::Closed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_taken_and_what_is_not_complete_is_bounded() {
+        let config = config();
+        assert_eq!(config.max_write_buffer_size, MOST_UNREAD);
+        assert_eq!(
+            (config.max_message_size, config.max_frame_size),
+            (Some(MOST_MESSAGE), Some(MOST_MESSAGE))
+        );
+    }
+
+    #[test]
+    fn a_second_has_its_frames_and_bytes_and_the_next_one_anew() {
+        let begun = Instant::now();
+        let ping = Message::Ping(vec![0; 125].into());
+        let mut intake = Intake::new();
+        assert!((0..MOST_FRAMES).all(|_| intake.takes(&ping, begun)));
+        assert!(!intake.takes(&ping, begun));
+        assert!(intake.takes(&ping, begun + Duration::from_secs(2)));
+        let large = Message::Binary(vec![0; MOST_MESSAGE].into());
+        let mut intake = Intake::new();
+        assert!((0..MOST_BYTES / MOST_MESSAGE).all(|_| intake.takes(&large, begun)));
+        assert!(!intake.takes(&large, begun));
     }
 }

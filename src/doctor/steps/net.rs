@@ -22,7 +22,10 @@ use crate::doctor::{
 const PROXY_MARKS: [&str; 5] =
     ["server", "via", "proxy-authenticate", "x-squid-error", "proxy-status"];
 
-/// All addresses of a host, each once.
+/// Most addresses of a host that are tried: each is knocked at on three ports at once.
+const MOST_ADDRESSES: usize = 16;
+
+/// The addresses of a host, each once.
 pub(super) async fn resolve(host: &str, patience: Duration) -> Result<Vec<IpAddr>, String> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
@@ -33,7 +36,7 @@ pub(super) async fn resolve(host: &str, patience: Duration) -> Result<Vec<IpAddr
         Ok(Ok(found)) => {
             let mut addresses = Vec::new();
             for address in found.map(|found| found.ip()) {
-                if !addresses.contains(&address) {
+                if addresses.len() < MOST_ADDRESSES && !addresses.contains(&address) {
                     addresses.push(address);
                 }
             }

@@ -8,10 +8,13 @@ use tokio::{
 };
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 
-use super::{BoxedWire, outcome_of};
-use crate::doctor::{
-    Settings,
-    seen::{Answer, Attempt, GetSeen, Outcome, UpgradeSeen},
+use super::{BoxedWire, messages, outcome_of};
+use crate::{
+    doctor::{
+        Settings,
+        seen::{Answer, Attempt, GetSeen, Outcome, UpgradeSeen},
+    },
+    untrusted::escape,
 };
 
 /// A WebSocket that was granted.
@@ -24,6 +27,8 @@ pub(super) const USER_AGENT: &str = concat!("tidegate-doctor/", env!("CARGO_PKG_
 const MAX_HEAD: usize = 64 * 1024;
 /// Most headers of an answer.
 const MAX_HEADERS: usize = 128;
+/// Most interim answers before the final one.
+const MAX_INTERIM: usize = 16;
 /// Most bytes of a body that are looked at.
 const MAX_BODY: usize = 4096;
 /// Most characters of a body's first line that are kept.
@@ -91,7 +96,13 @@ pub(super) async fn upgrade(
     if answer.status == 101 {
         (seen.faults, seen.chosen) = faults(&answer, &key);
         seen.answer = Some(answer);
-        let socket = WebSocketStream::from_partially_read(wire, rest, Role::Client, None).await;
+        let socket = WebSocketStream::from_partially_read(
+            wire,
+            rest,
+            Role::Client,
+            Some(messages::config()),
+        )
+        .await;
         return (seen, Some(socket));
     }
     answer.body = first_line(&mut wire, rest, &answer).await;
@@ -155,12 +166,17 @@ where
     S: AsyncRead + Unpin,
 {
     let mut bytes = Vec::new();
+    let mut interim = 0;
     loop {
         match parse_head(&bytes)? {
             Some((answer, length)) => {
                 bytes.drain(..length);
                 if answer.status >= 200 || answer.status == 101 {
                     return Ok((answer, bytes));
+                }
+                interim += 1;
+                if interim > MAX_INTERIM {
+                    return Err(Outcome::Garbled);
                 }
             }
             None => match stream.read_buf(&mut bytes).await {
@@ -263,7 +279,7 @@ fn readable(bytes: &[u8], answer: &Answer) -> String {
         text = rest.split("</title>").next().unwrap_or_default();
     }
     let line = text.trim().lines().next().unwrap_or_default();
-    line.chars().filter(|next| !next.is_control()).take(MAX_LINE).collect()
+    line.chars().filter(|next| !escape::is_escaped(*next)).take(MAX_LINE).collect()
 }
 
 #[cfg(test)]

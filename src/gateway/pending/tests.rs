@@ -6,7 +6,7 @@ use super::*;
 
 fn connections(limits: PendingLimits, files: usize) -> Arc<PendingConnections> {
     let metrics = Arc::new(GatewayMetrics::register(&Registry::new()).unwrap());
-    let files = Arc::new(FileBudget::new(files, 0));
+    let files = Arc::new(FileBudget::new(files, 0, 0));
     Arc::new(PendingConnections::new(limits, vec!["10.0.0.0/8".parse().unwrap()], files, metrics))
 }
 

@@ -6,7 +6,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_saphyr::Spanned;
 
-use crate::import::nginx::parse::Place;
+use crate::{
+    import::nginx::parse::Place,
+    untrusted::yaml::{self, Fault},
+};
 
 /// What was read.
 #[derive(Default)]
@@ -161,13 +164,9 @@ impl Objects {
     /// Adds the documents of a file.
     pub(super) fn add(&mut self, file: &str, text: &str) {
         let file = Arc::from(file);
-        for (before, document) in documents(text) {
-            if let Err(error) = self.document(&file, before, document) {
-                let line = error.location().map_or(1, |location| location.line());
-                let line = before + usize::try_from(line).unwrap_or_default();
-                let message = error.to_string();
-                let message = message.lines().next().unwrap_or_default();
-                let message = message.rfind(" at line ").map_or(message, |end| &message[..end]);
+        let mut reader = yaml::Reader::default();
+        for document in yaml::documents(text) {
+            if let Err(Fault { line, message }) = self.document(&file, document, &mut reader) {
                 self.errors.push(format!("{file}:{line}: {message}"));
             }
         }
@@ -176,17 +175,18 @@ impl Objects {
     fn document(
         &mut self,
         file: &Arc<str>,
-        before: usize,
-        text: &str,
-    ) -> Result<(), serde_saphyr::Error> {
-        let value: Option<Value> = read(text)?;
+        document: yaml::Document<'_>,
+        reader: &mut yaml::Reader,
+    ) -> Result<(), Fault> {
+        // What it stands for is within bounds after this, however often it is read.
+        let value: Option<Value> = reader.read(document)?;
         let Some(Value::Object(_)) = value else { return Ok(()) };
-        let Kind { kind, version } = read(text)?;
+        let Kind { kind, version } = read(document)?;
         let objects = match (kind.as_str(), version.split('/').next().unwrap_or_default()) {
             ("Ingress", "networking.k8s.io") | ("Service", "v1") | ("ServersTransport", _) => {
-                vec![read(text)?]
+                vec![read(document)?]
             }
-            (kind, _) if kind.ends_with("List") => read::<List>(text)?.items,
+            (kind, _) if kind.ends_with("List") => read::<List>(document)?.items,
             _ => Vec::new(),
         };
         for object in objects {
@@ -196,34 +196,13 @@ impl Objects {
                 "ServersTransport" => &mut self.transports,
                 _ => continue,
             };
+            let before = document.line - 1;
             into.push(Found { file: Arc::clone(file), before, object });
         }
         Ok(())
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, serde_saphyr::Error> {
-    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
-    serde_saphyr::from_str_with_options(text, options)
-}
-
-/// The documents of a stream, each with the number of lines before it.
-fn documents(text: &str) -> Vec<(usize, &str)> {
-    let mut found = Vec::new();
-    let (mut start, mut before, mut at) = (0, 0, 0);
-    for (number, line) in text.split_inclusive('\n').enumerate() {
-        let marker = line
-            .strip_prefix("---")
-            .is_some_and(|rest| rest.starts_with([' ', '\t', '\r', '\n']) || rest.is_empty());
-        if marker {
-            found.push((before, &text[start..at]));
-            (start, before) = (at + line.len(), number + 1);
-        }
-        at += line.len();
-    }
-    found.push((before, &text[start..]));
-    found.retain(|(_, document)| {
-        document.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
-    });
-    found
+fn read<T: serde::de::DeserializeOwned>(document: yaml::Document<'_>) -> Result<T, Fault> {
+    yaml::Reader::default().read(document)
 }

@@ -365,6 +365,11 @@ pub const DIRECTIVES: &[(&str, Fate)] = &[
     ),
 ];
 
+/// Whether it is a directive of nginx's own, or of a module that many use.
+pub fn is_known(name: &str) -> bool {
+    DIRECTIVES.iter().any(|(known, _)| *known == name) || name.contains("_by_lua")
+}
+
 /// What becomes of a directive, by its name.
 pub fn fate(name: &str) -> Fate {
     if let Some((_, fate)) = DIRECTIVES.iter().find(|(known, _)| *known == name) {

@@ -11,6 +11,8 @@ const DEEPEST: usize = 12;
 const MOST_BYTES: usize = 32 << 20;
 /// No more files are.
 const MOST_FILES: usize = 2_000;
+/// No more `include` is looked at.
+const MOST_INCLUDES: usize = 10_000;
 /// Where configurations think that they are, though a copy of them is read.
 const USUAL_FOLDERS: [&str; 2] = ["/etc/nginx/", "/usr/local/nginx/conf/"];
 /// Files of nginx's package with nothing in them that could concern a WebSocket.
@@ -20,7 +22,7 @@ const OF_NO_CONCERN: [&str; 5] =
 /// Reads `main` and what it includes. What cannot be read is told in `into`.
 pub(super) fn load(main: &str, files: &dyn Files, into: &mut Imported) -> Vec<Directive> {
     let folder = main.rfind('/').map_or("", |at| &main[..=at]);
-    let mut loader = Loader { folder, files, bytes: 0, count: 0, into };
+    let mut loader = Loader { folder, files, bytes: 0, count: 0, includes: 0, spent: false, into };
     match loader.file(main, 0) {
         Ok(directives) => directives,
         Err(error) => {
@@ -36,6 +38,9 @@ struct Loader<'a> {
     files: &'a dyn Files,
     bytes: usize,
     count: usize,
+    includes: usize,
+    /// One of the bounds is reached, and was told: nothing more is read.
+    spent: bool,
     into: &'a mut Imported,
 }
 
@@ -46,6 +51,7 @@ impl Loader<'_> {
         self.bytes += text.len();
         self.count += 1;
         if self.bytes > MOST_BYTES || self.count > MOST_FILES {
+            self.spent = true;
             return Err(format!(
                 "{path}: is not read: more than {} MiB or {MOST_FILES} files are included",
                 MOST_BYTES >> 20
@@ -77,15 +83,22 @@ impl Loader<'_> {
 
     fn include(&mut self, place: &Place, wanted: &str, depth: usize) -> Vec<Directive> {
         let base = wanted.rsplit('/').next().unwrap_or(wanted);
-        if OF_NO_CONCERN.contains(&base) {
+        if self.spent || OF_NO_CONCERN.contains(&base) {
             return Vec::new();
         }
-        let included = if depth > DEEPEST {
+        self.includes += 1;
+        let included = if self.includes > MOST_INCLUDES {
+            self.spent = true;
+            Err(format!("there are more than {MOST_INCLUDES} includes; the others are left out"))
+        } else if depth > DEEPEST {
             Err(format!("files include each other more than {DEEPEST} deep"))
         } else {
             self.find(wanted).map(|paths| {
                 let mut all = Vec::new();
                 for path in paths {
+                    if self.spent {
+                        break;
+                    }
                     match self.file(&path, depth) {
                         Ok(directives) => all.extend(directives),
                         Err(error) => {
@@ -118,7 +131,7 @@ impl Loader<'_> {
         for candidate in &candidates {
             let found = if pattern {
                 self.files.list(candidate)?
-            } else if self.files.read(candidate).is_ok() {
+            } else if self.files.exists(candidate) {
                 vec![candidate.clone()]
             } else {
                 Vec::new()

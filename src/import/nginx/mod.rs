@@ -68,8 +68,23 @@ pub(super) fn judge(directive: &Directive) -> Option<Note> {
                 let reason = "holds for a whole hostname here: write it as tls.hsts of the route";
                 Some(note(NoteKind::ToDo, &directive.place, &directive.words(), reason))
             }
+            (name, _) if !directives::is_known(name) => {
+                Some(note(kind, &directive.place, &unknown(directive), reason))
+            }
             _ => Some(note(kind, &directive.place, &directive.words(), reason)),
         },
+    }
+}
+
+/// What is shown of a line that is no known directive: its name, if that looks like one. The file may be no configuration at all, but
+/// one of passwords that was included by mistake.
+fn unknown(directive: &Directive) -> String {
+    let Directive { name, args, .. } = directive;
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    match (name.bytes().all(plain) && (1..=40).contains(&name.len()), args.is_empty()) {
+        (true, true) => name.clone(),
+        (true, false) => format!("{name} …"),
+        (false, _) => "a line that begins with no directive's name".to_owned(),
     }
 }
 

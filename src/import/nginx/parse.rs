@@ -202,9 +202,8 @@ pub fn parse(file: &Arc<str>, text: &str) -> Result<Vec<Directive>, SyntaxError>
                 return match open.pop() {
                     None => Ok(here),
                     Some((words, _)) => {
-                        let name = words.words.first().map_or("", String::as_str);
-                        let message = format!("the block of {name:?} is not closed by \"}}\"");
-                        reader.error(words.line, message)
+                        let message = "the block that begins here is not closed by \"}\"";
+                        reader.error(words.line, message.to_owned())
                     }
                 };
             }
@@ -270,10 +269,10 @@ impl Reader<'_> {
         let mut line = self.line;
         loop {
             let Some(next) = self.peek() else {
-                if let Some(last) = words.last() {
-                    let message =
-                        format!("the file ends after {last:?}: \";\" or \"}}\" is missing");
-                    return self.error(line, message);
+                // Not quoted: what is included by mistake may be a file of passwords.
+                if !words.is_empty() {
+                    let message = "the file ends within a directive: \";\" or \"}\" is missing";
+                    return self.error(line, message.to_owned());
                 }
                 return Ok(Words { words, line, stop: Stop::End });
             };

@@ -16,6 +16,7 @@ use crate::{
     api::{self, ReferenceGrant, WebSocketRoute},
     source::strip,
     table::ObjectRef,
+    untrusted::yaml,
 };
 
 /// The namespace of objects that name none.
@@ -87,54 +88,19 @@ pub(super) struct Parsed {
 /// Reads every document of a file. Sound ones become objects, each other one a problem.
 pub(super) fn parse(file: &str, text: &str) -> Parsed {
     let mut parsed = Parsed::default();
-    for (index, (first_line, document)) in split(text).into_iter().enumerate() {
-        let mut place = Place { file, document: index + 1, line: first_line, parsed: &mut parsed };
-        // `y` and `on` are words, as in YAML 1.2; kubectl takes them for that in most places, too.
-        let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
-        match serde_saphyr::from_str_with_options::<Value>(document, options) {
+    let mut reader = yaml::Reader::default();
+    for (index, document) in yaml::documents(text).into_iter().enumerate() {
+        let mut place =
+            Place { file, document: index + 1, line: document.line, parsed: &mut parsed };
+        match reader.read::<Value>(document) {
             Ok(value) => place.value(value),
-            Err(error) => {
-                let location = error.location().map(|location| location.line() as usize);
-                place.line = first_line + location.map_or(0, |line| line.saturating_sub(1));
-                // The position in the message counts from the document's start: ours says it better.
-                let message = error.to_string();
-                let message = match message.rfind(" at line ") {
-                    Some(end) if location.is_some() => &message[..end],
-                    _ => &message,
-                };
-                place.problem(format!("not YAML: {message}"));
+            Err(fault) => {
+                place.line = fault.line;
+                place.problem(format!("not YAML: {}", fault.message));
             }
         }
     }
     parsed
-}
-
-/// The documents of a stream that are not empty, each with the number of its first line. A line that begins
-/// with `---` separates documents wherever it stands (YAML 1.2, section 9.1.2), so that one document's fault
-/// does not hide the others.
-fn split(text: &str) -> Vec<(usize, &str)> {
-    let mut documents = Vec::new();
-    let (mut start, mut start_line, mut offset) = (0, 1, 0);
-    let mut push = |start: usize, line: usize, end: usize| {
-        let document = &text[start..end];
-        let blank =
-            |line: &str| line.is_empty() || line.starts_with('#') || line == "---" || line == "...";
-        if !document.lines().all(|line| blank(line.trim())) {
-            documents.push((line, document));
-        }
-    };
-    for (index, line) in text.split_inclusive('\n').enumerate() {
-        let separates = line
-            .strip_prefix("---")
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
-        if separates && offset > start {
-            push(start, start_line, offset);
-            (start, start_line) = (offset, index + 1);
-        }
-        offset += line.len();
-    }
-    push(start, start_line, text.len());
-    documents
 }
 
 /// The place that a value was read from, and where results go.

@@ -10,9 +10,9 @@ use std::{
 use super::{
     FileProblem, Merger,
     documents::{Object, Parsed},
-    scan::{self, LONGEST, Reading},
+    scan::{self, BOUNDS, LONGEST, Reading},
 };
-use crate::{table::ObjectRef, translate::Inputs};
+use crate::{table::ObjectRef, translate::Inputs, untrusted::files};
 
 /// Where an object stands.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +33,7 @@ pub struct Manifests {
     pub routes: BTreeMap<ObjectRef, Place>,
     /// Documents that are no objects, objects that the API server would refuse, objects that are there twice.
     pub problems: Vec<FileProblem>,
-    /// Fields of other kinds that are not known here: the API server may know them.
+    /// Fields of other kinds that are not known here: the API server may know them. Folders that were not looked into.
     pub unknown: Vec<FileProblem>,
     /// Files and folders that could not be read.
     pub unreadable: Vec<FileProblem>,
@@ -50,28 +50,24 @@ impl Manifests {
         let name = path.display().to_string();
         match fs::metadata(path) {
             Err(error) => self.cannot_read(&name, &error),
-            Ok(metadata) if metadata.is_dir() => match scan::scan(path) {
+            Ok(metadata) if metadata.is_dir() => match scan::scan(path, BOUNDS) {
                 Err(error) => self.cannot_read(&name, &error),
-                Ok(found) => {
-                    for (below, content) in found {
+                Ok(scan) => {
+                    for (below, content) in scan.found {
                         let path = path.join(&below);
                         self.add_reading(&path, &path.display().to_string(), &content);
                     }
                 }
             },
-            Ok(_) => self.add_reading(path, &name, &Reading::of(path)),
+            Ok(_) => self.add_reading(path, &name, &Reading::of_named(path)),
         }
     }
 
     /// Reads to the end of `input`, such as standard input; `name` is what problems call it.
     pub fn add_stream(&mut self, name: &str, input: impl Read) {
-        let mut text = String::new();
-        match input.take(LONGEST + 1).read_to_string(&mut text) {
+        match files::read_text(input, LONGEST) {
             Err(error) => self.cannot_read(name, &error),
-            Ok(length) if length as u64 > LONGEST => {
-                self.cannot_read(name, &scan::too_long());
-            }
-            Ok(_) => self.add_text(name, &text),
+            Ok(text) => self.add_text(name, &text),
         }
     }
 
@@ -97,6 +93,13 @@ impl Manifests {
     }
 
     fn add_reading(&mut self, path: &Path, name: &str, content: &Reading) {
+        if let Reading::LeftOut(why) = content {
+            // Nothing is missed of what was meant: repositories have such folders.
+            let message = format!("{name} is left out: {why}");
+            let file = name.to_owned();
+            self.unknown.push(FileProblem { file, document: None, line: None, message });
+            return;
+        }
         // A pipe of the shell (`<(…)`) has no such path, and is read once anyway.
         if let Ok(path) = fs::canonicalize(path)
             && !self.seen.insert(path)
@@ -105,7 +108,7 @@ impl Manifests {
         }
         match content {
             Reading::Text(text) => self.add_text(name, text),
-            Reading::Unreadable(_) => self.unreadable.extend(content.parse(name).problems),
+            _ => self.unreadable.extend(content.parse(name).problems),
         }
     }
 

@@ -347,3 +347,66 @@ metadata: {name: plain}
     let twice = parse_documents("more.yaml", text, &mut inputs);
     assert_eq!(twice.len(), 2, "{twice:?}");
 }
+
+/// Whoever may write into the folder puts in what never answers and what never ends.
+#[tokio::test]
+async fn links_in_a_circle_and_a_pipe_do_not_stop_reloads() {
+    let folder = folder(&[("a.yaml", &service("a"))]);
+    let root = folder.path();
+    for link in 0..6 {
+        symlink(".", root.join(format!("l{link}"))).unwrap();
+    }
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, root.join("pipe.yaml"), mode).unwrap();
+    let mut source = FilesSource::open(root).unwrap();
+    let snapshot = source.snapshot().unwrap();
+    assert_eq!(services(&snapshot), ["default/a"]);
+    let problems: Vec<_> = snapshot.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(problems.len(), 7, "{problems:?}");
+    assert_eq!(
+        problems[0],
+        "l0/: is left out: it is the folder itself again, which is read once; remove the link"
+    );
+    assert_eq!(
+        problems[6],
+        "pipe.yaml: cannot be read: it is a pipe, not a file; nothing of this file is served"
+    );
+    fs::write(root.join("b.yaml"), service("b")).unwrap();
+    until(&mut source, |snapshot| services(snapshot) == ["default/a", "default/b"]).await;
+}
+
+/// A pipe in the place of a file leaves in service what the file held.
+#[tokio::test]
+async fn a_file_that_becomes_a_pipe_keeps_what_it_held() {
+    let folder = folder(&[("a.yaml", &service("a"))]);
+    let path = folder.path().join("a.yaml");
+    let mut source = FilesSource::open(folder.path()).unwrap();
+    fs::remove_file(&path).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap();
+    let snapshot = until(&mut source, |snapshot| !snapshot.problems.is_empty()).await;
+    assert_eq!(services(&snapshot), ["default/a"]);
+}
+
+/// What a link leads to is watched as well, and so is a folder that was put in the place of another.
+#[tokio::test]
+async fn folders_behind_links_are_followed() {
+    let outer = folder(&[]);
+    let [root, version] = ["root", "version"].map(|name| outer.path().join(name));
+    for path in [&root, &version] {
+        fs::create_dir(path).unwrap();
+    }
+    fs::write(version.join("a.yaml"), service("a")).unwrap();
+    symlink(&version, root.join("link")).unwrap();
+    let mut source = FilesSource::open(&root).unwrap();
+    assert_eq!(services(&source.snapshot().unwrap()), ["default/a"]);
+    fs::write(version.join("a.yaml"), service("b")).unwrap();
+    until(&mut source, |snapshot| services(snapshot) == ["default/b"]).await;
+    fs::remove_dir_all(&version).unwrap();
+    until(&mut source, |snapshot| services(snapshot).is_empty()).await;
+    fs::create_dir(&version).unwrap();
+    fs::write(version.join("a.yaml"), service("c")).unwrap();
+    source.rescan = tokio::time::Instant::now();
+    until(&mut source, |snapshot| services(snapshot) == ["default/c"]).await;
+    fs::write(version.join("a.yaml"), service("d")).unwrap();
+    until(&mut source, |snapshot| services(snapshot) == ["default/d"]).await;
+}

@@ -151,7 +151,7 @@ impl Release {
             "--timeout=60s",
             "--set=image.repository=docker.io/library/tidegate,image.tag=test,image.pullPolicy=Never",
             // Nothing is served that takes longer to say goodbye to.
-            "--set=drain.delay=1s,drain.spread=1s,drain.timeout=5s",
+            "--set=drain.delay=1s,drain.spread=1s,drain.timeout=5s,debugEndpoints=true",
             &class,
         ];
         if self.own.is_some() {

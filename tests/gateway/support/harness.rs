@@ -73,6 +73,7 @@ impl Harness {
                 spread: Duration::ZERO,
                 timeout: Duration::from_secs(6),
             },
+            reserved_files: 0,
             name_endpoints: false,
         };
         adjust(&mut settings);

@@ -75,8 +75,8 @@ fn lua_is_taken_as_it_is() {
 #[test]
 fn what_nginx_refuses_is_refused_with_its_line() {
     for (text, message) in [
-        ("a;\nb", "x.conf:2: the file ends after \"b\": \";\" or \"}\" is missing"),
-        ("http {\n a;", "x.conf:1: the block of \"http\" is not closed by \"}\""),
+        ("a;\nb", "x.conf:2: the file ends within a directive: \";\" or \"}\" is missing"),
+        ("http {\n a;", "x.conf:1: the block that begins here is not closed by \"}\""),
         ("a;\n}", "x.conf:2: \"}\" closes no block"),
         ("a { b }", "x.conf:1: '}' is unexpected here"),
         (";", "x.conf:1: ';' is unexpected here"),
