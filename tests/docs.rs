@@ -84,7 +84,7 @@ fn every_example_of_the_resource_is_one_that_can_be_applied() {
                 *refs = json!([{"name": "chat", "port": 8080}]);
             }
             route
-        } else if block.contains("kind: WebSocketRoute") {
+        } else if block.contains("\nkind: WebSocketRoute") {
             serde_saphyr::from_str(block).unwrap()
         } else {
             continue;

@@ -17,6 +17,8 @@ pub(super) fn render(published: &Published) -> String {
             entries.sort_by(|a, b| (&a.key.path, &a.rule.route).cmp(&(&b.key.path, &b.rule.route)));
             json!({
                 "hostname": host.pattern,
+                "owner": host.owner,
+                "admitted": host.admitted,
                 "certificate": host.tls.as_ref().map(|tls| json!({
                     "secret": tls.secret.to_string(),
                     "notAfter": tls.not_after,
@@ -26,10 +28,16 @@ pub(super) fn render(published: &Published) -> String {
             })
         })
         .collect();
+    let reserved = published.table.reserved();
+    let reserved: Vec<Value> = reserved
+        .into_iter()
+        .map(|(hostname, owner)| json!({"hostname": hostname, "owner": owner}))
+        .collect();
     let solvers: Vec<Value> = published.table.solvers().iter().map(solver).collect();
     let view = json!({
         "generation": published.generation,
         "hosts": hosts,
+        "reserved": reserved,
         "acmeSolvers": solvers,
     });
     format!("{view:#}\n")

@@ -6,6 +6,7 @@
 mod admission;
 mod crd;
 mod duration;
+mod hostname_policy;
 mod reference_grant;
 mod route;
 mod status;
@@ -13,6 +14,7 @@ mod status;
 pub use admission::{AdmissionFault, admit};
 pub use crd::{CRD_NAME, crd, crd_yaml};
 pub use duration::{Duration, DurationError};
+pub use hostname_policy::{HostnameDefault, HostnamePolicy, HostnameRule};
 pub use reference_grant::{
     ReferenceGrant, ReferenceGrantFrom, ReferenceGrantSpec, ReferenceGrantTo,
 };

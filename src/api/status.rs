@@ -15,8 +15,8 @@ pub struct WebSocketRouteStatus {
     /// The generation of the spec that the conditions speak of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The hostnames of the spec under which this route serves something: not those that are no hostname, nor those of which
-    /// older routes hold every match.
+    /// The hostnames of the spec under which this route serves something: not those that are no hostname, nor those that are
+    /// another namespace's, nor those of which older routes hold every match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hostnames: Vec<String>,
     /// Where clients reach those hostnames, as far as the gateway was told: the addresses of its Service (`--publish-service`)
@@ -85,13 +85,21 @@ pub enum Reason {
     /// Accepted: False. The spec cannot be read or contradicts itself; then ResolvedRefs: False too, as
     /// nothing was looked up. PartiallyInvalid: True. A hostname or a rule of it does.
     Invalid,
+    /// Accepted: False, if all hostnames are another namespace's, or the gateway's policy gives them to others.
+    /// PartiallyInvalid: True, if some are.
+    HostnameNotPermitted,
     /// Accepted: False, if older routes hold every match. PartiallyInvalid: True, if they hold some, or
     /// a hostname's certificate.
     Conflicted,
+    /// Accepted: False. The routes of the namespace with precedence leave no room for this one. PartiallyInvalid: True. They
+    /// leave some. ResolvedRefs: False. A certificate, a backend's endpoints or its authorities take too much.
+    BudgetExceeded,
     /// ResolvedRefs: True.
     ResolvedRefs,
     /// ResolvedRefs: False. The Secret is missing, of another type, or its content is no key pair.
     InvalidCertificateRef,
+    /// ResolvedRefs: False. The gateway may not read a Secret, or has not yet.
+    SecretNotReadable,
     /// ResolvedRefs: False. No ReferenceGrant permits the reference.
     RefNotPermitted,
     /// ResolvedRefs: False. A Service, or the port of it, does not exist.
@@ -100,6 +108,8 @@ pub enum Reason {
     InvalidBackendTls,
     /// ResolvedRefs: False. The backend's protocol cannot carry WebSockets.
     UnsupportedProtocol,
+    /// ResolvedRefs: False. An EndpointSlice has an address that is no pod's: loopback, link-local, the gateway itself.
+    EndpointNotPermitted,
     /// Programmed: True.
     Programmed,
     /// Programmed: False. Not, or not fully, served: another condition says why.
@@ -114,18 +124,32 @@ impl ConditionType {
     /// The reasons that a condition of this type can have.
     pub const fn reasons(self) -> &'static [Reason] {
         match self {
-            Self::Accepted => &[Reason::Accepted, Reason::Invalid, Reason::Conflicted],
+            Self::Accepted => &[
+                Reason::Accepted,
+                Reason::Invalid,
+                Reason::HostnameNotPermitted,
+                Reason::Conflicted,
+                Reason::BudgetExceeded,
+            ],
             Self::ResolvedRefs => &[
                 Reason::ResolvedRefs,
                 Reason::Invalid,
+                Reason::BudgetExceeded,
                 Reason::InvalidCertificateRef,
+                Reason::SecretNotReadable,
                 Reason::RefNotPermitted,
                 Reason::BackendNotFound,
                 Reason::InvalidBackendTls,
                 Reason::UnsupportedProtocol,
+                Reason::EndpointNotPermitted,
             ],
             Self::Programmed => &[Reason::Programmed, Reason::NotProgrammed],
-            Self::PartiallyInvalid => &[Reason::Invalid, Reason::Conflicted],
+            Self::PartiallyInvalid => &[
+                Reason::Invalid,
+                Reason::HostnameNotPermitted,
+                Reason::Conflicted,
+                Reason::BudgetExceeded,
+            ],
         }
     }
 
@@ -142,16 +166,20 @@ impl ConditionType {
 
 impl Reason {
     /// Every reason, for tests and docs.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Accepted,
         Self::Invalid,
+        Self::HostnameNotPermitted,
         Self::Conflicted,
+        Self::BudgetExceeded,
         Self::ResolvedRefs,
         Self::InvalidCertificateRef,
+        Self::SecretNotReadable,
         Self::RefNotPermitted,
         Self::BackendNotFound,
         Self::InvalidBackendTls,
         Self::UnsupportedProtocol,
+        Self::EndpointNotPermitted,
         Self::Programmed,
         Self::NotProgrammed,
     ];
@@ -161,13 +189,17 @@ impl Reason {
         match self {
             Self::Accepted => "Accepted",
             Self::Invalid => "Invalid",
+            Self::HostnameNotPermitted => "HostnameNotPermitted",
             Self::Conflicted => "Conflicted",
+            Self::BudgetExceeded => "BudgetExceeded",
             Self::ResolvedRefs => "ResolvedRefs",
             Self::InvalidCertificateRef => "InvalidCertificateRef",
+            Self::SecretNotReadable => "SecretNotReadable",
             Self::RefNotPermitted => "RefNotPermitted",
             Self::BackendNotFound => "BackendNotFound",
             Self::InvalidBackendTls => "InvalidBackendTLS",
             Self::UnsupportedProtocol => "UnsupportedProtocol",
+            Self::EndpointNotPermitted => "EndpointNotPermitted",
             Self::Programmed => "Programmed",
             Self::NotProgrammed => "NotProgrammed",
         }

@@ -103,6 +103,10 @@ pub struct ServeArgs {
     )]
     pub acme_http01: bool,
 
+    /// Which namespaces may claim which hostnames (YAML, read again when it changes) [default: a contest of evidence]
+    #[arg(long, env = "TIDEGATE_HOSTNAME_POLICY", value_name = "FILE")]
+    pub hostname_policy: Option<PathBuf>,
+
     /// Serve the routes with this spec.className
     #[arg(long, env = "TIDEGATE_CLASS", default_value = DEFAULT_CLASS, value_name = "NAME")]
     pub class: String,
@@ -111,9 +115,29 @@ pub struct ServeArgs {
     #[arg(long, env = "TIDEGATE_ZONE", value_name = "NAME")]
     pub zone: Option<String>,
 
+    /// Take connections to loopback addresses too, at other ports than our own [default: true with --source DIR, else false]
+    #[arg(long, env = "TIDEGATE_ALLOW_LOOPBACK_ENDPOINTS", value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    pub allow_loopback_endpoints: Option<bool>,
+
+    /// What a namespace may take.
+    #[command(flatten)]
+    pub budgets: BudgetArgs,
+
     /// Read objects of this namespace alone, for which rights in it are enough; repeatable [default: all]
     #[arg(long, env = "TIDEGATE_WATCH_NAMESPACE", value_delimiter = ',', value_name = "NAMESPACE", value_parser = parse_namespace)]
     pub watch_namespace: Vec<String>,
+
+    /// Which Secrets to read: "all" of type kubernetes.io/tls, or those "referenced" by routes, by name, each with a right of its own
+    #[arg(long, env = "TIDEGATE_SECRETS", value_enum, default_value_t = SecretsArg::All, value_name = "all|referenced")]
+    pub secrets: SecretsArg,
+
+    /// Of all Secrets, read those with these labels alone: key=value, key, !key, key in (a,b); several after commas
+    #[arg(long, env = "TIDEGATE_SECRET_SELECTOR", value_name = "SELECTOR", value_parser = parse_selector)]
+    pub secret_selector: Option<String>,
+
+    /// Most Secrets to read by name, of one namespace's routes a tenth of it
+    #[arg(long, env = "TIDEGATE_MAX_REFERENCED_SECRETS", default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    pub max_referenced_secrets: u32,
 
     /// Keep what was read last in this folder, and serve it after a start while the API server is away
     #[arg(long, env = "TIDEGATE_SNAPSHOT", value_name = "DIR")]
@@ -205,6 +229,37 @@ impl From<PendingArgs> for PendingLimits {
     }
 }
 
+/// What one namespace may take of the gateway. Routes beyond it are not served, and say so.
+#[derive(Debug, Args)]
+pub struct BudgetArgs {
+    /// Most matches in the routes of a namespace; under several hostnames each counts as often
+    #[arg(
+        long,
+        env = "TIDEGATE_MAX_MATCHES_PER_NAMESPACE",
+        default_value_t = 16_384,
+        value_name = "N"
+    )]
+    pub max_matches_per_namespace: u32,
+
+    /// Most endpoints of the Services that the routes of a namespace lead to
+    #[arg(
+        long,
+        env = "TIDEGATE_MAX_ENDPOINTS_PER_NAMESPACE",
+        default_value_t = 32_768,
+        value_name = "N"
+    )]
+    pub max_endpoints_per_namespace: u32,
+
+    /// Most bytes of the certificates and keys that the routes of a namespace show, 2 KiB for each beside its text
+    #[arg(
+        long,
+        env = "TIDEGATE_MAX_CERTIFICATE_BYTES_PER_NAMESPACE",
+        default_value_t = 32 * 1024 * 1024,
+        value_name = "BYTES"
+    )]
+    pub max_certificate_bytes_per_namespace: u32,
+}
+
 /// Arguments of `dev`.
 #[derive(Debug, Args)]
 #[command(
@@ -256,6 +311,10 @@ pub struct CheckArgs {
     #[arg(long, env = "TIDEGATE_CHECK_CLASS", value_name = "NAME")]
     pub class: Option<String>,
 
+    /// The hostname policy of the gateway that is to serve them
+    #[arg(long, env = "TIDEGATE_CHECK_HOSTNAME_POLICY", value_name = "FILE")]
+    pub hostname_policy: Option<PathBuf>,
+
     /// Take nothing for granted: what is referred to must be among the files, and a note is a failure
     #[arg(long, env = "TIDEGATE_CHECK_STRICT")]
     pub strict: bool,
@@ -298,6 +357,15 @@ pub struct ImportArgs {
     /// Fail where something has no counterpart
     #[arg(long, env = "TIDEGATE_IMPORT_STRICT")]
     pub strict: bool,
+}
+
+/// Which Secrets are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SecretsArg {
+    /// All of the type kubernetes.io/tls, or those of them that --secret-selector chooses
+    All,
+    /// Those that routes refer to
+    Referenced,
 }
 
 /// Forms of a report.
@@ -377,6 +445,16 @@ fn parse_port(text: &str) -> Result<u16, String> {
         "expected a port number, 1 to 65535, or 0 for any free one; the environment can set it too (PORT, TLS_PORT, ADMIN_PORT)"
             .to_owned()
     })
+}
+
+/// A label selector, as far as its characters go: the API server knows the rest.
+fn parse_selector(text: &str) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=!,() ".contains(&byte);
+    if !text.trim().is_empty() && text.bytes().all(allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a label selector, such as tidegate.io/serve=true".to_owned())
+    }
 }
 
 /// A namespace's name (RFC 1123 §2.1, one label).

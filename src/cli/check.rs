@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::Result;
@@ -15,13 +16,13 @@ use jiff::Timestamp;
 use self::report::{Report, RouteReport};
 use super::{
     args::{CheckArgs, OutputArg},
-    print,
+    last_words, print,
 };
 use crate::{
-    api::WebSocketRoute,
-    source::files::Manifests,
+    api::{HostnamePolicy, WebSocketRoute},
+    source::{files::Manifests, hostname_policy},
     table::ObjectRef,
-    translate::{Inputs, RouteInput, RouteStatus, translate},
+    translate::{EndpointPolicy, Inputs, RouteInput, RouteStatus, Translator},
 };
 
 /// The exit code where a file or folder could not be read, as for arguments that make no sense.
@@ -38,7 +39,14 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
             manifests.add_path(path);
         }
     }
-    let report = judge(manifests, args.class.as_deref(), args.strict)?;
+    let policy = match args.hostname_policy.as_deref().map(hostname_policy::read).transpose() {
+        Ok(policy) => policy.map(Arc::new),
+        Err(error) => {
+            last_words(format!("tidegate: {error}\n"));
+            return Ok(ExitCode::from(UNREADABLE));
+        }
+    };
+    let report = judge(manifests, policy, args.class.as_deref(), args.strict)?;
     print(&match args.output {
         OutputArg::Text => report.text(),
         OutputArg::Json => report.json(),
@@ -53,8 +61,14 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
 }
 
 /// Judges what was read: the routes of `class`, or each by the class that it names.
-fn judge(manifests: Manifests, class: Option<&str>, strict: bool) -> Result<Report> {
+fn judge(
+    manifests: Manifests,
+    policy: Option<Arc<HostnamePolicy>>,
+    class: Option<&str>,
+    strict: bool,
+) -> Result<Report> {
     let mut inputs = manifests.inputs();
+    inputs.hostname_policy = policy;
     inputs.now = Some(Timestamp::now().as_second());
     stand_ins::endpoints(&mut inputs);
     let mut notes = match strict {
@@ -62,7 +76,7 @@ fn judge(manifests: Manifests, class: Option<&str>, strict: bool) -> Result<Repo
         false => stand_ins::references(&mut inputs, &manifests.empty_config_maps)?,
     };
     let mut statuses = conditions(&inputs, class);
-    let (mut routes, mut general) = (Vec::new(), Vec::new());
+    let (mut routes, mut general) = (Vec::new(), unlabelled(&inputs));
     for (reference, place) in manifests.routes {
         let class_name = class_of(&inputs, &reference).unwrap_or_default().to_owned();
         let notes = notes.remove(&reference).unwrap_or_default();
@@ -97,13 +111,33 @@ fn judge(manifests: Manifests, class: Option<&str>, strict: bool) -> Result<Repo
     ))
 }
 
+/// A note for each namespace of a route whose labels the policy asks for, and the files do not tell.
+fn unlabelled(inputs: &Inputs) -> Vec<report::Note> {
+    if !inputs.hostname_policy.as_ref().is_some_and(|policy| policy.asks_for_labels()) {
+        return Vec::new();
+    }
+    let namespaces: BTreeSet<_> =
+        routes(inputs).filter_map(|route| route.metadata.namespace.as_deref()).collect();
+    let unknown = namespaces.into_iter().filter(|it| !inputs.namespace_labels.contains_key(*it));
+    let note = |namespace| report::Note {
+        place: None,
+        message: format!(
+            "Namespace {namespace} is not among the files; no namespaceSelector of the hostname policy selects it"
+        ),
+    };
+    unknown.map(note).collect()
+}
+
 /// What the controllers of each class would write.
 fn conditions(inputs: &Inputs, class: Option<&str>) -> BTreeMap<ObjectRef, RouteStatus> {
     let classes: BTreeSet<&str> = match class {
         Some(class) => [class].into(),
         None => routes(inputs).map(|route| route.spec.class_name.as_str()).collect(),
     };
-    classes.into_iter().flat_map(|class| translate(inputs, class).statuses).collect()
+    // A folder may be served as it is, where loopback is permitted; in a cluster the API server refuses it.
+    let endpoints = EndpointPolicy { allow_loopback: true, ..EndpointPolicy::default() };
+    let mut translator = Translator::default().with_endpoints(endpoints);
+    classes.into_iter().flat_map(|class| translator.translate(inputs, class).statuses).collect()
 }
 
 fn class_of<'i>(inputs: &'i Inputs, wanted: &ObjectRef) -> Option<&'i str> {

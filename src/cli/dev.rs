@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     api::DEFAULT_CLASS,
-    control::{ControlSettings, SourceSettings},
+    control::{Budgets, ControlSettings, EndpointPolicy, SourceSettings},
     gateway::{DrainSettings, FallbackCertificate, GatewaySettings, ListenerKind, RequestLimits},
 };
 
@@ -95,6 +95,10 @@ pub(super) fn run(args: &DevArgs) -> Result<()> {
             class: DEFAULT_CLASS.to_owned(),
             zone: None,
             acme_http01: true,
+            hostname_policy: None,
+            budgets: Budgets::default(),
+            // The servers of a laptop listen there.
+            endpoints: EndpointPolicy { allow_loopback: true, ..EndpointPolicy::default() },
         },
         data: data
             .into_iter()

@@ -8,6 +8,7 @@ mod dev;
 mod doctor;
 mod echo;
 mod import;
+mod interfaces;
 mod ports;
 mod serve;
 

@@ -15,12 +15,15 @@ use tokio::{
 };
 
 use super::{
-    args::{Cli, Listen, LogArgs, ServeArgs},
-    ports, print,
+    args::{Cli, Listen, LogArgs, SecretsArg, ServeArgs},
+    interfaces, ports, print,
 };
 use crate::{
     admin::{self, AdminState},
-    control::{self, ControlSettings, Published, Scope, SnapshotFolder, SourceSettings},
+    control::{
+        self, Budgets, ControlSettings, EndpointPolicy, Published, Scope, SecretScope,
+        SnapshotFolder, SourceSettings,
+    },
     gateway::{
         DrainSettings, FallbackCertificate, Gateway, GatewaySettings, ListenerKind,
         OpenConnections, RequestLimits, scrape,
@@ -29,6 +32,8 @@ use crate::{
     telemetry::{self, ControlMetrics, GatewayMetrics, Log, LogSettings},
 };
 
+/// The `--source` that is no folder.
+const KUBERNETES: &str = "kubernetes";
 /// Between two log lines about an end that takes long.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the lease's release may take at the end.
@@ -37,6 +42,8 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Runs `tidegate serve`.
 pub(super) fn run(args: ServeArgs) -> Result<()> {
     let drain = drain(&args)?;
+    check_secrets(&args)?;
+    let budgets = budgets(&args);
     let log = start_log(&args.log)?;
     let mut data = Vec::new();
     for (kind, flag, addresses) in [
@@ -55,6 +62,11 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
         Some(workers) => usize::from(workers),
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
+    let allow_loopback = match args.allow_loopback_endpoints {
+        Some(allow) => allow,
+        // Whoever writes the folder is the operator, and its servers are often on this machine.
+        None => args.source != KUBERNETES,
+    };
     let setup = Setup {
         gateway: GatewaySettings {
             workers,
@@ -67,7 +79,7 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
         },
         control: ControlSettings {
             source: match args.source.as_str() {
-                "kubernetes" => SourceSettings::Kubernetes {
+                KUBERNETES => SourceSettings::Kubernetes {
                     kubeconfig: args.kubeconfig,
                     lease_namespace: args.lease_namespace.or_else(|| variable("POD_NAMESPACE")),
                     lease_name: args
@@ -76,13 +88,21 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
                     snapshot: args
                         .snapshot
                         .map(|folder| SnapshotFolder { folder, secrets: args.snapshot_secrets }),
-                    scope: Scope {
+                    scope: Box::new(Scope {
+                        secrets: match (args.secrets, args.secret_selector) {
+                            (SecretsArg::Referenced, _) => SecretScope::Referenced {
+                                class: args.class.clone(),
+                                budgets: Box::new(budgets),
+                            },
+                            (SecretsArg::All, Some(selector)) => SecretScope::Labelled(selector),
+                            (SecretsArg::All, None) => SecretScope::All,
+                        },
                         namespaces: args.watch_namespace.into_iter().collect(),
                         published: match args.publish_service {
                             Some(service) => Published::Service(service),
                             None => Published::Addresses(args.publish_address),
                         },
-                    },
+                    }),
                     identity: args
                         .identity
                         .or_else(|| variable("POD_NAME"))
@@ -94,11 +114,41 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
             // The chart takes it from a label that the pod may not have.
             zone: args.zone.filter(|zone| !zone.is_empty()),
             acme_http01: args.acme_http01,
+            hostname_policy: args.hostname_policy.filter(|file| !file.as_os_str().is_empty()),
+            budgets,
+            endpoints: EndpointPolicy {
+                allow_loopback,
+                namespace: variable("POD_NAMESPACE"),
+                ..EndpointPolicy::default()
+            },
         },
         data,
         admin,
     };
     setup.run(&log, true)
+}
+
+/// Labels choose among all Secrets, so that they mean nothing where those are read by name. An error is one of usage.
+fn check_secrets(args: &ServeArgs) -> Result<(), clap::Error> {
+    if args.secrets == SecretsArg::Referenced && args.secret_selector.is_some() {
+        let message = "--secret-selector goes with --secrets all: Secrets that are read by name are not chosen by labels";
+        return Err(Cli::command().error(ErrorKind::ArgumentConflict, message));
+    }
+    Ok(())
+}
+
+fn budgets(args: &ServeArgs) -> Budgets {
+    let size = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+    let named_secrets = size(args.max_referenced_secrets);
+    let args = &args.budgets;
+    Budgets {
+        matches_per_namespace: size(args.max_matches_per_namespace),
+        endpoints_per_namespace: size(args.max_endpoints_per_namespace),
+        certificate_bytes_per_namespace: size(args.max_certificate_bytes_per_namespace),
+        named_secrets,
+        named_secrets_per_namespace: named_secrets / 10,
+        ..Budgets::default()
+    }
 }
 
 /// How to end. An error is one of usage.
@@ -162,13 +212,23 @@ pub(super) struct Setup {
 
 impl Setup {
     /// Runs both planes until a signal comes. `announce` prints the addresses and the line `ready`.
-    pub(super) fn run(self, log: &Log, announce: bool) -> Result<()> {
+    pub(super) fn run(mut self, log: &Log, announce: bool) -> Result<()> {
+        self.know_ourselves()?;
         raise_file_limit();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let result = runtime.block_on(self.serve(log, announce));
         // After a second signal a thread may still be waiting for connections to say goodbye.
         runtime.shutdown_background();
         result
+    }
+
+    /// No route may lead back to a port of ours, whatever it was bound as.
+    fn know_ourselves(&mut self) -> Result<()> {
+        let listeners = self.data.iter().map(|(_, listener)| listener).chain(&self.admin);
+        let endpoints = &mut self.control.endpoints;
+        endpoints.listeners = listeners.map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+        endpoints.interfaces = interfaces::addresses();
+        Ok(())
     }
 
     async fn serve(self, log: &Log, announce: bool) -> Result<()> {

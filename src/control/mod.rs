@@ -25,14 +25,18 @@ use tokio::{runtime::Runtime, sync::watch, time::Instant};
 pub use hold_off::HoldOff;
 pub use lease::{LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD};
 
-pub use crate::source::{
-    kubernetes::{Published, Scope},
-    snapshot::SnapshotFolder,
+pub use crate::{
+    source::{
+        kubernetes::{Published, Scope, SecretScope},
+        snapshot::SnapshotFolder,
+    },
+    translate::{Budgets, EndpointPolicy},
 };
 
 use crate::{
     source::{
         files::{FilesError, FilesSource},
+        hostname_policy::{Governed, PolicyError, PolicyFile},
         kubernetes::{self, ConnectError, KubernetesSource},
     },
     table::TableCell,
@@ -55,6 +59,12 @@ pub struct ControlSettings {
     pub zone: Option<String>,
     /// Whether challenges of ACME go to the Services that are labelled as solvers.
     pub acme_http01: bool,
+    /// The file that says which namespaces may claim which hostnames.
+    pub hostname_policy: Option<PathBuf>,
+    /// What each namespace may take of this process.
+    pub budgets: Budgets,
+    /// Which addresses may be dialled.
+    pub endpoints: EndpointPolicy,
 }
 
 /// Where objects come from.
@@ -70,7 +80,7 @@ pub enum SourceSettings {
         /// Name of the Lease: the same for all processes that serve the class.
         lease_name: String,
         /// What is read.
-        scope: Scope,
+        scope: Box<Scope>,
         /// Where the last good inputs are kept, for a start while the API server is away.
         snapshot: Option<SnapshotFolder>,
         /// Who this process is among them: must differ from process to process.
@@ -86,6 +96,9 @@ pub enum ControlError {
     /// The folder cannot be read.
     #[error(transparent)]
     Files(#[from] FilesError),
+    /// There is no sound hostname policy where there is to be one.
+    #[error(transparent)]
+    HostnamePolicy(#[from] PolicyError),
     /// No configuration to reach a cluster with. A cluster that does not answer is no error: it is tried
     /// again for ever.
     #[error(transparent)]
@@ -174,22 +187,28 @@ async fn run(
     shutdown: watch::Receiver<bool>,
     started: Started,
 ) -> bool {
-    let ControlSettings { source, class, zone, acme_http01 } = settings;
-    let mut translator = Translator::in_zone(zone);
+    let ControlSettings { source, class, zone, acme_http01, hostname_policy, budgets, endpoints } =
+        settings;
+    let policy = match hostname_policy.as_deref().map(PolicyFile::open).transpose() {
+        Ok(policy) => policy,
+        Err(error) => return failed(&started, error.into()),
+    };
+    let mut translator = Translator::in_zone(zone).with_budgets(budgets).with_endpoints(endpoints);
     if !acme_http01 {
         translator = translator.without_solvers();
     }
     let served = class.clone();
     let translate = move |inputs: &Inputs| translator.translate(inputs, &served);
-    let result = match source {
+    let error = match source {
         SourceSettings::Files(folder) => match FilesSource::open(&folder) {
             Ok(source) => {
                 let _ = started.send(Ok(()));
+                let source = Governed::new(source, policy);
                 let control = ControlLoop::new(source, translate, cell, metrics, None);
                 Box::pin(control.run(shutdown)).await;
                 return true;
             }
-            Err(error) => Err(error.into()),
+            Err(error) => error.into(),
         },
         SourceSettings::Kubernetes {
             kubeconfig,
@@ -209,7 +228,7 @@ async fn run(
                     };
                     let (leader, leads) = watch::channel(false);
                     let (statuses, wanted) = watch::channel(Statuses::default());
-                    let source = KubernetesSource::new(&client, scope);
+                    let source = Governed::new(KubernetesSource::new(&client, *scope), policy);
                     let keeper = snapshot.map(|folder| Keeper::new(folder, Instant::now()));
                     let control =
                         ControlLoop::new(source, translate, cell, metrics.clone(), Some(statuses))
@@ -238,11 +257,16 @@ async fn run(
                         tokio::join!(control, Box::pin(write), candidate, record);
                     return true;
                 }
-                Err(error) => Err(error.into()),
+                Err(error) => error.into(),
             }
         }
     };
-    if let Err(mpsc::SendError(Err(error))) = started.send(result) {
+    failed(&started, error)
+}
+
+/// Says why there is no beginning. Whether somebody waits for it.
+fn failed(started: &Started, error: ControlError) -> bool {
+    if let Err(mpsc::SendError(Err(error))) = started.send(Err(error)) {
         // Nobody waits for the beginning any more: this is a round after a panic.
         tracing::error!("the control plane cannot begin anew: {error}");
         return false;

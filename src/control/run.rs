@@ -143,7 +143,8 @@ where
     /// The source has not come in time: what was kept of it serves. Nothing of that is told in statuses.
     fn serve_kept(&mut self) {
         let Some(keeper) = &mut self.keeper else { return };
-        let Some((inputs, kept)) = keeper.load() else { return };
+        let Some((mut inputs, kept)) = keeper.load() else { return };
+        self.source.complete(&mut inputs);
         let sentence = format!("a snapshot of {kept:.0} serves until the source has been read");
         tracing::warn!("{sentence}");
         self.metrics.snapshot_serving.set(1);

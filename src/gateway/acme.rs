@@ -1,6 +1,7 @@
 //! HTTP-01 challenges of ACME (RFC 8555 §8.3): `/.well-known/acme-challenge/TOKEN` goes to the solver that the table has for the
 //! name and the token, whatever routes say about that host or its clear text. Of the request nothing goes on but
-//! these two; of the answer nothing comes back but status, type and body.
+//! these two; of the answer nothing comes back but status and body, as plain text: a solver is no web server, and its answer
+//! stands at the origin of whoever owns the name.
 
 use std::time::Duration;
 
@@ -76,11 +77,14 @@ impl ClientConnection {
             Ok((parts, body.to_bytes()))
         };
         let (parts, body) = timeout_at(deadline, answer).await.map_err(|_| late())??;
-        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Refusal::new(
+        let status = parts.status;
+        if !(status == StatusCode::OK || status.is_client_error() || status.is_server_error()) {
+            let mut refusal = Refusal::new(
                 RefusalReason::BackendBadHandshake,
-                "The ACME challenge's solver switched protocols, which nobody had asked for.",
-            ));
+                "The ACME challenge's solver gave neither an answer (200) nor an error.",
+            );
+            refusal.source = Some(format!("status {} of {}", status.as_u16(), solver.service));
+            return Err(refusal);
         }
         self.worker.metrics.challenged(parts.status.as_str());
         tracing::info!(
@@ -95,11 +99,14 @@ impl ClientConnection {
         );
         let mut response = Response::new(full(body));
         *response.status_mut() = parts.status;
-        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-        let kind = parts.headers.get(header::CONTENT_TYPE).cloned().unwrap_or(plain);
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, kind);
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        for (name, value) in [
+            (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::CACHE_CONTROL, "no-store"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
         Ok(response)
     }
 }

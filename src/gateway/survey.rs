@@ -93,7 +93,7 @@ mod tests {
             };
             let mut rule = Rule::for_tests("r", &number.to_string());
             rule.backends = backends.to_vec();
-            RouteEntry { key, rule: Arc::new(rule) }
+            RouteEntry { key: key.into(), rule: Arc::new(rule) }
         });
         RoutingTable::new([VirtualHost::new("a.test", None, entries)])
     }

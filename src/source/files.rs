@@ -289,6 +289,10 @@ impl Merger {
         inputs.secrets.keys().for_each(|key| drop(see("Secret", key.clone())));
         inputs.config_maps.keys().for_each(|key| drop(see("ConfigMap", key.clone())));
         inputs.services.keys().for_each(|key| drop(see("Service", key.clone())));
+        for name in inputs.namespace_labels.keys() {
+            let namespace = documents::DEFAULT_NAMESPACE.to_owned();
+            see("Namespace", ObjectRef { namespace, name: name.clone() });
+        }
         for slice in &inputs.endpoint_slices {
             see("EndpointSlice", super::reference(&slice.metadata));
         }
@@ -319,6 +323,9 @@ impl Merger {
             Object::ConfigMap(map) => drop(inputs.config_maps.insert(reference.clone(), map)),
             Object::Service(service) => drop(inputs.services.insert(reference.clone(), service)),
             Object::EndpointSlice(slice) => inputs.endpoint_slices.push(slice),
+            Object::Namespace(labels) => {
+                inputs.namespace_labels.insert(reference.name.clone(), labels);
+            }
             Object::ReferenceGrant(grant) => {
                 inputs.reference_grants.get_or_insert_default().push(grant);
             }

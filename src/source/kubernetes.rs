@@ -4,40 +4,50 @@
 //! refuses or answers nonsense, the last state stays, what is wrong is said once, and it is tried again.
 
 mod fault;
+mod named;
+mod namespaces;
 mod published;
 mod route;
 mod scopes;
 mod store;
 mod watch;
+mod watches;
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use futures::{StreamExt, stream::BoxStream, stream::SelectAll};
 use k8s_openapi::api::{
-    core::v1::{ConfigMap, Secret, Service},
+    core::v1::{ConfigMap, Namespace, Secret, Service},
     discovery::v1::EndpointSlice,
 };
 use kube::{
-    Api, Client, Config, Resource,
+    Api, Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
-    core::{ApiResource, DeserializeGuard, DynamicObject, NamespaceResourceScope},
+    core::PartialObjectMeta,
     runtime::watcher,
 };
 
-use super::{Change, Observed, Snapshot, Source, SourceProblem, chain, reference, strip};
+use super::{Change, Observed, Snapshot, Source, SourceProblem, chain, strip};
 use crate::{
-    api::{ReferenceGrant, RouteAddress, WebSocketRoute},
+    api::{ReferenceGrant, RouteAddress},
     table::ObjectRef,
-    translate::Inputs,
+    translate::{Budgets, Inputs, SecretAccess, secrets_wanted},
 };
 
 use fault::{Cause, Kind, Place, Speaker};
+use named::NamedSecrets;
+use namespaces::NamespaceLabels;
 pub use published::Published;
 use published::ServiceAddresses;
 use route::Route;
 use scopes::Stores;
 use store::Store;
 use watch::PAGE_TIMEOUT;
+use watches::{everything, watches};
 
 /// How long a connection to the API server may take.
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -49,21 +59,24 @@ const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(WATCH_S
 /// later, and 5 s; longer would mean to go on with endpoints that are long gone.
 const WATCH_SECONDS: u32 = 60;
 
-const ROUTES: &Kind =
+static ROUTES: &Kind =
     &Kind { plural: "websocketroutes", group: "tidegate.io", title: "WebSocketRoutes" };
-const SECRETS: &Kind = &Kind { plural: "secrets", group: "", title: "Secrets" };
-const CONFIG_MAPS: &Kind = &Kind { plural: "configmaps", group: "", title: "ConfigMaps" };
-const SERVICES: &Kind = &Kind { plural: "services", group: "", title: "Services" };
-const SLICES: &Kind =
+static SECRETS: &Kind = &Kind { plural: "secrets", group: "", title: "Secrets" };
+static CONFIG_MAPS: &Kind = &Kind { plural: "configmaps", group: "", title: "ConfigMaps" };
+static SERVICES: &Kind = &Kind { plural: "services", group: "", title: "Services" };
+static SLICES: &Kind =
     &Kind { plural: "endpointslices", group: "discovery.k8s.io", title: "EndpointSlices" };
-const GRANTS: &Kind = &Kind {
+static GRANTS: &Kind = &Kind {
     plural: "referencegrants",
     group: "gateway.networking.k8s.io",
     title: "ReferenceGrants",
 };
 
+/// Watched where the hostname policy selects namespaces by their labels, for the whole cluster.
+const NAMESPACES: &Kind = &Kind { plural: "namespaces", group: "", title: "Namespaces" };
+
 /// The one Service whose addresses are published, watched for itself: of the others nobody keeps the status.
-const PUBLISHED: &Kind =
+static PUBLISHED: &Kind =
     &Kind { plural: "services", group: "", title: "the Service of --publish-service" };
 
 /// Why there is nothing to connect to.
@@ -121,18 +134,41 @@ type Event<V> = watcher::Event<(ObjectRef, Option<V>)>;
 pub struct Scope {
     /// These namespaces; none: all. Rights in those are enough then.
     pub namespaces: BTreeSet<String>,
+    /// Which Secrets.
+    pub secrets: SecretScope,
     /// What routes name as their addresses. The Service of it may be in any namespace.
     pub published: Published,
+}
+
+/// Which Secrets are read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SecretScope {
+    /// All of the type kubernetes.io/tls. Their list needs the right to list Secrets: RBAC cannot limit a list to a type.
+    #[default]
+    All,
+    /// Those with these labels, of that type. The right is the same, but no others come into this process.
+    Labelled(String),
+    /// Those that routes of this class refer to, by name. A right for each is enough.
+    Referenced {
+        /// The class.
+        class: String,
+        /// How many at most.
+        budgets: Box<Budgets>,
+    },
 }
 
 enum What {
     Route(Event<Route>),
     Secret(Event<Arc<Secret>>),
     ConfigMap(Event<Arc<ConfigMap>>),
+    /// Of a Secret that is watched for itself.
+    Named(ObjectRef, Event<Arc<Secret>>),
+    NamedFailed(ObjectRef, watcher::Error),
     Service(Event<Arc<Service>>),
     Slice(Event<Arc<EndpointSlice>>),
     Grant(Event<Arc<ReferenceGrant>>),
     Published(Event<ServiceAddresses>),
+    Namespace(Event<NamespaceLabels>),
     Failed(&'static Kind, watcher::Error),
 }
 
@@ -148,6 +184,9 @@ pub struct KubernetesSource {
     namespaces: Option<Arc<BTreeSet<String>>>,
     routes: Stores<Route>,
     secrets: Stores<Arc<Secret>>,
+    secret_scope: SecretScope,
+    /// Where [`SecretScope::Referenced`]; then `secrets` stays empty.
+    named: NamedSecrets,
     config_maps: Stores<Arc<ConfigMap>>,
     services: Stores<Arc<Service>>,
     slices: Stores<Arc<EndpointSlice>>,
@@ -155,19 +194,22 @@ pub struct KubernetesSource {
     published: Published,
     /// The one of [`Published::Service`], if it is there.
     service: Store<ServiceAddresses>,
+    client: Client,
+    /// The labels of namespaces, where they are asked for.
+    labels: Option<Store<NamespaceLabels>>,
 }
 
 impl KubernetesSource {
     /// Begins to read everything in `scope`, once it is asked for changes.
     pub fn new(client: &Client, scope: Scope) -> Self {
-        let Scope { namespaces, published } = scope;
+        let Scope { namespaces, secrets: secret_scope, published } = scope;
         let places: Vec<_> = match namespaces.is_empty() {
             true => vec![None],
             false => namespaces.iter().cloned().map(Some).collect(),
         };
         let mut messages = SelectAll::new();
         for (index, place) in places.iter().enumerate() {
-            for watch in watches(client, place.as_deref()) {
+            for watch in watches(client, place.as_deref(), &secret_scope) {
                 messages.push(watch.map(move |what| (index, what)).boxed());
             }
         }
@@ -190,12 +232,16 @@ impl KubernetesSource {
             namespaces: (!namespaces.is_empty()).then(|| Arc::new(namespaces)),
             routes: Stores::new(count),
             secrets: Stores::new(count),
+            secret_scope,
+            named: NamedSecrets::new(client.clone()),
             config_maps: Stores::new(count),
             services: Stores::new(count),
             slices: Stores::new(count),
             grants: Stores::new(count),
             published,
             service: Store::default(),
+            client: client.clone(),
+            labels: None,
         }
     }
 
@@ -209,7 +255,30 @@ impl KubernetesSource {
             What::Slice(event) => (SLICES, self.slices.apply(at, event)),
             What::Grant(event) => (GRANTS, self.grants.apply(at, event)),
             What::Published(event) => (PUBLISHED, self.service.apply(event)),
-            What::Failed(kind, error) => return Some(self.failed(at, kind, &error)),
+            What::Namespace(event) => match &mut self.labels {
+                Some(labels) => (NAMESPACES, labels.apply(event)),
+                None => return None,
+            },
+            What::Named(name, event) => {
+                let change = self.named.apply(&name, event);
+                self.begin_named();
+                return change;
+            }
+            What::NamedFailed(name, error) => {
+                let change = self.named.fail(&name, &error);
+                self.begin_named();
+                return change;
+            }
+            What::Failed(kind, error) => {
+                let change = self.failed(at, kind, &error);
+                return Some(change.max(self.follow(change)));
+            }
+        };
+        let change = match kind.plural {
+            "websocketroutes" | "referencegrants" => {
+                change.map(|change| change.max(self.follow(change)))
+            }
+            _ => change,
         };
         if complete {
             self.speaker.recovered(place(&self.places, at, kind, false));
@@ -217,11 +286,40 @@ impl KubernetesSource {
         change
     }
 
+    /// Watches the Secrets that are referred to now. What that changes.
+    fn follow(&mut self, change: Change) -> Change {
+        let SecretScope::Referenced { class, budgets } = &self.secret_scope else { return change };
+        let (Change::Inputs, Some(routes)) = (change, self.routes.known()) else { return change };
+        let inputs = Inputs {
+            routes: routes.into_values().map(|route| route.input).collect(),
+            reference_grants: self.grants.known().map(|grants| grants.into_values().collect()),
+            namespaces: self.namespaces.clone(),
+            ..Inputs::default()
+        };
+        let (watches, changed) = self.named.want(secrets_wanted(&inputs, class, budgets));
+        for watch in watches {
+            self.messages.push(watch.map(|what| (0, what)).boxed());
+        }
+        self.begin_named();
+        if changed { Change::Inputs } else { change }
+    }
+
+    fn begin_named(&mut self) {
+        let known = self.routes.known().is_some() && self.grants.known().is_some();
+        self.named.begin(known);
+    }
+
     fn failed(&mut self, at: usize, kind: &'static Kind, error: &watcher::Error) -> Change {
         let dispensable = std::ptr::eq(kind, GRANTS) && self.grants.scope(at).is_without_objects();
         let cause = self.speaker.failed(place(&self.places, at, kind, dispensable), error);
         match kind.plural {
             _ if std::ptr::eq(kind, PUBLISHED) => self.service.fail(),
+            "namespaces" => match (&mut self.labels, cause) {
+                // Nothing waits for labels that may not be read: then no selector selects anything.
+                (Some(labels), Cause::Forbidden) => return labels.forbid(),
+                (Some(labels), _) => labels.fail(),
+                (None, _) => {}
+            },
             "websocketroutes" => self.routes.scope(at).fail(),
             "secrets" => self.secrets.scope(at).fail(),
             "configmaps" => self.config_maps.scope(at).fail(),
@@ -248,102 +346,9 @@ fn place<'a>(
     kind: &'static Kind,
     dispensable: bool,
 ) -> Place<'a> {
-    let namespace = places[at].as_deref().filter(|_| !std::ptr::eq(kind, PUBLISHED));
+    let of_the_cluster = std::ptr::eq(kind, PUBLISHED) || std::ptr::eq(kind, NAMESPACES);
+    let namespace = places[at].as_deref().filter(|_| !of_the_cluster);
     Place { kind, namespace, dispensable }
-}
-
-fn everything() -> watcher::Config {
-    watcher::Config::default().timeout(WATCH_SECONDS)
-}
-
-/// The watches of every kind, in one namespace or in all.
-fn watches(client: &Client, namespace: Option<&str>) -> [BoxStream<'static, What>; 6] {
-    fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope>,
-        K::DynamicType: Default,
-    {
-        match namespace {
-            Some(namespace) => Api::namespaced(client.clone(), namespace),
-            None => Api::all(client.clone()),
-        }
-    }
-    let kind = ApiResource::erase::<WebSocketRoute>(&());
-    let routes = match namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &kind),
-        None => Api::all_with(client.clone(), &kind),
-    };
-    [
-        watch::watch(
-            routes,
-            everything(),
-            ROUTES,
-            PAGE_TIMEOUT,
-            |object: DynamicObject| Some(Route::from(object)),
-            What::Route,
-        ),
-        watch::watch(
-            api::<Secret>(client, namespace),
-            everything().fields("type=kubernetes.io/tls"),
-            SECRETS,
-            PAGE_TIMEOUT,
-            |mut secret| {
-                strip::secret(&mut secret);
-                Some(Arc::new(secret))
-            },
-            What::Secret,
-        ),
-        watch::watch(
-            api::<ConfigMap>(client, namespace),
-            everything(),
-            CONFIG_MAPS,
-            PAGE_TIMEOUT,
-            |mut map| strip::config_map(&mut map).then(|| Arc::new(map)),
-            What::ConfigMap,
-        ),
-        watch::watch(
-            api::<Service>(client, namespace),
-            everything(),
-            SERVICES,
-            PAGE_TIMEOUT,
-            |mut service| {
-                strip::service(&mut service);
-                Some(Arc::new(service))
-            },
-            What::Service,
-        ),
-        watch::watch(
-            api::<EndpointSlice>(client, namespace),
-            everything(),
-            SLICES,
-            PAGE_TIMEOUT,
-            |mut slice| {
-                strip::metadata(&mut slice.metadata);
-                Some(Arc::new(slice))
-            },
-            What::Slice,
-        ),
-        watch::watch(
-            api::<DeserializeGuard<ReferenceGrant>>(client, namespace),
-            everything(),
-            GRANTS,
-            PAGE_TIMEOUT,
-            |DeserializeGuard(grant)| match grant {
-                Ok(mut grant) => {
-                    strip::metadata(&mut grant.metadata);
-                    Some(Arc::new(grant))
-                }
-                Err(invalid) => {
-                    let name = reference(&invalid.metadata);
-                    tracing::warn!(
-                        "ReferenceGrant {name} cannot be read and permits nothing: {invalid}"
-                    );
-                    None
-                }
-            },
-            What::Grant,
-        ),
-    ]
 }
 
 impl KubernetesSource {
@@ -383,9 +388,20 @@ impl Source for KubernetesSource {
     }
 
     fn snapshot(&self) -> Option<Snapshot> {
+        let (secrets, secret_access) = match &self.secret_scope {
+            SecretScope::All => (self.secrets.known()?, SecretAccess::All),
+            SecretScope::Labelled(selector) => {
+                (self.secrets.known()?, SecretAccess::Labelled(selector.clone()))
+            }
+            SecretScope::Referenced { .. } => {
+                let (secrets, unread) = self.named.known()?;
+                (secrets, SecretAccess::Referenced(unread))
+            }
+        };
         let inputs = Inputs {
             routes: self.routes.known()?.into_values().map(|route| route.input).collect(),
-            secrets: self.secrets.known()?,
+            secrets,
+            secret_access,
             config_maps: self.config_maps.known()?,
             services: self.services.known()?,
             endpoint_slices: self.slices.known()?.into_values().collect(),
@@ -395,6 +411,13 @@ impl Source for KubernetesSource {
             },
             reference_grants_forbidden: self.grants.forbidden(),
             namespaces: self.namespaces.clone(),
+            // The policy is read beside this source.
+            hostname_policy: None,
+            namespace_labels: match &self.labels {
+                Some(labels) => namespaces::labels(labels.known()?),
+                None => BTreeMap::new(),
+            },
+            withheld_keys: BTreeSet::new(),
             addresses: self.addresses(),
             now: None,
         };
@@ -402,14 +425,38 @@ impl Source for KubernetesSource {
     }
 
     fn synced(&self) -> Vec<(&'static str, bool)> {
-        vec![
+        let mut synced = vec![
             (ROUTES.plural, self.routes.synced()),
-            (SECRETS.plural, self.secrets.synced()),
+            (
+                SECRETS.plural,
+                match self.secret_scope {
+                    SecretScope::Referenced { .. } => self.named.synced(),
+                    SecretScope::All | SecretScope::Labelled(_) => self.secrets.synced(),
+                },
+            ),
             (CONFIG_MAPS.plural, self.config_maps.synced()),
             (SERVICES.plural, self.services.synced()),
             (SLICES.plural, self.slices.synced()),
             (GRANTS.plural, self.grants.synced()),
-        ]
+        ];
+        synced.extend(self.labels.as_ref().map(|labels| (NAMESPACES.plural, labels.synced())));
+        synced
+    }
+
+    fn ask_for_labels(&mut self) {
+        if self.labels.is_none() {
+            self.labels = Some(Store::default());
+            // Of this type nothing but metadata is asked for.
+            let watch = watch::watch(
+                Api::<PartialObjectMeta<Namespace>>::all(self.client.clone()),
+                everything(),
+                NAMESPACES,
+                PAGE_TIMEOUT,
+                |namespace| Some(NamespaceLabels::from(namespace.metadata)),
+                What::Namespace,
+            );
+            self.messages.push(watch.map(|what| (0, what)).boxed());
+        }
     }
 
     fn faults(&self) -> Vec<String> {

@@ -6,6 +6,7 @@
 
 mod backoff;
 pub mod files;
+pub mod hostname_policy;
 pub mod kubernetes;
 pub mod snapshot;
 mod strip;
@@ -34,6 +35,12 @@ pub trait Source {
 
     /// The routes as they are stored, for who writes their status.
     fn observed(&self) -> Observed;
+
+    /// From now on the labels of namespaces are asked for.
+    fn ask_for_labels(&mut self) {}
+
+    /// Puts what is never kept, as it is there at every start, into inputs that were kept.
+    fn complete(&self, _kept: &mut Inputs) {}
 }
 
 /// What has changed.

@@ -4,7 +4,7 @@
 //! Private keys are left out unless asked for. This room knows how to keep inputs; when is `control`'s to say.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     io::Write,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -21,7 +21,8 @@ use serde::{Deserialize, Serialize};
 use super::reference;
 use crate::{
     api::{ReferenceGrant, WebSocketRoute},
-    translate::{Inputs, RouteInput},
+    table::ObjectRef,
+    translate::{Inputs, RouteInput, SecretAccess},
 };
 
 /// The file in the folder.
@@ -56,7 +57,19 @@ struct Content {
     reference_grants: Option<Vec<Arc<ReferenceGrant>>>,
     reference_grants_forbidden: bool,
     namespaces: Option<Arc<BTreeSet<String>>>,
+    #[serde(default)]
+    namespace_labels: BTreeMap<String, BTreeMap<String, String>>,
+    /// Secrets whose key belonged to the certificate: of those that are kept without, the one thing that is known of it. Who
+    /// holds a hostname depends on it.
+    #[serde(default)]
+    withheld_keys: BTreeSet<ObjectRefContent>,
+    /// The labels that Secrets were read by, if they were.
+    #[serde(default)]
+    secret_selector: Option<String>,
 }
+
+/// Namespace and name.
+type ObjectRefContent = (String, String);
 
 impl SnapshotFolder {
     /// What is kept of `inputs`: equal bytes for equal inputs. Routes that could not be read are not served, so not kept.
@@ -79,6 +92,19 @@ impl SnapshotFolder {
             reference_grants: inputs.reference_grants.clone(),
             reference_grants_forbidden: inputs.reference_grants_forbidden,
             namespaces: inputs.namespaces.clone(),
+            namespace_labels: inputs.namespace_labels.clone(),
+            withheld_keys: match self.secrets {
+                true => BTreeSet::new(),
+                false => inputs
+                    .secrets_with_keys()
+                    .into_iter()
+                    .map(|ObjectRef { namespace, name }| (namespace, name))
+                    .collect(),
+            },
+            secret_selector: match &inputs.secret_access {
+                SecretAccess::Labelled(selector) => Some(selector.clone()),
+                SecretAccess::All | SecretAccess::Referenced(_) => None,
+            },
         };
         Ok(serde_json::to_vec(&content)?)
     }
@@ -126,6 +152,17 @@ impl SnapshotFolder {
             reference_grants: content.reference_grants,
             reference_grants_forbidden: content.reference_grants_forbidden,
             namespaces: content.namespaces,
+            // A file of this machine, which is read at each start.
+            hostname_policy: None,
+            namespace_labels: content.namespace_labels,
+            withheld_keys: content
+                .withheld_keys
+                .into_iter()
+                .map(|(namespace, name)| ObjectRef { namespace, name })
+                .collect(),
+            secret_access: content
+                .secret_selector
+                .map_or(SecretAccess::All, SecretAccess::Labelled),
             // No status is written of it.
             addresses: None,
             now: None,
@@ -150,6 +187,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        api::{HostnameDefault, HostnamePolicy},
         source::files::parse_documents,
         translate::{Output, translate},
     };
@@ -202,6 +240,63 @@ endpoints: [{addresses: [10.0.0.1]}]
         assert_eq!(translated(&loaded), translated(&inputs));
         assert_eq!(folder.content(&loaded).unwrap(), content);
         assert!(!translated(&inputs).statuses.is_empty());
+    }
+
+    /// Who holds a hostname depends on keys, which are not kept: that they were there is.
+    #[test]
+    fn without_keys_every_hostname_stays_with_its_owner() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
+        let policy = Arc::new(HostnamePolicy {
+            default: HostnameDefault::Contest,
+            rules: Vec::new(),
+            authorities: Some(authority.pem().into()),
+        });
+        let mut inputs = Inputs { hostname_policy: Some(Arc::clone(&policy)), ..Inputs::default() };
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["pay.bank.test".to_owned()]).unwrap();
+        let chain = params.signed_by(&key, &authority).unwrap().pem();
+        let other = rcgen::KeyPair::generate().unwrap();
+        // The chain is public: b has it too, and longer than a, but not its key.
+        for (namespace, key, year) in [("a", &key, 2025), ("b", &other, 2024)] {
+            let created = format!("{year}-01-01T00:00:00Z");
+            let metadata =
+                json!({ "namespace": namespace, "name": "pay", "creationTimestamp": created });
+            let secret: Secret = serde_json::from_value(json!({
+                "metadata": metadata, "type": "kubernetes.io/tls", "data": {
+                    "tls.crt": k8s_openapi::ByteString(chain.clone().into_bytes()),
+                    "tls.key": k8s_openapi::ByteString(key.serialize_pem().into_bytes()),
+                },
+            }))
+            .unwrap();
+            inputs.secrets.insert(reference(&secret.metadata), Arc::new(secret));
+            let route: WebSocketRoute = serde_json::from_value(json!({
+                "apiVersion": "tidegate.io/v1alpha1", "kind": "WebSocketRoute", "metadata": metadata,
+                "spec": {
+                    "hostnames": ["pay.bank.test"], "tls": { "secretName": "pay" },
+                    "rules": [{ "backendRefs": [{ "name": "pay", "port": 80 }] }],
+                },
+            }))
+            .unwrap();
+            inputs.routes.push(RouteInput::Valid(Arc::new(route)));
+        }
+        let owner =
+            |inputs: &Inputs| translated(inputs).table.host("pay.bank.test").unwrap().owner.clone();
+        assert_eq!(&*owner(&inputs), "a");
+        let place = tempfile::tempdir().unwrap();
+        let folder = SnapshotFolder { folder: place.path().to_owned(), secrets: false };
+        folder.keep(&folder.content(&inputs).unwrap()).unwrap();
+        let (mut kept, _) = folder.load().unwrap().unwrap();
+        assert!(kept.hostname_policy.is_none(), "it is read at each start");
+        kept.hostname_policy = Some(policy);
+        assert_eq!(&*owner(&kept), "a");
+        // Kept once more, as it is while the API server is away.
+        assert_eq!(
+            kept.secrets_with_keys(),
+            [ObjectRef { namespace: "a".into(), name: "pay".into() }].into()
+        );
     }
 
     #[test]

@@ -7,22 +7,32 @@
 mod acme;
 mod backend;
 mod cell;
+mod claims;
 mod host;
 mod rule;
 mod tls;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 pub use acme::{Solver, SolverKey, Solvers};
 pub use backend::{
     Backend, Endpoint, EndpointState, Endpoints, HashOn, LoadBalancing, Policy, Rank,
 };
 pub use cell::{Published, TableCell};
-pub use host::{MatchKey, PathKind, RequestFacts, RouteEntry, VirtualHost};
+pub use claims::{ClaimDefault, ClaimRule, Claimants, HostnameClaims, Sharing};
+pub use host::{
+    MatchIndex, MatchKey, PathKind, RequestFacts, RouteEntry, VirtualHost, WildcardCertificate,
+};
 pub use rule::{
     Drain, FrameChecks, HttpMode, Keepalive, Limits, ObjectRef, OnChange, Plaintext, Rule, Timeouts,
 };
-pub use tls::{BackendTls, IdentityError, MinVersion, TlsIdentity, TlsSettings, Verification};
+pub use tls::{
+    BackendTls, IdentityError, MAX_CHAIN_BYTES, MAX_CHAIN_CERTIFICATES, MAX_KEY_BYTES, MinVersion,
+    TlsIdentity, TlsSettings, Verification, not_before_if_covered,
+};
 
 /// Every hostname served. Equal by content: an equal table need not be published.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,8 +41,28 @@ pub struct RoutingTable {
     exact: HashMap<Box<str>, Arc<VirtualHost>>,
     /// By what follows `*.`, lower case.
     wildcard: HashMap<Box<str>, Arc<VirtualHost>>,
+    /// Names that no wildcard serves, though one covers them, and names and wildcards that are held without being served; each
+    /// with its owner, if it has one.
+    reserved: Reserved,
+    /// Who may claim which name.
+    claims: HostnameClaims,
     /// Who answers ACME's challenges.
     solvers: Solvers,
+}
+
+/// Names that are not served, with their owners. Keyed as the hosts are.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Reserved {
+    exact: HashMap<Box<str>, Option<Box<str>>>,
+    wildcard: HashMap<Box<str>, Option<Box<str>>>,
+}
+
+impl Reserved {
+    /// The owner of what covers `name`, if anything does.
+    fn owner(&self, name: &str) -> Option<Option<&str>> {
+        let wildcard = || self.wildcard.get(name.split_once('.')?.1);
+        self.exact.get(name).or_else(wildcard).map(Option::as_deref)
+    }
 }
 
 impl RoutingTable {
@@ -56,12 +86,49 @@ impl RoutingTable {
         self
     }
 
+    /// The same table, with names and wildcards that are not served, by owner.
+    #[must_use]
+    pub fn with_reserved<'p>(
+        mut self,
+        reserved: impl IntoIterator<Item = (&'p str, Option<&'p str>)>,
+    ) -> Self {
+        for (pattern, owner) in reserved {
+            let owner = owner.map(Box::from);
+            match pattern.strip_prefix("*.") {
+                Some(parent) => self.reserved.wildcard.insert(parent.into(), owner),
+                None => self.reserved.exact.insert(pattern.into(), owner),
+            };
+        }
+        self
+    }
+
+    /// Names and wildcards that are not served although a wildcard covers them or somebody holds them, with their owners; by
+    /// name.
+    pub fn reserved(&self) -> BTreeMap<String, Option<&str>> {
+        let exact = self.reserved.exact.iter().map(|(name, owner)| (name.to_string(), owner));
+        let wildcard = self.reserved.wildcard.iter();
+        let wildcard = wildcard.map(|(parent, owner)| (format!("*.{parent}"), owner));
+        exact.chain(wildcard).map(|(pattern, owner)| (pattern, owner.as_deref())).collect()
+    }
+
+    /// The same table under a policy of hostnames.
+    #[must_use]
+    pub fn with_claims(self, claims: HostnameClaims) -> Self {
+        Self { claims, ..self }
+    }
+
     /// Who answers the challenge `token` for `name` (lower case, no port). Where the name is served, only the namespaces that it
-    /// [belongs to](VirtualHost::belongs_to) have a say: else whoever may create a Service could get a certificate for it.
+    /// [belongs to](VirtualHost::belongs_to) have a say: else whoever may create a Service could get a certificate for it. Where
+    /// it is not, only those that may claim it.
     pub fn solver(&self, name: &str, token: &str) -> Option<&Arc<Solver>> {
         let host = self.host(name);
         let may = |solver: &&Arc<Solver>| {
-            host.is_none_or(|host| host.belongs_to(&solver.service.namespace))
+            let namespace = solver.service.namespace.as_str();
+            match (host, self.reserved.owner(name)) {
+                (Some(host), _) => host.belongs_to(namespace),
+                (None, Some(Some(owner))) => owner == namespace,
+                (None, _) => self.claims.permits(name, namespace),
+            }
         };
         self.solvers.of(SolverKey::new(name, token)).iter().find(may)
     }
@@ -77,13 +144,19 @@ impl RoutingTable {
         self.exact.get(name).or_else(|| self.wildcard_host(name))
     }
 
-    /// The certificate for `name`: its host's own, else the one of the wildcard that covers it.
+    /// The certificate for `name`: its host's own, else the one of the wildcard that covers it, unless that is another's.
     pub fn identity(&self, name: &str) -> Option<&Arc<TlsIdentity>> {
-        let own = self.exact.get(name).and_then(|host| host.tls.as_ref());
-        own.or_else(|| self.wildcard_host(name)?.tls.as_ref())
+        match self.exact.get(name) {
+            Some(host) if host.tls.is_some() => host.tls.as_ref(),
+            Some(host) if host.wildcard_certificate == WildcardCertificate::Withheld => None,
+            _ => self.wildcard_host(name)?.tls.as_ref(),
+        }
     }
 
     fn wildcard_host(&self, name: &str) -> Option<&Arc<VirtualHost>> {
+        if self.reserved.exact.contains_key(name) {
+            return None;
+        }
         let (label, parent) = name.split_once('.')?;
         if label.is_empty() { None } else { self.wildcard.get(parent) }
     }

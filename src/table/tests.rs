@@ -389,7 +389,7 @@ fn entry(name: &str, key: MatchKey) -> RouteEntry {
         drain: Drain::default(),
         backends: Vec::new(),
     };
-    RouteEntry { key, rule: Arc::new(rule) }
+    RouteEntry { key: key.into(), rule: Arc::new(rule) }
 }
 
 fn object(name: &str) -> ObjectRef {

@@ -15,9 +15,20 @@ use rustls::{
     sign::CertifiedKey,
 };
 use sha2::{Digest, Sha256};
-use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName, public_key::PublicKey};
 
 use super::ObjectRef;
+
+/// Most certificates of a chain: a server's, and those of authorities up to a root. Clients of the web's authorities get 2 to 4.
+pub const MAX_CHAIN_CERTIFICATES: usize = 16;
+/// Most bytes of a chain in PEM. It is sent, and held, for each handshake before the client has shown that it wants to go on.
+pub const MAX_CHAIN_BYTES: usize = 64 * 1024;
+/// Most bytes of a private key in PEM.
+pub const MAX_KEY_BYTES: usize = 16 * 1024;
+/// Most bits of an RSA key: a signature costs the cube of them, and each handshake takes one.
+const MAX_RSA_BITS: usize = 4096;
+/// Most certificates of authorities in a bundle.
+const MAX_AUTHORITIES: usize = 512;
 
 /// The one provider of cryptography.
 static PROVIDER: LazyLock<Arc<CryptoProvider>> =
@@ -71,6 +82,9 @@ pub enum IdentityError {
     /// No key, or a broken one.
     #[error("tls.key {0}")]
     Key(String),
+    /// More than a handshake should cost.
+    #[error("{0}")]
+    TooMuch(String),
     /// Both are sound, but not of one another.
     #[error("tls.key does not belong to the first certificate of tls.crt")]
     Mismatch,
@@ -84,9 +98,25 @@ impl TlsIdentity {
         key: &[u8],
         only_tls13: bool,
     ) -> Result<Self, IdentityError> {
+        if chain.len() > MAX_CHAIN_BYTES {
+            return Err(IdentityError::TooMuch(format!(
+                "tls.crt has more than {MAX_CHAIN_BYTES} bytes, the most of a chain"
+            )));
+        }
+        if key.len() > MAX_KEY_BYTES {
+            return Err(IdentityError::TooMuch(format!(
+                "tls.key has more than {MAX_KEY_BYTES} bytes, the most of a key"
+            )));
+        }
         let certificates = CertificateDer::pem_slice_iter(chain)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| IdentityError::Certificate(format!("is not PEM: {error}")))?;
+        if certificates.len() > MAX_CHAIN_CERTIFICATES {
+            return Err(IdentityError::TooMuch(format!(
+                "tls.crt has {} certificates, and a chain may have {MAX_CHAIN_CERTIFICATES}",
+                certificates.len()
+            )));
+        }
         let leaf = certificates.first().ok_or_else(|| {
             IdentityError::Certificate("holds no PEM block \"CERTIFICATE\"".into())
         })?;
@@ -98,6 +128,14 @@ impl TlsIdentity {
         let not_before = leaf.validity().not_before.timestamp();
         let not_after = leaf.validity().not_after.timestamp();
         let names = dns_names(&leaf);
+        if let Ok(PublicKey::RSA(key)) = leaf.public_key().parsed()
+            && key.key_size() > MAX_RSA_BITS
+        {
+            return Err(IdentityError::TooMuch(format!(
+                "the key is of RSA with {} bits, and may have {MAX_RSA_BITS}",
+                key.key_size()
+            )));
+        }
         let key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|error| IdentityError::Key(format!("holds no private key in PEM: {error}")))?;
         let fingerprint = certificates
@@ -124,12 +162,23 @@ impl TlsIdentity {
 
     /// Whether the leaf names `hostname`, or, for `*.example.com`, every name under it. Both in lower case.
     pub fn covers(&self, hostname: &str) -> bool {
-        let parent = hostname.split_once('.').map(|(_, parent)| parent);
-        self.names.iter().any(|name| {
-            name.as_ref() == hostname
-                || parent.is_some_and(|parent| name.strip_prefix("*.") == Some(parent))
-        })
+        covers(&self.names, hostname)
     }
+}
+
+fn covers(names: &[Box<str>], hostname: &str) -> bool {
+    let parent = hostname.split_once('.').map(|(_, parent)| parent);
+    names.iter().any(|name| {
+        name.as_ref() == hostname
+            || parent.is_some_and(|parent| name.strip_prefix("*.") == Some(parent))
+    })
+}
+
+/// When the validity of the first certificate of `chain` (PEM) began, if it names `hostname`.
+pub fn not_before_if_covered(chain: &[u8], hostname: &str) -> Option<i64> {
+    let leaf = CertificateDer::pem_slice_iter(chain).next()?.ok()?;
+    let (_, leaf) = x509_parser::parse_x509_certificate(&leaf).ok()?;
+    covers(&dns_names(&leaf), hostname).then(|| leaf.validity().not_before.timestamp())
 }
 
 fn dns_names(leaf: &X509Certificate<'_>) -> Box<[Box<str>]> {
@@ -218,6 +267,12 @@ impl BackendTls {
         let authorities = CertificateDer::pem_slice_iter(ca)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| format!("ca.crt is not PEM: {error}"))?;
+        if authorities.len() > MAX_AUTHORITIES {
+            return Err(format!(
+                "ca.crt holds {} certificates, and may hold {MAX_AUTHORITIES}",
+                authorities.len()
+            ));
+        }
         let mut roots = RootCertStore::empty();
         for authority in &authorities {
             roots

@@ -6,10 +6,15 @@
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 
 use super::{
+    SolverFinding,
     backends::{Backends, is_external, transport},
+    budget::Budgets,
     endpoints::endpoints,
 };
-use crate::table::{Solver, SolverKey, Solvers};
+use crate::{
+    api::Reason,
+    table::{Solver, SolverKey, Solvers},
+};
 
 /// Says that a Service is a solver's.
 const SOLVER_LABEL: &str = "acme.cert-manager.io/http01-solver";
@@ -21,15 +26,45 @@ const TOKEN_LABEL: &str = "acme.cert-manager.io/http-token";
 const SOLVER_PORT: i32 = 8089;
 
 impl Backends<'_> {
-    /// Every Service that answers challenges. What has the labels only in part, or not that port, is none.
-    pub(super) fn solvers(&self) -> Solvers {
-        let services = self.inputs.services.iter();
-        let solvers = services.filter_map(|(name, service)| {
-            let (key, port) = challenge(service)?;
-            let (endpoints, _) = endpoints(service, port, self.slices(name), self.zone);
-            Some((key, Solver { service: name.clone(), endpoints }))
-        });
-        solvers.collect()
+    /// Every Service that answers challenges, and what is wrong with some. What has the labels only in part, or not that port,
+    /// is none. Of each namespace the first by name are taken, as many as its budget has.
+    pub(super) fn solvers(&self, budgets: &Budgets) -> (Solvers, Vec<SolverFinding>) {
+        let mut solvers = Vec::new();
+        let mut findings = Vec::new();
+        let mut count = 0;
+        let mut before = None;
+        // By namespace, then by name.
+        for (name, service) in &self.inputs.services {
+            let Some((key, port)) = challenge(service) else { continue };
+            if before.replace(&name.namespace) != Some(&name.namespace) {
+                count = 0;
+            }
+            count += 1;
+            let most = budgets.solvers_per_namespace;
+            if count > most {
+                if count == most + 1 {
+                    findings.push(SolverFinding {
+                        service: name.clone(),
+                        reason: Reason::BudgetExceeded,
+                        message: format!(
+                            "a namespace may have {most} Services that are labelled as solvers of ACME challenges, and this \
+                             one and those after it by name are left out. Delete those of challenges that are over."
+                        ),
+                    });
+                }
+                continue;
+            }
+            let most = budgets.endpoints_per_solver;
+            let resolved =
+                endpoints(service, port, self.slices(name), (self.zone, &self.judge, most));
+            findings.extend(resolved.refused.iter().map(|message| SolverFinding {
+                service: name.clone(),
+                reason: Reason::EndpointNotPermitted,
+                message: message.clone(),
+            }));
+            solvers.push((key, Solver { service: name.clone(), endpoints: resolved.endpoints }));
+        }
+        (solvers.into_iter().collect(), findings)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -11,7 +12,13 @@ use k8s_openapi::api::{
 };
 
 use super::{
-    Fault, Inputs, certificates::TLS_SECRET, endpoints::endpoints, routes::CheckedRule, status,
+    Fault, Inputs,
+    addresses::{EndpointPolicy, Judge},
+    budget::{Ledger, MAX_CA_BYTES},
+    certificates::TLS_SECRET,
+    endpoints::{Resolved, endpoints},
+    routes::CheckedRule,
+    secrets, status,
     status::Findings,
 };
 use crate::{
@@ -63,11 +70,18 @@ pub(super) struct Backends<'a> {
     trust: &'a mut TrustCache,
     /// Our own zone.
     pub(super) zone: Option<&'a str>,
+    /// What may be dialled.
+    pub(super) judge: Judge<'a>,
     /// EndpointSlices by namespace and Service.
     slices: HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
     /// What was found out about a Service's port: many rules may lead to one.
     ports: HashMap<(ObjectRef, u16), Result<Port, Fault>>,
+    /// TLS settings that were made, by namespace, name and the place of the authorities' text.
+    trusts: HashMap<TrustPlace, Result<Arc<BackendTls>, Fault>>,
 }
+
+/// Namespace, name, and where the text of the authorities is, with its length.
+type TrustPlace = (String, String, Option<(usize, usize)>);
 
 /// A port of a Service.
 #[derive(Clone)]
@@ -75,9 +89,7 @@ struct Port {
     tls: bool,
     /// The appProtocol, for messages.
     protocol: Option<Arc<str>>,
-    endpoints: Endpoints,
-    /// What stands in EndpointSlices as an address and is none.
-    ignored: Arc<[String]>,
+    resolved: Resolved,
 }
 
 impl<'a> Backends<'a> {
@@ -85,6 +97,7 @@ impl<'a> Backends<'a> {
         inputs: &'a Inputs,
         trust: &'a mut TrustCache,
         zone: Option<&'a str>,
+        policy: &'a EndpointPolicy,
     ) -> Self {
         let mut slices = HashMap::<_, Vec<_>>::new();
         for slice in &inputs.endpoint_slices {
@@ -95,7 +108,47 @@ impl<'a> Backends<'a> {
             let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
             slices.entry((namespace, service.as_str())).or_default().push(slice.as_ref());
         }
-        Self { inputs, trust, zone, slices, ports: HashMap::new() }
+        let judge = Judge::new(policy);
+        let mut backends = Self {
+            inputs,
+            trust,
+            zone,
+            judge,
+            slices,
+            ports: HashMap::new(),
+            trusts: HashMap::new(),
+        };
+        backends.find_ourselves();
+        backends
+    }
+
+    /// Looks for the Services that we are behind, so that neither they nor our other replicas are taken for endpoints. Only in
+    /// our own namespace: elsewhere anyone could put our address beside those of others, and take theirs away.
+    fn find_ourselves(&mut self) {
+        let inputs = self.inputs;
+        for (name, service) in &inputs.services {
+            if !self.judge.may_be_ours(name) {
+                continue;
+            }
+            let addresses: Vec<_> =
+                self.slices(name).iter().flat_map(|slice| socket_addresses(slice)).collect();
+            if !addresses.iter().any(|address| self.judge.is_own(*address)) {
+                continue;
+            }
+            let Some(spec) = &service.spec else { continue };
+            let published = inputs.addresses.iter().flatten().map(|address| address.value.as_str());
+            let given = spec.cluster_ips.iter().chain(&spec.external_ips).flatten();
+            let given: Vec<IpAddr> = given
+                .map(String::as_str)
+                .chain(published)
+                .filter_map(|ip| ip.parse().ok())
+                .collect();
+            let ports =
+                spec.ports.iter().flatten().filter_map(|port| u16::try_from(port.port).ok());
+            let fronts =
+                ports.flat_map(|port| given.iter().map(move |ip| SocketAddr::new(*ip, port)));
+            fronts.chain(addresses).for_each(|address| self.judge.add(address));
+        }
     }
 
     /// The backends of a rule that can be resolved. The others' shares go to these; where none is left,
@@ -104,15 +157,23 @@ impl<'a> Backends<'a> {
         &mut self,
         namespace: &str,
         rule: &CheckedRule<'_>,
+        ledger: &mut Ledger,
         findings: &mut Findings,
     ) -> Vec<Backend> {
         let mut backends = Vec::with_capacity(rule.spec.backend_refs.len());
         let mut missing = Vec::new();
         for (index, reference) in rule.spec.backend_refs.iter().enumerate() {
             let field = format!("spec.rules[{}].backendRefs[{index}]", rule.index);
-            match self.resolve(namespace, reference, &field) {
-                Ok((backend, ignored)) => {
-                    findings.notes.extend(ignored.iter().cloned());
+            match self.resolve(namespace, reference, &field, ledger) {
+                Ok((backend, resolved)) => {
+                    findings.notes.extend(resolved.ignored.iter().cloned());
+                    // Several rules may lead to one Service; once is enough.
+                    for message in resolved.refused.iter() {
+                        if findings.unresolved.iter().all(|fault| fault.message != *message) {
+                            let (reason, message) = (Reason::EndpointNotPermitted, message.clone());
+                            findings.unresolved.push(Fault { reason, message });
+                        }
+                    }
                     backends.push(backend);
                 }
                 Err(fault) => {
@@ -165,14 +226,15 @@ impl<'a> Backends<'a> {
         namespace: &str,
         reference: &BackendRef,
         field: &str,
-    ) -> Result<(Backend, Arc<[String]>), Fault> {
+        ledger: &mut Ledger,
+    ) -> Result<(Backend, Resolved), Fault> {
         let service = ObjectRef { namespace: namespace.to_owned(), name: reference.name.clone() };
         let number = reference.port;
         let key = (service.clone(), number);
         let port = match self.ports.get(&key) {
             Some(known) => known.clone(),
             None => {
-                let found = self.port(&service, number);
+                let found = self.port(&service, number, ledger);
                 self.ports.insert(key, found.clone());
                 found
             }
@@ -180,12 +242,13 @@ impl<'a> Backends<'a> {
         let in_field =
             |fault: Fault| Fault { message: format!("{field}: {}", fault.message), ..fault };
         let port = port.map_err(in_field)?;
-        let tls = self.tls(&service, reference, &port).map_err(in_field)?;
-        let Port { endpoints, ignored, .. } = port;
-        Ok((Backend { service, port: number, weight: reference.weight, tls, endpoints }, ignored))
+        let tls = self.tls(&service, reference, &port, ledger).map_err(in_field)?;
+        let resolved = port.resolved;
+        let endpoints = resolved.endpoints.clone();
+        Ok((Backend { service, port: number, weight: reference.weight, tls, endpoints }, resolved))
     }
 
-    fn port(&self, name: &ObjectRef, number: u16) -> Result<Port, Fault> {
+    fn port(&self, name: &ObjectRef, number: u16, ledger: &mut Ledger) -> Result<Port, Fault> {
         let not_found = |message| Err(Fault { reason: Reason::BackendNotFound, message });
         let unsupported = |message| Err(Fault { reason: Reason::UnsupportedProtocol, message });
         let Some(service) = self.inputs.services.get(name) else {
@@ -224,8 +287,13 @@ impl<'a> Backends<'a> {
                 protocol.unwrap_or_default()
             ));
         };
-        let (endpoints, ignored) = endpoints(service, port, self.slices(name), self.zone);
-        Ok(Port { tls, protocol: protocol.map(Arc::from), endpoints, ignored })
+        let most = ledger.budgets.endpoints_per_service;
+        let resolved = endpoints(service, port, self.slices(name), (self.zone, &self.judge, most));
+        ledger.take_endpoints(&name.namespace, resolved.endpoints.len()).map_err(|what| Fault {
+            reason: Reason::BudgetExceeded,
+            message: format!("port {number} of Service {name} {what}"),
+        })?;
+        Ok(Port { tls, protocol: protocol.map(Arc::from), resolved })
     }
 
     /// The EndpointSlices of a Service.
@@ -239,6 +307,7 @@ impl<'a> Backends<'a> {
         service: &ObjectRef,
         reference: &BackendRef,
         port: &Port,
+        ledger: &mut Ledger,
     ) -> Result<Option<Arc<BackendTls>>, Fault> {
         let fault = |message| Fault { reason: Reason::InvalidBackendTls, message };
         let number = reference.port;
@@ -271,6 +340,13 @@ impl<'a> Backends<'a> {
         let inputs = self.inputs;
         let ca = match (&tls.ca_certificate_ref, tls.insecure_skip_verify) {
             (Some(reference), false) => {
+                if reference.kind == CaCertificateKind::Secret {
+                    let (namespace, name) = (service.namespace.clone(), reference.name.clone());
+                    let secret = ObjectRef { namespace, name };
+                    if let Some(unread) = secrets::unread(inputs, &secret, "tls.caCertificateRef") {
+                        return Err(unread);
+                    }
+                }
                 Some(authorities(inputs, &service.namespace, reference).map_err(fault)?)
             }
             (None, true) => None,
@@ -282,14 +358,38 @@ impl<'a> Backends<'a> {
                 ));
             }
         };
-        let origin = tls.ca_certificate_ref.as_ref().map(|reference| {
-            format!(" ({} {}/{})", kind(reference.kind), service.namespace, reference.name)
-        });
-        self.trust.get(&server_name, ca).map(Some).map_err(|error| {
-            fault(format!(
+        // Text of the inputs stays where it is: its place is as good as its content, and quicker to compare.
+        let place = ca.map(|ca| (ca.as_ptr().addr(), ca.len()));
+        let slot = (service.namespace.clone(), server_name, place);
+        if let Some(made) = self.trusts.get(&slot) {
+            return made.clone().map(Some);
+        }
+        let made = self.trust(ledger, &service.namespace, &slot.1, ca, tls);
+        self.trusts.insert(slot, made.clone());
+        made.map(Some)
+    }
+
+    fn trust(
+        &mut self,
+        ledger: &mut Ledger,
+        namespace: &str,
+        server_name: &str,
+        ca: Option<&[u8]>,
+        tls: &crate::api::BackendTls,
+    ) -> Result<Arc<BackendTls>, Fault> {
+        ledger
+            .take_authorities(namespace, ca.map_or(0, <[u8]>::len))
+            .map_err(|message| Fault { reason: Reason::BudgetExceeded, message })?;
+        let origin = tls
+            .ca_certificate_ref
+            .as_ref()
+            .map(|reference| format!(" ({} {namespace}/{})", kind(reference.kind), reference.name));
+        self.trust.get(server_name, ca).map_err(|error| Fault {
+            reason: Reason::InvalidBackendTls,
+            message: format!(
                 "tls: {error}{}. Correct tls.hostname, or put the authority's certificate in PEM under {CA_KEY}.",
                 origin.unwrap_or_default()
-            ))
+            ),
         })
     }
 }
@@ -320,10 +420,18 @@ fn authorities<'a>(
             secret.and_then(|secret| Some(secret.data.as_ref()?.get(CA_KEY)?.0.as_slice()))
         }
     };
+    if found.is_some_and(|ca| ca.len() > MAX_CA_BYTES) {
+        return Err(format!(
+            "tls.caCertificateRef: {CA_KEY} in {kind} {name} has more than {MAX_CA_BYTES} bytes, the most that is read. Put only \
+             the authority that signed the backend's certificate there."
+        ));
+    }
     found.filter(|ca| !ca.is_empty()).ok_or_else(|| {
         let of_type = match reference.kind {
             CaCertificateKind::ConfigMap => String::new(),
-            CaCertificateKind::Secret => format!(" of type {TLS_SECRET}"),
+            CaCertificateKind::Secret => {
+                format!(" of type {TLS_SECRET}{}", secrets::condition(inputs))
+            }
         };
         format!(
             "tls.caCertificateRef: there is no {kind} {name}{of_type} with the key {CA_KEY}. Create it with the \
@@ -337,6 +445,17 @@ fn kind(kind: CaCertificateKind) -> &'static str {
         CaCertificateKind::ConfigMap => "ConfigMap",
         CaCertificateKind::Secret => "Secret",
     }
+}
+
+/// Every address of a slice with every port of it.
+fn socket_addresses(slice: &EndpointSlice) -> impl Iterator<Item = SocketAddr> + '_ {
+    let addresses = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+    addresses.filter_map(|address| address.parse().ok()).flat_map(|ip: IpAddr| {
+        let ports = slice.ports.iter().flatten();
+        ports
+            .filter_map(|port| u16::try_from(port.port?).ok())
+            .map(move |port| SocketAddr::new(ip, port))
+    })
 }
 
 pub(super) fn is_external(service: &Service) -> bool {

@@ -5,10 +5,17 @@ use std::{collections::HashMap, sync::Arc};
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 
-use super::{Fault, Inputs, routes::TlsWanted, status};
+use super::{
+    Fault, Inputs,
+    budget::Ledger,
+    ownership::{Age, Evidence},
+    proof::Authorities,
+    routes::{self, TlsWanted},
+    secrets, status,
+};
 use crate::{
     api::{Reason, TlsVersion},
-    table::{IdentityError, ObjectRef, TlsIdentity},
+    table::{IdentityError, MAX_CHAIN_BYTES, ObjectRef, TlsIdentity, not_before_if_covered},
 };
 
 /// The type of Secrets that hold a certificate and its key.
@@ -19,12 +26,15 @@ pub(super) const TLS_SECRET: &str = "kubernetes.io/tls";
 #[derive(Debug, Default)]
 pub(super) struct CertificateCache {
     entries: HashMap<(ObjectRef, bool), Entry>,
+    authorities: Authorities,
 }
 
 #[derive(Debug)]
 struct Entry {
     secret: Arc<Secret>,
     parsed: Result<Arc<TlsIdentity>, IdentityError>,
+    /// Whether it proves its names, once that was asked.
+    proof: Option<bool>,
     used: bool,
 }
 
@@ -32,6 +42,14 @@ impl CertificateCache {
     /// Drops what no route asked for since the last call.
     pub(super) fn forget_unused(&mut self) {
         self.entries.retain(|_, entry| std::mem::take(&mut entry.used));
+    }
+
+    /// Takes the certificates of these authorities, besides the public ones, for proof of names.
+    pub(super) fn trust(&mut self, named: Option<&Arc<str>>) {
+        if !self.authorities.are(named.map(AsRef::as_ref)) {
+            self.authorities = Authorities::new(named.cloned());
+            self.entries.values_mut().for_each(|entry| entry.proof = None);
+        }
     }
 
     #[cfg(test)]
@@ -52,13 +70,22 @@ impl<'a> Certificates<'a> {
         Self { inputs, cache, next_change: None }
     }
 
-    /// The certificate that a route wants, or what is wrong with its Secret.
-    pub(super) fn identity(&mut self, wanted: &TlsWanted) -> Result<Arc<TlsIdentity>, Fault> {
+    /// The certificate that a route of namespace `from` wants, or what is wrong with its Secret.
+    pub(super) fn identity(
+        &mut self,
+        wanted: &TlsWanted,
+        from: &str,
+        ledger: &mut Ledger,
+    ) -> Result<Arc<TlsIdentity>, Fault> {
         let TlsWanted { secret: name, field, min_version, .. } = wanted;
         let fault = |message| Fault { reason: Reason::InvalidCertificateRef, message };
         let secret = self.inputs.secrets.get(name).ok_or_else(|| {
+            if let Some(unread) = secrets::unread(self.inputs, name, field) {
+                return unread;
+            }
+            let condition = secrets::condition(self.inputs);
             fault(format!(
-                "{field}: there is no Secret {name} of type {TLS_SECRET}. Create it (kubectl create secret \
+                "{field}: there is no Secret {name} of type {TLS_SECRET}{condition}. Create it (kubectl create secret \
                  tls {} --namespace {} --cert=FILE --key=FILE), or correct the name.",
                 name.name, name.namespace
             ))
@@ -83,6 +110,11 @@ impl<'a> Certificates<'a> {
             )));
         };
         let only_tls13 = *min_version == TlsVersion::V1_3;
+        if chain.0.len() <= MAX_CHAIN_BYTES {
+            ledger
+                .take_certificate(from, (name, only_tls13), chain.0.len() + key.0.len())
+                .map_err(|over| Fault { message: format!("{field}: {}", over.message), ..over })?;
+        }
         self.parsed(name, secret, chain, key, only_tls13).map_err(|error| {
             let advice = match error {
                 IdentityError::Certificate(_) => {
@@ -90,6 +122,11 @@ impl<'a> Certificates<'a> {
                 }
                 IdentityError::Key(_) => {
                     "Put the private key in PEM (PKCS#8, PKCS#1 or SEC1, not encrypted) under tls.key."
+                }
+                IdentityError::TooMuch(_) => {
+                    "Clients that only begin a handshake make the gateway send and sign with it. Put the server's \
+                     certificate and those that clients need to reach a root they know under tls.crt, and nothing else, \
+                     and take a key of ECDSA P-256 or of RSA with 2048 bits."
                 }
                 IdentityError::Mismatch => {
                     "Put the key that the certificate was issued for under tls.key, and the server's \
@@ -119,9 +156,53 @@ impl<'a> Certificates<'a> {
         }
         let parsed =
             TlsIdentity::from_pem(name.clone(), &chain.0, &key.0, only_tls13).map(Arc::new);
-        let entry = Entry { secret: Arc::clone(secret), parsed: parsed.clone(), used: true };
+        let entry =
+            Entry { secret: Arc::clone(secret), parsed: parsed.clone(), proof: None, used: true };
         self.cache.entries.insert(slot, entry);
         parsed
+    }
+
+    /// What a certificate that a route of `namespace` may use tells of its right to a hostname.
+    pub(super) fn evidence(
+        &mut self,
+        wanted: &TlsWanted,
+        namespace: &str,
+        hostname: &str,
+        ledger: &mut Ledger,
+    ) -> Evidence {
+        let proven = if self.inputs.withheld_keys.contains(&wanted.secret) {
+            let secret = self.inputs.secrets.get(&wanted.secret);
+            let Some(chain) = secret.and_then(|secret| content(secret, "tls.crt")) else {
+                return Evidence::Nothing;
+            };
+            let Some(not_before) = not_before_if_covered(&chain.0, hostname) else {
+                return Evidence::Nothing;
+            };
+            self.cache.authorities.issued(&chain.0, not_before)
+        } else {
+            let Ok(identity) = self.identity(wanted, namespace, ledger) else {
+                return Evidence::Nothing;
+            };
+            if !identity.covers(hostname) {
+                return Evidence::Nothing;
+            }
+            let slot = (wanted.secret.clone(), wanted.min_version == TlsVersion::V1_3);
+            let CertificateCache { entries, authorities } = &mut *self.cache;
+            let entry = entries.get_mut(&slot).expect("it was looked up just now");
+            *entry.proof.get_or_insert_with(|| {
+                let chain = content(&entry.secret, "tls.crt");
+                chain.is_some_and(|chain| authorities.issued(&chain.0, identity.not_before))
+            })
+        };
+        // Of the inputs: an entry may be of an older Secret with the same content.
+        let age = self.inputs.secrets.get(&wanted.secret);
+        let age = age.map_or(Age(None), |secret| routes::age(&secret.metadata));
+        match (proven, wanted.secret.namespace == namespace) {
+            (true, true) => Evidence::Proven(age),
+            (true, false) => Evidence::Lent(age),
+            (false, true) => Evidence::Present(age),
+            (false, false) => Evidence::Nothing,
+        }
     }
 
     /// Why clients may refuse a certificate that can be served.
@@ -165,6 +246,14 @@ impl<'a> Certificates<'a> {
     pub(super) fn next_change(&self) -> Option<i64> {
         self.next_change
     }
+}
+
+/// Whether a Secret holds a certificate and its key.
+pub(super) fn has_key(secret: &Secret) -> bool {
+    let (Some(chain), Some(key)) = (content(secret, "tls.crt"), content(secret, "tls.key")) else {
+        return false;
+    };
+    TlsIdentity::from_pem(routes::object_ref(&secret.metadata), &chain.0, &key.0, false).is_ok()
 }
 
 /// The value of a key, unless it is empty.

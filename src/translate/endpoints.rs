@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    fmt::Write as _,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -11,7 +12,11 @@ use k8s_openapi::api::{
     discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice},
 };
 
-use super::backends::transport;
+use super::{
+    addresses::{Judge, NoEndpoint},
+    backends::transport,
+    status::MAX_SENTENCES,
+};
 use crate::table::{Endpoint, EndpointState, Endpoints};
 
 /// What slices say of one address.
@@ -22,15 +27,38 @@ struct Found {
     hint: Option<bool>,
 }
 
-/// All addresses of a Service's port, and what stands among them and is no address. `zone` is our own.
+/// The addresses of a Service's port.
+#[derive(Clone)]
+pub(super) struct Resolved {
+    pub(super) endpoints: Endpoints,
+    /// What stands among them and is no address, and how many are left out because they are too many.
+    pub(super) ignored: Arc<[String]>,
+    /// What may not be dialled, a sentence each.
+    pub(super) refused: Arc<[String]>,
+}
+
+/// Addresses of one slice that may not be dialled, for one reason.
+#[derive(Default)]
+struct Refused {
+    /// The first of them.
+    named: BTreeSet<SocketAddr>,
+    count: usize,
+}
+
+/// Addresses that a sentence names.
+const NAMED: usize = 3;
+
+/// All addresses of a Service's port that may be dialled, `most` of them: the lowest. `zone` is our own.
 pub(super) fn endpoints(
     service: &Service,
     port: &ServicePort,
     slices: &[&EndpointSlice],
-    zone: Option<&str>,
-) -> (Endpoints, Arc<[String]>) {
+    (zone, judge, most): (Option<&str>, &Judge<'_>, usize),
+) -> Resolved {
     let mut found = BTreeMap::<SocketAddr, Found>::new();
     let mut ignored = BTreeSet::new();
+    let mut refused = BTreeMap::<(&str, &str, NoEndpoint), Refused>::new();
+    let mut too_many = false;
     for slice in slices {
         // FQDN: names are not looked up.
         let (family, is_family): (_, fn(&IpAddr) -> bool) = match slice.address_type.as_str() {
@@ -38,22 +66,35 @@ pub(super) fn endpoints(
             "IPv6" => ("IPv6", IpAddr::is_ipv6),
             _ => continue,
         };
+        let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
+        let name = slice.metadata.name.as_deref().unwrap_or_default();
         for endpoint in &slice.endpoints {
             let here = Found { state: state(endpoint), hint: hint(endpoint, zone) };
             for address in &endpoint.addresses {
                 match address.parse::<IpAddr>().ok().filter(is_family) {
                     Some(address) => {
                         for port in ports(slice, port) {
-                            note(found.entry(SocketAddr::new(address, port)), here);
+                            let address = SocketAddr::new(address, port);
+                            if let Some(why) = judge.refuse(address) {
+                                refused.entry((namespace, name, why)).or_default().add(address);
+                                continue;
+                            }
+                            note(found.entry(address), here);
+                            // Whatever the order of the slices: the lowest stay.
+                            if found.len() > most {
+                                found.pop_last();
+                                too_many = true;
+                            }
                         }
                     }
                     None => {
-                        let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
-                        let name = slice.metadata.name.as_deref().unwrap_or_default();
                         ignored.insert(format!(
                             "EndpointSlice {namespace}/{name} has {address:?}, which is no {family} address, and is \
                              left out."
                         ));
+                        if ignored.len() > MAX_SENTENCES {
+                            ignored.pop_last();
+                        }
                     }
                 }
             }
@@ -76,7 +117,45 @@ pub(super) fn endpoints(
         let local = !zoned || hint == Some(true);
         Endpoint { address, state, local }
     });
-    (endpoints.collect(), ignored.into_iter().collect())
+    if too_many {
+        let name = service.metadata.name.as_deref().unwrap_or_default();
+        ignored.insert(format!(
+            "Service {name} has more than {most} endpoints at port {}; the lowest {most} addresses are used. Split the \
+             Service, and name both as backendRefs.",
+            port.port
+        ));
+    }
+    let refused = refused.iter().take(MAX_SENTENCES).map(|((namespace, name, why), refused)| {
+        format!(
+            "EndpointSlice {namespace}/{name} has {}, which is {why}. It is left out; write the addresses of pods.",
+            refused.list()
+        )
+    });
+    Resolved {
+        endpoints: endpoints.collect(),
+        ignored: ignored.into_iter().collect(),
+        refused: refused.collect(),
+    }
+}
+
+impl Refused {
+    /// One more; the lowest are named, whatever the order.
+    fn add(&mut self, address: SocketAddr) {
+        self.count += 1;
+        self.named.insert(address);
+        if self.named.len() > NAMED {
+            self.named.pop_last();
+        }
+    }
+
+    fn list(&self) -> String {
+        let named: Vec<_> = self.named.iter().map(ToString::to_string).collect();
+        let mut text = named.join(", ");
+        if self.count > self.named.len() {
+            let _ = write!(text, " and {} more", self.count - self.named.len());
+        }
+        text
+    }
 }
 
 /// Enters what a slice says. While an endpoint moves from one slice to another it is in both: the better word counts.

@@ -1,33 +1,64 @@
-//! Who may refer to a Secret of another namespace: ReferenceGrants.
+//! Who may refer to a Secret of another namespace, and who takes part in another's hostnames: ReferenceGrants.
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Fault, Inputs};
+use super::{Fault, Inputs, routes::CheckedRoute};
 use crate::{
-    api::{GROUP, Reason, ReferenceGrant},
+    api::{GROUP, Reason, ReferenceGrant, ReferenceGrantTo},
     table::ObjectRef,
 };
+
+const ROUTE: &str = "WebSocketRoute";
 
 /// The ReferenceGrants by their namespace; `None` where the kind is not installed.
 pub(super) struct Grants<'a> {
     by_namespace: Option<HashMap<&'a str, Vec<&'a ReferenceGrant>>>,
     forbidden: bool,
+    /// Those of a namespace that are looked at.
+    most: usize,
     /// The namespaces that are read; `None` for all.
     scope: Option<&'a BTreeSet<String>>,
 }
 
 impl<'a> Grants<'a> {
-    pub(super) fn new(inputs: &'a Inputs) -> Self {
+    /// Of each namespace those that are first by name, `most` of them.
+    pub(super) fn new(inputs: &'a Inputs, most: usize) -> Self {
         let by_namespace = inputs.reference_grants.as_ref().map(|grants| {
             let mut index = HashMap::<_, Vec<_>>::new();
             for grant in grants {
                 let namespace = grant.metadata.namespace.as_deref().unwrap_or_default();
                 index.entry(namespace).or_default().push(grant.as_ref());
             }
+            for grants in index.values_mut().filter(|grants| grants.len() > most) {
+                grants.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+                grants.truncate(most);
+            }
             index
         });
         let forbidden = inputs.reference_grants_forbidden;
-        Self { by_namespace, forbidden, scope: inputs.namespaces.as_deref() }
+        Self { by_namespace, forbidden, most, scope: inputs.namespaces.as_deref() }
+    }
+
+    /// Whether a namespace lets WebSocketRoutes of another one take part in a hostname of its own: by a grant to its
+    /// WebSocketRoutes, or to one of `routes`, which are those that have the hostname.
+    pub(super) fn admits(&self, owner: &str, guest: &str, routes: &[&CheckedRoute<'_>]) -> bool {
+        let grants = self.by_namespace.as_ref().and_then(|index| index.get(owner));
+        grants.into_iter().flatten().any(|grant| {
+            let to = |target: &ReferenceGrantTo| {
+                target.group == GROUP
+                    && target.kind == ROUTE
+                    && target
+                        .name
+                        .as_deref()
+                        .is_none_or(|name| routes.iter().any(|route| route.object.name == name))
+            };
+            is_from(grant, guest) && grant.spec.to.iter().any(to)
+        })
+    }
+
+    /// Whether ReferenceGrants are read at all.
+    pub(super) fn are_read(&self) -> bool {
+        self.by_namespace.is_some() && !self.forbidden
     }
 
     /// Whether WebSocketRoutes of namespace `from` may refer to the Secret `to`, as `field` does. Says nothing about
@@ -71,6 +102,15 @@ impl<'a> Grants<'a> {
                  namespace {from} and name it in spec.tls.secretName."
             ));
         }
+        let grants = self.by_namespace.as_ref().and_then(|index| index.get(namespace.as_str()));
+        if grants.is_some_and(|grants| grants.len() >= self.most) {
+            return refuse(format!(
+                "{field}: none of the first {} ReferenceGrants by name in namespace {namespace} lets WebSocketRoutes of \
+                 namespace {from} use Secret {to}, and further ones are not looked at. Put several into one: from and to are \
+                 lists.",
+                self.most
+            ));
+        }
         refuse(format!(
             "{field}: no ReferenceGrant in namespace {namespace} lets WebSocketRoutes of namespace {from} use \
              Secret {to}. Create one there with from: {{group: {GROUP}, kind: WebSocketRoute, namespace: \
@@ -82,12 +122,17 @@ impl<'a> Grants<'a> {
 
 /// Whether the grant lets WebSocketRoutes of namespace `from` use the Secret of this name in the grant's namespace.
 pub fn permits(grant: &ReferenceGrant, from: &str, secret: &str) -> bool {
-    let grant = &grant.spec;
-    grant.from.iter().any(|source| {
-        source.group == GROUP && source.kind == "WebSocketRoute" && source.namespace == from
-    }) && grant.to.iter().any(|target| {
-        target.group.is_empty()
-            && target.kind == "Secret"
-            && target.name.as_deref().is_none_or(|name| name == secret)
+    is_from(grant, from)
+        && grant.spec.to.iter().any(|target| {
+            target.group.is_empty()
+                && target.kind == "Secret"
+                && target.name.as_deref().is_none_or(|name| name == secret)
+        })
+}
+
+/// Whether the grant is for WebSocketRoutes of a namespace.
+fn is_from(grant: &ReferenceGrant, namespace: &str) -> bool {
+    grant.spec.from.iter().any(|source| {
+        source.group == GROUP && source.kind == ROUTE && source.namespace == namespace
     })
 }

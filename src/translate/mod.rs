@@ -8,32 +8,43 @@
 //! that what has not changed is the same object in the next table. It changes no answer.
 
 mod acme;
+mod addresses;
 mod backends;
+mod budget;
 mod certificates;
+mod claims;
 mod conflicts;
 mod endpoints;
 mod grants;
 mod inputs;
 mod load_balancing;
 mod output;
+mod ownership;
 mod policy;
+mod proof;
 mod routes;
+mod secrets;
 mod status;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub use addresses::{EndpointPolicy, NoEndpoint};
+pub use budget::{Budgets, KEPT_BYTES, MAX_CA_BYTES};
 pub use grants::permits;
 pub use inputs::{Inputs, RouteInput};
 pub use output::{ConditionOutput, Output, Problem, RouteStatus};
+pub use secrets::{SecretAccess, SecretsWanted, Unread, secrets_wanted};
 
 use crate::{
     api::{self, Reason},
-    table::{ObjectRef, RoutingTable, Rule, Solvers},
+    table::{HostnameClaims, ObjectRef, RoutingTable, Rule, Solvers},
 };
 use backends::{Backends, TrustCache};
+use budget::{Ledger, RouteSize};
 use certificates::{CertificateCache, Certificates};
-use conflicts::{Claim, Hosts};
+use conflicts::{Claim, Hosts, Unplaced};
 use grants::Grants;
+use ownership::{Evidence, Ownership, Standing};
 use routes::{CheckedRoute, CheckedRule};
 use status::Findings;
 
@@ -43,6 +54,8 @@ use status::Findings;
 pub struct Translator {
     zone: Option<String>,
     no_solvers: bool,
+    budgets: Budgets,
+    endpoints: EndpointPolicy,
     certificates: CertificateCache,
     trust: TrustCache,
 }
@@ -50,6 +63,14 @@ pub struct Translator {
 /// Builds the table and the statuses for the routes of `class`, once.
 pub fn translate(inputs: &Inputs, class: &str) -> Output {
     Translator::default().translate(inputs, class)
+}
+
+/// What is wrong with a Service that answers ACME's challenges. No route leads to it, so it is for the log alone.
+#[derive(Clone, Debug)]
+struct SolverFinding {
+    service: ObjectRef,
+    reason: Reason,
+    message: String,
 }
 
 /// Something wrong, with the reason that it is filed under.
@@ -65,6 +86,7 @@ struct Work<'a> {
     backends: Backends<'a>,
     grants: Grants<'a>,
     hosts: Hosts<'a>,
+    ledger: Ledger,
     findings: BTreeMap<ObjectRef, Findings>,
 }
 
@@ -80,14 +102,29 @@ impl Translator {
         Self { no_solvers: true, ..self }
     }
 
+    /// The same with these budgets.
+    #[must_use]
+    pub fn with_budgets(self, budgets: Budgets) -> Self {
+        Self { budgets, ..self }
+    }
+
+    /// The same that dials what this permits.
+    #[must_use]
+    pub fn with_endpoints(self, endpoints: EndpointPolicy) -> Self {
+        Self { endpoints, ..self }
+    }
+
     /// Builds the table and the statuses for the routes of `class`. Equal inputs give equal outputs,
     /// whatever was translated before.
     pub fn translate(&mut self, inputs: &Inputs, class: &str) -> Output {
+        let authorities = inputs.hostname_policy.as_ref().and_then(|it| it.authorities.as_ref());
+        self.certificates.trust(authorities);
         let mut work = Work {
             certificates: Certificates::new(inputs, &mut self.certificates),
-            backends: Backends::new(inputs, &mut self.trust, self.zone.as_deref()),
-            grants: Grants::new(inputs),
-            hosts: Hosts::default(),
+            backends: Backends::new(inputs, &mut self.trust, self.zone.as_deref(), &self.endpoints),
+            grants: Grants::new(inputs, self.budgets.grants_per_namespace),
+            hosts: Hosts::new(self.budgets),
+            ledger: Ledger::new(self.budgets),
             findings: BTreeMap::new(),
         };
         for route in &inputs.routes {
@@ -98,15 +135,28 @@ impl Translator {
                     .insert(routes::object_ref(metadata), routes::unreadable(metadata, error));
             }
         }
-        for route in routes::by_precedence(&inputs.routes, class) {
-            let checked = routes::check(route);
-            let findings = work.take(&checked);
-            work.findings.insert(checked.object, findings);
-        }
+        let routes: Vec<_> =
+            routes::by_precedence(&inputs.routes, class).into_iter().map(routes::check).collect();
+        let claims = claims::resolve(inputs);
+        let ownership = work.decide(&routes, &claims);
+        work.place(&routes, &ownership);
         let next_change = work.certificates.next_change();
-        let solvers = if self.no_solvers { Solvers::default() } else { work.backends.solvers() };
-        let table = RoutingTable::new(work.hosts.build()).with_solvers(solvers);
-        let (statuses, problems) = status::report(work.findings, inputs.addresses.as_deref());
+        let (solvers, doubts) = match self.no_solvers {
+            true => (Solvers::default(), Vec::new()),
+            false => work.backends.solvers(&self.budgets),
+        };
+        let reserved = ownership.reserved.iter().map(|(name, owner)| (&**name, owner.as_deref()));
+        let table = RoutingTable::new(work.hosts.build(&ownership))
+            .with_reserved(reserved)
+            .with_claims(claims)
+            .with_solvers(solvers);
+        let (statuses, mut problems) = status::report(work.findings, inputs.addresses.as_deref());
+        problems.extend(doubts.into_iter().map(|found| Problem {
+            kind: "Service",
+            object: found.service,
+            reason: found.reason,
+            message: found.message,
+        }));
         self.certificates.forget_unused();
         self.trust.forget_unused();
         Output { table, statuses, problems, next_change }
@@ -114,69 +164,110 @@ impl Translator {
 }
 
 impl<'a> Work<'a> {
-    /// Gives a route its place in the table. Routes come in order of precedence.
-    fn take(&mut self, route: &CheckedRoute<'a>) -> Findings {
+    /// Which namespace each hostname is of.
+    fn decide(&mut self, routes: &[CheckedRoute<'a>], claims: &HostnameClaims) -> Ownership {
+        let (grants, certificates) = (&self.grants, &mut self.certificates);
+        // Certificates are paid for once more when they are shown, in order of precedence.
+        let mut ledger = Ledger::new(self.ledger.budgets);
+        ownership::decide(routes, claims, grants, |route, hostname| {
+            let namespace = &route.object.namespace;
+            let permitted = route.tls.as_ref().filter(|wanted| {
+                grants.permit_secret(namespace, &wanted.secret, wanted.field).is_ok()
+            });
+            permitted.map_or(Evidence::Nothing, |wanted| {
+                certificates.evidence(wanted, namespace, hostname, &mut ledger)
+            })
+        })
+    }
+
+    /// Gives the routes their places in the table. They come in order of precedence; those of a hostname's owner go before
+    /// all others under it.
+    fn place(&mut self, routes: &[CheckedRoute<'a>], ownership: &Ownership) {
+        let mut candidates = Vec::with_capacity(routes.len());
+        for route in routes {
+            let mut candidate = self.candidate(route, ownership);
+            candidate.place(Standing::Owner, ownership, &mut self.hosts);
+            if !candidate.is_guest(ownership) {
+                candidate.give_back(&mut self.ledger);
+            }
+            candidates.push(candidate);
+        }
+        for candidate in &mut candidates {
+            candidate.place(Standing::Guest, ownership, &mut self.hosts);
+            candidate.give_back(&mut self.ledger);
+        }
+        for standing in [Standing::Owner, Standing::Guest] {
+            for candidate in &mut candidates {
+                candidate.claim(standing, ownership, &mut self.hosts);
+            }
+        }
+        for candidate in candidates {
+            let (route, findings) = candidate.finish(ownership, &self.grants, &self.ledger.budgets);
+            self.findings.insert(route, findings);
+        }
+    }
+
+    /// A route with all that it refers to looked up.
+    fn candidate<'r>(
+        &mut self,
+        route: &'r CheckedRoute<'a>,
+        ownership: &Ownership,
+    ) -> Candidate<'r, 'a> {
         let mut findings = Findings::new(route.generation);
+        let mut candidate = Candidate::new(route);
         if let Some(message) = &route.rejected {
             findings.rejected = Some(Fault { reason: Reason::Invalid, message: message.clone() });
-            return findings;
+            candidate.findings = findings;
+            return candidate;
         }
         for message in &route.faults {
             findings.partial.push(Fault { reason: Reason::Invalid, message: message.clone() });
         }
-        let claim = self.certificate(route, &mut findings);
-        let rules: Vec<_> = route
+        let namespace = route.object.namespace.as_str();
+        let hostnames = route.hostnames.iter().copied();
+        candidate.hostnames = hostnames
+            .filter(|hostname| ownership.standing(namespace, hostname).takes_part())
+            .collect();
+        // What is another's costs nothing.
+        if !candidate.hostnames.is_empty() {
+            let size = RouteSize { hostnames: candidate.hostnames.len(), ..route.size() };
+            match self.ledger.take_route(namespace, size) {
+                Ok(()) => candidate.paid = Some(size),
+                Err(over) => {
+                    findings.rejected = Some(over);
+                    candidate.hostnames.clear();
+                    candidate.findings = findings;
+                    return candidate;
+                }
+            }
+        }
+        candidate.claim = self.certificate(route, &candidate.hostnames, &mut findings);
+        candidate.rules = route
             .rules
             .iter()
             .map(|checked| Arc::new(self.rule(route, checked, &mut findings)))
             .collect();
-
-        let placement = self.hosts.place(route, &rules);
-        let lost = placement.lost.into_iter();
-        if placement.served.is_empty() {
-            let message = lost.collect::<Vec<_>>();
-            findings.reject_as_conflicted(message);
-            return findings;
-        }
-        if route.spec.plaintext == api::Plaintext::Allow {
-            findings.notes.push(
-                "spec.plaintext is Allow: ws:// on port 80 is served in clear text, which anyone on the way can read and \
-                 change, and proxies may break."
-                    .into(),
-            );
-        }
-        findings.served = placement.served.iter().map(|&hostname| hostname.to_owned()).collect();
-        findings.partial.extend(lost.map(|message| Fault { reason: Reason::Conflicted, message }));
-        if let Some(claim) = claim {
-            let unusable = claim.identity.is_none();
-            let outcome = self.hosts.claim(&route.object, &placement.served, &claim);
-            findings.partial.extend(
-                outcome
-                    .lost
-                    .into_iter()
-                    .map(|message| Fault { reason: Reason::Conflicted, message }),
-            );
-            if unusable && !outcome.held.is_empty() {
-                findings.unserved.push(format!(
-                    "Clients of {} are shown a self-made certificate, which they refuse, until the \
-                     fault under ResolvedRefs is mended.",
-                    status::list(&outcome.held)
-                ));
-            }
-        }
-        findings
+        candidate.findings = findings;
+        candidate
     }
 
     /// What the route says about its hostnames' certificate.
-    fn certificate(&mut self, route: &CheckedRoute<'_>, findings: &mut Findings) -> Option<Claim> {
+    fn certificate(
+        &mut self,
+        route: &CheckedRoute<'_>,
+        hostnames: &[&str],
+        findings: &mut Findings,
+    ) -> Option<Claim> {
         let wanted = route.tls.as_ref()?;
         let identity = self
             .grants
             .permit_secret(&route.object.namespace, &wanted.secret, wanted.field)
-            .and_then(|()| self.certificates.identity(wanted));
+            .and_then(|()| {
+                self.certificates.identity(wanted, &route.object.namespace, &mut self.ledger)
+            });
         match &identity {
             Ok(identity) => {
-                findings.warnings.extend(self.certificates.doubts(identity, &route.hostnames));
+                findings.warnings.extend(self.certificates.doubts(identity, hostnames));
             }
             Err(fault) => findings.unresolved.push(fault.clone()),
         }
@@ -214,8 +305,140 @@ impl<'a> Work<'a> {
             load_balancing: load_balancing::resolve(&spec.load_balancing),
             connect_attempts: spec.retry.connect_attempts,
             drain: policy::resolve_drain(&spec.drain),
-            backends: self.backends.of_rule(&route.object.namespace, checked, findings),
+            backends: self.backends.of_rule(
+                &route.object.namespace,
+                checked,
+                &mut self.ledger,
+                findings,
+            ),
         }
+    }
+}
+
+/// A route on its way into the table.
+struct Candidate<'r, 'a> {
+    route: &'r CheckedRoute<'a>,
+    /// Those in which its namespace takes part.
+    hostnames: Vec<&'a str>,
+    rules: Vec<Arc<Rule>>,
+    claim: Option<Claim>,
+    /// What was paid for it.
+    paid: Option<RouteSize>,
+    unplaced: Unplaced<'r>,
+    served: Vec<&'a str>,
+    /// Those whose certificate is the one that it wants.
+    held: Vec<&'a str>,
+    lost_claims: Vec<String>,
+    findings: Findings,
+}
+
+impl<'r, 'a> Candidate<'r, 'a> {
+    fn new(route: &'r CheckedRoute<'a>) -> Self {
+        Self {
+            route,
+            hostnames: Vec::new(),
+            rules: Vec::new(),
+            claim: None,
+            paid: None,
+            unplaced: Unplaced::default(),
+            served: Vec::new(),
+            held: Vec::new(),
+            lost_claims: Vec::new(),
+            findings: Findings::new(route.generation),
+        }
+    }
+
+    /// Those of `hostnames` to which its namespace stands so.
+    fn standing(&self, hostnames: &[&'a str], wanted: Standing, by: &Ownership) -> Vec<&'a str> {
+        let namespace = &self.route.object.namespace;
+        let hostnames = hostnames.iter().copied();
+        hostnames.filter(|hostname| by.standing(namespace, hostname) == wanted).collect()
+    }
+
+    fn place(&mut self, standing: Standing, ownership: &Ownership, hosts: &mut Hosts<'a>) {
+        let hostnames = self.standing(&self.hostnames, standing, ownership);
+        let served = hosts.place(self.route, &hostnames, &self.rules, &mut self.unplaced);
+        self.served.extend(served);
+    }
+
+    fn claim(&mut self, standing: Standing, ownership: &Ownership, hosts: &mut Hosts<'a>) {
+        let Some(claim) = &self.claim else { return };
+        let hostnames = self.standing(&self.served, standing, ownership);
+        let outcome = hosts.claim(&self.route.object, &hostnames, claim);
+        self.held.extend(outcome.held);
+        self.lost_claims.extend(outcome.lost);
+    }
+
+    /// Whether it has hostnames that are another's, who admits it.
+    fn is_guest(&self, ownership: &Ownership) -> bool {
+        !self.standing(&self.hostnames, Standing::Guest, ownership).is_empty()
+    }
+
+    /// Takes back what was paid for it, if it has no place in the table.
+    fn give_back(&mut self, ledger: &mut Ledger) {
+        if self.served.is_empty()
+            && let Some(size) = self.paid.take()
+        {
+            ledger.give_back(&self.route.object.namespace, size);
+        }
+    }
+
+    /// What there is to say about it.
+    fn finish(
+        mut self,
+        ownership: &Ownership,
+        grants: &Grants<'_>,
+        budgets: &Budgets,
+    ) -> (ObjectRef, Findings) {
+        let (route, mut findings) = (self.route, self.findings);
+        let object = route.object.clone();
+        if findings.rejected.is_some() {
+            return (object, findings);
+        }
+        let refused = ownership.refusals(&object.namespace, &route.hostnames, grants);
+        let (lost, over) = self.unplaced.sentences(&object, budgets);
+        if self.hostnames.is_empty() {
+            findings.reject_as(Reason::HostnameNotPermitted, refused);
+            return (object, findings);
+        }
+        let refusal = |message| Fault { reason: Reason::HostnameNotPermitted, message };
+        findings.partial.extend(refused.into_iter().map(refusal));
+        if self.served.is_empty() {
+            let reason = match lost.len() {
+                0 => Reason::BudgetExceeded,
+                _ => Reason::Conflicted,
+            };
+            findings.reject_as(reason, lost.into_iter().chain(over).collect());
+            return (object, findings);
+        }
+        let too_many = |message| Fault { reason: Reason::BudgetExceeded, message };
+        findings.partial.extend(over.into_iter().map(too_many));
+        if route.spec.plaintext == api::Plaintext::Allow {
+            findings.notes.push(
+                "spec.plaintext is Allow: ws:// on port 80 is served in clear text, which anyone on the way can read and \
+                 change, and proxies may break."
+                    .into(),
+            );
+        }
+        findings.notes.extend(self.served.iter().filter_map(|wildcard| {
+            let kept: Vec<_> = ownership.kept_from(wildcard).collect();
+            (!kept.is_empty()).then(|| {
+                format!("{wildcard} does not serve {}, which is another's.", status::list(&kept))
+            })
+        }));
+        self.served.sort_by_key(|served| route.hostnames.iter().position(|name| name == served));
+        findings.served = self.served.iter().map(|&hostname| hostname.to_owned()).collect();
+        let conflict = |message| Fault { reason: Reason::Conflicted, message };
+        findings.partial.extend(lost.into_iter().chain(self.lost_claims).map(conflict));
+        let unusable = self.claim.is_some_and(|claim| claim.identity.is_none());
+        if unusable && !self.held.is_empty() {
+            findings.unserved.push(format!(
+                "Clients of {} are shown a self-made certificate, which they refuse, until the \
+                 fault under ResolvedRefs is mended.",
+                status::list(&self.held)
+            ));
+        }
+        (object, findings)
     }
 }
 

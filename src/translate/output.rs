@@ -50,8 +50,10 @@ pub struct ConditionOutput {
 /// Something wrong with an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The route that it concerns.
-    pub route: ObjectRef,
+    /// The kind of the object that it concerns: a WebSocketRoute, or a Service that no route leads to.
+    pub kind: &'static str,
+    /// The object.
+    pub object: ObjectRef,
     /// Why.
     pub reason: Reason,
     /// A sentence.
@@ -60,6 +62,6 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "WebSocketRoute {}: {}: {}", self.route, self.reason, self.message)
+        write!(f, "{} {}: {}: {}", self.kind, self.object, self.reason, self.message)
     }
 }

@@ -3,12 +3,15 @@
 //! The CRD refuses most of this at the API server already; but files, and objects stored under an
 //! older schema, come here unchecked.
 
-use std::{cmp::Ordering, collections::HashSet, time::Duration};
+use std::{cmp::Ordering, collections::HashSet, sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Fault, RouteInput, load_balancing, policy, status, status::Findings};
+use super::{
+    Fault, RouteInput, budget::RouteSize, load_balancing, ownership::Age, policy, status,
+    status::Findings,
+};
 use crate::{
     api::{
         Hsts, PathMatch, PathMatchType, Reason, RouteMatch, RouteRule, RouteTls, TlsVersion,
@@ -18,6 +21,8 @@ use crate::{
 };
 
 const MAX_BACKENDS: usize = 16;
+/// Hostnames and rules of a route, matches of a rule, headers, query parameters and subprotocols of a match.
+const MAX_ITEMS: usize = 16;
 const MAX_WEIGHT: u32 = 1_000_000;
 /// The least that browsers' lists of HSTS hosts take: a year.
 const PRELOAD_MIN_AGE: Duration = Duration::from_secs(8760 * 3600);
@@ -26,6 +31,7 @@ const PRELOAD_MIN_AGE: Duration = Duration::from_secs(8760 * 3600);
 pub(super) struct CheckedRoute<'a> {
     pub(super) object: ObjectRef,
     pub(super) generation: Option<i64>,
+    pub(super) age: Age,
     pub(super) spec: &'a WebSocketRouteSpec,
     /// Why nothing of it can be served.
     pub(super) rejected: Option<String>,
@@ -44,7 +50,20 @@ pub(super) struct CheckedRule<'a> {
     pub(super) name: String,
     pub(super) spec: &'a RouteRule,
     /// Its matches without repeats, each with its index in the spec.
-    pub(super) keys: Vec<(usize, MatchKey)>,
+    pub(super) keys: Vec<(usize, Arc<MatchKey>)>,
+}
+
+impl CheckedRoute<'_> {
+    /// What its sound parts take of the table.
+    pub(super) fn size(&self) -> RouteSize {
+        let keys = || self.rules.iter().flat_map(|rule| &rule.keys);
+        RouteSize {
+            hostnames: self.hostnames.len(),
+            matches: keys().count(),
+            match_bytes: keys().map(|(_, key)| key.bytes()).sum(),
+            backends: self.rules.iter().map(|rule| rule.spec.backend_refs.len()).sum(),
+        }
+    }
 }
 
 /// The certificate that a route asks for.
@@ -74,7 +93,7 @@ pub(super) fn unreadable(metadata: &ObjectMeta, error: &str) -> Findings {
          wsr.spec.",
         error.trim_end_matches('.')
     );
-    findings.rejected = Some(Fault { reason: Reason::Invalid, message });
+    findings.rejected = Some(Fault { reason: Reason::Invalid, message: status::join([message]) });
     findings
 }
 
@@ -91,12 +110,12 @@ pub(super) fn by_precedence<'a>(routes: &'a [RouteInput], class: &str) -> Vec<&'
     ours
 }
 
+/// When an object was made; files do not tell.
+pub(super) fn age(metadata: &ObjectMeta) -> Age {
+    Age(metadata.creation_timestamp.as_ref().map(|time| time.0))
+}
+
 fn precedence(a: &ObjectMeta, b: &ObjectMeta) -> Ordering {
-    let age = |metadata: &ObjectMeta| {
-        let created = metadata.creation_timestamp.as_ref().map(|time| time.0);
-        // What has no age comes after what has one.
-        (created.is_none(), created)
-    };
     age(a)
         .cmp(&age(b))
         .then_with(|| a.namespace.cmp(&b.namespace))
@@ -109,6 +128,7 @@ pub(super) fn check(route: &WebSocketRoute) -> CheckedRoute<'_> {
     let mut checked = CheckedRoute {
         object: object_ref(&route.metadata),
         generation: route.metadata.generation,
+        age: age(&route.metadata),
         spec,
         rejected: None,
         faults: Vec::new(),
@@ -128,8 +148,16 @@ pub(super) fn check(route: &WebSocketRoute) -> CheckedRoute<'_> {
             Err(message) => checked.faults.push(message),
         }
     }
+    for (field, count) in [("hostnames", spec.hostnames.len()), ("rules", spec.rules.len())] {
+        if count > MAX_ITEMS {
+            checked.faults.push(format!(
+                "spec.{field}: there are {count}, and a route has at most {MAX_ITEMS}. Those after the first {MAX_ITEMS} are \
+                 left out; move them to another route."
+            ));
+        }
+    }
     let mut seen = HashSet::new();
-    for (index, name) in spec.hostnames.iter().enumerate() {
+    for (index, name) in spec.hostnames.iter().enumerate().take(MAX_ITEMS) {
         match hostname(name) {
             Ok(()) if seen.insert(name) => checked.hostnames.push(name),
             Ok(()) => {}
@@ -137,7 +165,7 @@ pub(super) fn check(route: &WebSocketRoute) -> CheckedRoute<'_> {
         }
     }
     let mut names = HashSet::new();
-    for (index, rule) in spec.rules.iter().enumerate() {
+    for (index, rule) in spec.rules.iter().enumerate().take(MAX_ITEMS) {
         match check_rule(index, rule, &mut names) {
             Ok(rule) => checked.rules.push(rule),
             Err(message) => checked.faults.push(format!("spec.rules[{index}]{message}")),
@@ -231,13 +259,19 @@ fn check_rule<'a>(
     {
         return Err(format!(".name: {name:?} is the name of an earlier rule too. Rename one."));
     }
-    let mut keys = Vec::<(usize, MatchKey)>::new();
+    if rule.matches.len() > MAX_ITEMS {
+        return Err(format!(
+            ".matches: there are {}, and a rule has at most {MAX_ITEMS}. Move the others to another rule.",
+            rule.matches.len()
+        ));
+    }
+    let mut keys = Vec::<(usize, Arc<MatchKey>)>::new();
     let every = [RouteMatch::default()];
     let matches = if rule.matches.is_empty() { &every[..] } else { &rule.matches };
     for (index, wanted) in matches.iter().enumerate() {
         let key = match_key(wanted).map_err(|what| format!(".matches[{index}]{what}"))?;
-        if keys.iter().all(|(_, other)| *other != key) {
-            keys.push((index, key));
+        if keys.iter().all(|(_, other)| **other != key) {
+            keys.push((index, Arc::new(key)));
         }
     }
     policy::check(rule)?;
@@ -278,6 +312,17 @@ fn backend_refs(rule: &RouteRule) -> Result<(), String> {
 
 /// The match, normalised.
 fn match_key(wanted: &RouteMatch) -> Result<MatchKey, String> {
+    for (field, count) in [
+        ("headers", wanted.headers.len()),
+        ("queryParams", wanted.query_params.len()),
+        ("subprotocols", wanted.subprotocols.len()),
+    ] {
+        if count > MAX_ITEMS {
+            return Err(format!(
+                ".{field}: there are {count}, and a match has at most {MAX_ITEMS}. Remove some."
+            ));
+        }
+    }
     let (kind, path) =
         path(&wanted.path).map_err(|what| format!(".path: {:?} {what}.", wanted.path.value))?;
 

@@ -9,7 +9,10 @@ use crate::{
 };
 
 /// Sentences in one condition; the API server takes no endless message.
-const MAX_SENTENCES: usize = 8;
+pub(super) const MAX_SENTENCES: usize = 8;
+/// Bytes of one sentence: some quote what a route or a Secret says. With the eight of them a condition stays far below what the
+/// API server takes (32 KiB).
+const MAX_SENTENCE: usize = 1024;
 
 /// What there is to say about one route.
 #[derive(Debug)]
@@ -19,7 +22,7 @@ pub(super) struct Findings {
     pub(super) served: Vec<String>,
     /// Why the route has no place in the table.
     pub(super) rejected: Option<Fault>,
-    /// What of it is not served: Invalid or Conflicted.
+    /// What of it is not served: Invalid, HostnameNotPermitted or Conflicted.
     pub(super) partial: Vec<Fault>,
     /// References that lead nowhere.
     pub(super) unresolved: Vec<Fault>,
@@ -45,11 +48,11 @@ impl Findings {
         }
     }
 
-    /// No match of the route is left to it. What else was wrong with the spec is said too.
-    pub(super) fn reject_as_conflicted(&mut self, lost: Vec<String>) {
+    /// No hostname, or no match of the route is left to it. What else was wrong with the spec is said too.
+    pub(super) fn reject_as(&mut self, reason: Reason, lost: Vec<String>) {
         let partial = std::mem::take(&mut self.partial).into_iter().map(|fault| fault.message);
         let message = join(lost.into_iter().chain(partial));
-        self.rejected = Some(Fault { reason: Reason::Conflicted, message });
+        self.rejected = Some(Fault { reason, message });
     }
 
     fn status(&self, addresses: Option<&[RouteAddress]>) -> RouteStatus {
@@ -88,6 +91,11 @@ impl Findings {
         if self.rejected.as_ref().is_some_and(|fault| fault.reason == Reason::Invalid) {
             let message = "Nothing was looked up, as the spec is invalid: see Accepted.".into();
             return condition(kind, false, Reason::Invalid, message);
+        }
+        if self.rejected.as_ref().is_some_and(|fault| fault.reason == Reason::BudgetExceeded) {
+            let message =
+                "What the route refers to counts once there is room for the route: see Accepted.";
+            return condition(kind, false, Reason::BudgetExceeded, message.into());
         }
         let mut faults: Vec<_> = self.unresolved.iter().collect();
         // Stable: among faults of one reason the order of the spec stays.
@@ -134,11 +142,18 @@ impl Findings {
 
     /// What the log tells: all that is wrong, also where the route is served nevertheless. That endpoints come
     /// and go is the day's work, and not in it.
-    fn problems(&self) -> impl Iterator<Item = (Reason, &str)> {
-        let faults = self.rejected.iter().chain(&self.partial).chain(&self.unresolved);
+    fn problems(&self) -> impl Iterator<Item = (Reason, String)> {
+        // No more of each kind than the conditions say: a route is one of many.
+        let some = |faults: &'_ [Fault]| -> Vec<_> {
+            let some = faults.iter().take(MAX_SENTENCES);
+            some.map(|fault| (fault.reason, clip(fault.message.clone()))).collect()
+        };
+        // What a route is rejected for is joined, and so bounded already.
+        let rejected = self.rejected.iter().map(|fault| (fault.reason, fault.message.clone()));
+        let warnings = self.warnings.iter().take(MAX_SENTENCES);
         let warnings =
-            self.warnings.iter().map(|message| (Reason::InvalidCertificateRef, message.as_str()));
-        faults.map(|fault| (fault.reason, fault.message.as_str())).chain(warnings)
+            warnings.map(|message| (Reason::InvalidCertificateRef, clip(message.clone())));
+        rejected.chain(some(&self.partial)).chain(some(&self.unresolved)).chain(warnings)
     }
 }
 
@@ -151,9 +166,10 @@ pub(super) fn report(
         .iter()
         .flat_map(|(route, findings)| {
             findings.problems().map(|(reason, message)| Problem {
-                route: route.clone(),
+                kind: "WebSocketRoute",
+                object: route.clone(),
                 reason,
-                message: message.to_owned(),
+                message,
             })
         })
         .collect();
@@ -177,12 +193,26 @@ pub(super) fn list<T: Display>(items: &[T]) -> String {
 /// The first sentences, and how many more there are.
 pub(super) fn join(sentences: impl IntoIterator<Item = String>) -> String {
     let mut sentences = sentences.into_iter();
-    let mut text = sentences.by_ref().take(MAX_SENTENCES).collect::<Vec<_>>().join(" ");
+    let first = sentences.by_ref().take(MAX_SENTENCES).map(clip);
+    let mut text = first.collect::<Vec<_>>().join(" ");
     let more = sentences.count();
     if more > 0 {
         text.push_str(&format!(" And {more} more like these."));
     }
     text
+}
+
+/// The sentence, cut where it is too long.
+fn clip(mut sentence: String) -> String {
+    if sentence.len() > MAX_SENTENCE {
+        let mut end = MAX_SENTENCE - '…'.len_utf8();
+        while !sentence.is_char_boundary(end) {
+            end -= 1;
+        }
+        sentence.truncate(end);
+        sentence.push('…');
+    }
+    sentence
 }
 
 fn condition(

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::table::TlsIdentity;
 
+mod budgets;
+
 #[test]
 fn an_unchanged_certificate_is_the_same_object_in_the_next_table() {
     let mut translator = Translator::default();

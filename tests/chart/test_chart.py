@@ -118,6 +118,8 @@ class Pages(unittest.TestCase):
             # Traefik's labels, which begin as values do as well, are no values.
             dotted = {word for word in re.findall(r"`([a-zA-Z0-9]+(?:\.[a-zA-Z0-9]+)+)[`=: ]", text) if word.split(".")[0] in top}
             dotted -= {word for word in dotted if page == "docs/migrating.md" and word.startswith("service.")}
+            # A file that import writes is none either.
+            dotted.discard("secrets.yaml")
             said = set(re.findall(r"\bchart:?\s+`([a-zA-Z0-9.]+)", text))
             with self.subTest(page):
                 self.assertEqual((dotted - self.fields() | said) - self.values(), set(), "no such values (nor fields of a route)")
@@ -182,7 +184,7 @@ class InStep(unittest.TestCase):
     def test_dashboard(self):
         source = (ROOT / "dashboards/tidegate.json").read_text()
         self.assertEqual((CHART / "files/tidegate-dashboard.json").read_text(), source, "run tests/chart/run --update")
-        configmap = one(rendered("full"), "ConfigMap")
+        configmap = one(rendered("full"), "ConfigMap", "-dashboard")
         self.assertEqual(json.loads(configmap["data"]["tidegate.json"]), json.loads(source))
         self.assertEqual(configmap["metadata"]["labels"]["grafana_dashboard"], "1")
 
@@ -234,8 +236,26 @@ class Pods(unittest.TestCase):
                 for key in ("hostNetwork", "hostPID", "hostIPC", "initContainers"):
                     self.assertNotIn(key, spec)
                 for volume in spec.get("volumes", []):
-                    self.assertEqual(set(volume) - {"name"}, {"emptyDir"})
+                    self.assertIn(set(volume) - {"name"}, ({"emptyDir"}, {"configMap"}))
                 self.assertEqual("volumes" in spec, values == "full")
+
+    def test_the_hostname_policy_is_mounted_so_that_a_change_arrives(self):
+        documents = rendered("full")
+        spec = pod_of(documents)["spec"]
+        (volume,) = [v for v in spec["volumes"] if v["name"] == "hostname-policy"]
+        configmap = one(documents, "ConfigMap", "-hostnames")
+        self.assertEqual(volume["configMap"]["name"], configmap["metadata"]["name"])
+        container = spec["containers"][0]
+        (mount,) = [m for m in container["volumeMounts"] if m["name"] == "hostname-policy"]
+        # A single file would stay as it was.
+        self.assertNotIn("subPath", mount)
+        (file,) = configmap["data"]
+        self.assertIn(f"--hostname-policy={mount['mountPath']}/{file}", container["args"])
+        policy = yaml.safe_load(configmap["data"][file])
+        self.assertEqual(policy["default"], "Deny")
+        # Nor does a change restart pods.
+        changed = rendered("full", "--set", "hostnamePolicy.default=Contest")
+        self.assertEqual(pod_of(changed), pod_of(documents))
 
     def test_service_variables_cannot_become_flags(self):
         self.assertIs(pod_of(rendered())["spec"]["enableServiceLinks"], False)
@@ -286,6 +306,8 @@ class Pods(unittest.TestCase):
         flags = serve_flags() - {"--source", "--kubeconfig", "--identity"}
         values = yaml.safe_load((CHART / "values.yaml").read_text())
         groups = {f"{name}-{sub}" for name in ("drain", "snapshot") for sub in values[name]}
+        groups |= {f"max-{re.sub('([A-Z])', lambda m: '-' + m[1].lower(), name)}" for name in values["budgets"]}
+        groups |= {"secret-selector", "max-referenced-secrets"}
         names = {re.sub("-(.)", lambda m: m[1].upper(), flag[2:]) for flag in flags if flag[2:] not in groups}
         # A flag that is repeated has a list, in the plural.
         plural = {"watchNamespace": "watchNamespaces", "publishAddress": "publishAddresses"}
@@ -403,6 +425,22 @@ class Rbac(unittest.TestCase):
         ("events.k8s.io", "events"): (["create", "patch"], None),
     }
 
+    WITHOUT_SECRETS = {key: verbs for key, verbs in EVERYTHING.items() if key != ("", "secrets")}
+
+    def test_secrets_that_are_read_by_name_need_no_right_to_all(self):
+        documents = rendered(None, "--set", "secrets.access=referenced")
+        self.assertEqual(self.roles(documents, "ClusterRole"), {None: self.WITHOUT_SECRETS})
+        self.assertEqual(set(self.roles(documents)), {"tidegate-system"})
+        arguments = pod_of(documents)["spec"]["containers"][0]["args"]
+        self.assertIn("--secrets=referenced", arguments)
+        self.assertIn("--max-referenced-secrets=1000", arguments)
+
+    def test_labels_choose_secrets_and_need_the_right_to_all(self):
+        documents = rendered(None, "--set", "secrets.selector=tidegate.io/serve=true")
+        self.assertEqual(self.roles(documents, "ClusterRole"), {None: self.EVERYTHING})
+        arguments = pod_of(documents)["spec"]["containers"][0]["args"]
+        self.assertIn("--secret-selector=tidegate.io/serve=true", arguments)
+
     def rules(self, role):
         return {
             (group, resource): (sorted(rule["verbs"]), rule.get("resourceNames"))
@@ -420,8 +458,10 @@ class Rbac(unittest.TestCase):
             of_role = (d for d in documents if d["kind"] == f"{kind}Binding" and d["metadata"]["name"] == name)
             (binding,) = [d for d in of_role if d["metadata"].get("namespace") == namespace]
             self.assertEqual(binding["roleRef"], {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name})
-            self.assertNotIn(namespace, found)
-            found[namespace] = self.rules(role)
+            # Rights to single Secrets come beside the others of a namespace.
+            key = f"{namespace}/secrets" if name.endswith("-secrets") else namespace
+            self.assertNotIn(key, found)
+            found[key] = self.rules(role)
         return found
 
     def test_the_cluster_role_is_exactly_this(self):
@@ -429,12 +469,20 @@ class Rbac(unittest.TestCase):
 
     def test_with_watched_namespaces_there_are_roles_in_these_alone(self):
         documents = rendered("full")
-        self.assertFalse([d for d in documents if d["kind"].startswith("ClusterRole")])
+        # The labels of namespaces are nothing that a Role could give.
+        labels = {("", "namespaces"): (self.READ, None)}
+        self.assertEqual(self.roles(documents, "ClusterRole"), {None: labels})
+        no_labels = rendered("full", "--set-json", 'hostnamePolicy.rules=[{"hostnames": ["*"], "namespaceSelector": {}}]')
+        self.assertFalse([d for d in no_labels if d["kind"].startswith("ClusterRole")])
         roles = self.roles(documents)
         self.assertEqual(roles.pop("edge-leases"), self.lease("edge-writer"))
         # The published Service is in neither of them.
         self.assertEqual(roles.pop("front"), {("", "services"): (self.READ, ["balancer"])})
-        self.assertEqual(roles, {"chat": self.EVERYTHING, "games": self.EVERYTHING})
+        by_name = {
+            "chat/secrets": {("", "secrets"): (["list", "watch"], ["chat-tls", "other-tls"])},
+            "games/secrets": {("", "secrets"): (["list", "watch"], None)},
+        }
+        self.assertEqual(roles, {"chat": self.WITHOUT_SECRETS, "games": self.WITHOUT_SECRETS, **by_name})
         arguments = pod_of(documents)["spec"]["containers"][0]["args"]
         self.assertIn("--watch-namespace=chat,games", arguments)
 

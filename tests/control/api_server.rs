@@ -368,10 +368,13 @@ impl Target {
         let mut parts = path.split('/').filter(|part| !part.is_empty());
         let skipped = if parts.next() == Some("api") { 1 } else { 2 };
         let mut rest = parts.skip(skipped).map(str::to_owned).peekable();
-        let namespace = rest.next_if(|part| part == "namespaces").and_then(|_| rest.next());
+        let of_one = rest.next_if(|part| part == "namespaces");
+        let namespace = of_one.as_ref().and_then(|_| rest.next());
+        // Without a name behind it the word is the kind itself.
+        let plural = if namespace.is_none() { of_one } else { None };
         let query = query.split('&').filter_map(|pair| pair.split_once('='));
         Self {
-            plural: rest.next().unwrap_or_default(),
+            plural: plural.or_else(|| rest.next()).unwrap_or_default(),
             namespace,
             name: rest.next(),
             query: query.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),

@@ -4,10 +4,12 @@
 
 mod api_server;
 mod failure;
+mod hostname_policy;
 mod objects;
 #[path = "../cli/program.rs"]
 #[allow(dead_code, reason = "the tests of the command line need more of it")]
 mod program;
 mod scope;
+mod secrets;
 mod snapshot;
 mod statuses;

@@ -6,7 +6,7 @@ use tidegate::table::SolverKey;
 
 use crate::support::{App, Namespace, Release, eventually, expect_eq, get, get_from, objects};
 
-const TOKEN: &str = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr_oA";
+pub(crate) const TOKEN: &str = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr_oA";
 const NAME: &str = "cm-acme-http-solver-x7k2p";
 
 /// A solver's pods and Service for a hostname.
@@ -38,7 +38,7 @@ fn solver(host: &str) -> [Value; 2] {
 
 /// Starts a solver in a namespace and waits until both replicas know of it.
 #[track_caller]
-fn start_solver(release: &Release, namespace: &Namespace, host: &str) {
+pub(crate) fn start_solver(release: &Release, namespace: &Namespace, host: &str) {
     let [pods, service] = solver(host);
     namespace.apply(&[&pods, &service]);
     namespace.wait_for_rollout(NAME);

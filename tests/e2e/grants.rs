@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use crate::support::{App, Namespace, Release, objects, try_kubectl};
 
 /// Gateway API's kind, as far as the program reads it. Taken away when dropped.
-struct ReferenceGrants;
+pub(crate) struct ReferenceGrants;
 
 impl ReferenceGrants {
     const CRD: &str = "crd/referencegrants.gateway.networking.k8s.io";
 
-    fn install() -> Self {
+    pub(crate) fn install() -> Self {
         let texts = |names: &[&str]| {
             let properties =
                 names.iter().map(|&name| (name.to_owned(), json!({ "type": "string" })));

@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use tidegate::table::{
-    Endpoint, HttpMode, ObjectRef, Plaintext, RoutingTable, Rule, Solver, SolverKey, TableCell,
+    ClaimDefault, ClaimRule, Claimants, Endpoint, HostnameClaims, HttpMode, ObjectRef, Plaintext,
+    RoutingTable, Rule, Sharing, Solver, SolverKey, TableCell,
 };
 
 use crate::support::{
@@ -165,10 +166,13 @@ fn for_a_name_that_is_served_only_its_own_namespaces_have_a_say() {
     assert_solved(&served, &ours, &challenge("a.test"));
     let unserved = gateway(vec![], solvers());
     assert_solved(&unserved, &theirs, &challenge("a.test"));
-    // So may the namespace of the Secret, also before there is one: this is how it comes to be.
+    // So may the namespace of the Secret, also before there is one: this is how it comes to be; and one that takes part.
     let mut shared = host("a.test", refusing());
     shared.secret_namespace = Some("elsewhere".into());
     assert_solved(&gateway(vec![shared], solvers()), &theirs, &challenge("a.test"));
+    let mut admitting = host("a.test", refusing());
+    admitting.admitted = ["elsewhere".into()].into();
+    assert_solved(&gateway(vec![admitting], solvers()), &theirs, &challenge("a.test"));
     let alone = gateway(vec![host("a.test", refusing())], solvers().into_iter().take(1).collect());
     assert_eq!(alone.ask(challenge("a.test")).0.status(), 403);
 }
@@ -210,5 +214,80 @@ fn an_answer_without_end_or_measure_is_not_passed_on() {
         let (head, body) = client.answer();
         assert_eq!(head.status(), 502, "{begin}");
         assert!(body.len() < 200, "{body}");
+    }
+}
+
+#[test]
+fn a_name_under_a_wildcard_is_its_owner_s_to_prove_and_a_reserved_one_its_holder_s() {
+    let (ours, theirs) = (Backend::bind(), Backend::bind());
+    let solvers = |name| {
+        [
+            solver("elsewhere/cm", name, &[theirs.address()]),
+            solver("test/cm", name, &[ours.address()]),
+        ]
+    };
+    let table = |hosts: Hosts| {
+        let solvers = solvers("admin.test").into_iter().chain(solvers("other.test"));
+        RoutingTable::new(hosts).with_solvers(solvers.collect())
+    };
+    let serve = |table| {
+        let cell = Arc::new(TableCell::default());
+        cell.publish(table);
+        Harness::over(cell, |_| {})
+    };
+    let wildcard = || vec![host("*.test", refusing())];
+    // Whoever has no route for it, or has lost it, has no say.
+    let gateway = serve(table(wildcard()));
+    assert_solved(&gateway, &ours, &challenge("admin.test"));
+    // Its holder's route is broken, and nothing is served.
+    let held = table(wildcard()).with_reserved([("admin.test", Some("elsewhere"))]);
+    let gateway = serve(held);
+    assert_solved(&gateway, &theirs, &challenge("admin.test"));
+    assert_solved(&gateway, &ours, &challenge("other.test"));
+    assert_eq!(gateway.ask(upgrade_request("admin.test")).0.status(), 404);
+    // Without a route the policy says who may.
+    let only = Claimants::Only(["test".into()].into());
+    let rule = ClaimRule { claimants: only, sharing: Sharing::OneHolds };
+    let claims = HostnameClaims::new(ClaimDefault::Deny, [("*.test", rule)]);
+    let gateway = serve(table(vec![]).with_claims(claims));
+    assert_solved(&gateway, &ours, &challenge("admin.test"));
+    let denied = table(vec![]).with_claims(HostnameClaims::new::<&str>(ClaimDefault::Deny, []));
+    assert_eq!(serve(denied).ask(challenge("admin.test")).0.status(), 404);
+}
+
+/// What a solver says stands at the origin of whoever owns the name.
+#[test]
+fn an_answer_is_plain_text_whatever_the_solver_calls_it() {
+    for (status, passed) in [(200, 200), (404, 404), (503, 503), (302, 502), (204, 502), (206, 502)]
+    {
+        let (gateway, backend) = with_solver(vec![]);
+        let mut client = gateway.client();
+        client.send(challenge("a.test"));
+        let script = "<script>alert(1)</script>";
+        let length = script.len();
+        let _server = backend.answer(format!(
+            "HTTP/1.1 {status} X\r\nContent-Type: text/html\r\nX-Content-Type-Options: no\r\nRefresh: 0\r\nLocation: //b.test\r\nContent-Length: {}\r\n\r\n{}",
+            if status == 204 { 0 } else { length },
+            if status == 204 { "" } else { script },
+        ));
+        let (head, body) = client.answer();
+        assert_eq!(head.status(), passed, "{status}");
+        let mut names: Vec<_> = head.headers.iter().map(|(name, _)| &**name).collect();
+        names.sort_unstable();
+        assert!(head.get("content-type").unwrap().starts_with("text/plain"), "{head:?}");
+        assert_eq!((head.get("location"), head.get("refresh")), (None, None));
+        assert_eq!(body.contains("<script>"), passed == status, "{body}");
+        if passed == status {
+            let known = [
+                "cache-control",
+                "content-length",
+                "content-type",
+                "date",
+                "x-content-type-options",
+                "x-request-id",
+            ];
+            assert_eq!(names, known, "{status}");
+            assert_eq!(head.get("x-content-type-options"), Some("nosniff"));
+        }
     }
 }

@@ -24,6 +24,7 @@ mod forwarded_for;
 mod hsts;
 mod idle;
 mod keepalive;
+mod ownership;
 mod pending;
 mod rebalance;
 mod refusals;

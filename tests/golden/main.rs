@@ -15,7 +15,8 @@ use std::{
 
 use tidegate::{
     api::{ConditionType, DEFAULT_CLASS, Reason},
-    translate::{Inputs, Output, Translator, translate},
+    table::ObjectRef,
+    translate::{Budgets, EndpointPolicy, Inputs, Output, RouteInput, Translator, translate},
 };
 
 /// When it is in every case, so that certificates are judged alike for ever: 2026-06-01T00:00:00Z.
@@ -67,8 +68,7 @@ fn no_answer_is_without_its_case() {
 
 #[test]
 fn every_reason_of_every_condition_is_shown_and_no_other() {
-    let outputs: Vec<_> =
-        cases().iter().map(|case| translate(&case.inputs(), DEFAULT_CLASS)).collect();
+    let outputs: Vec<_> = cases().iter().map(Case::translate).collect();
     let shown: BTreeSet<_> = outputs
         .iter()
         .flat_map(|output| output.statuses.values())
@@ -84,9 +84,9 @@ fn every_reason_of_every_condition_is_shown_and_no_other() {
     assert_eq!(reasons, BTreeSet::from(Reason::ALL));
 }
 
-/// Every sentence about a conflict, by a part of it: each must name who wins.
+/// Every sentence about a conflict, by a part of it: each must name who wins, unless that is of another namespace.
 #[test]
-fn every_rule_of_conflicts_is_shown_and_names_the_winner() {
+fn every_rule_of_conflicts_is_shown_and_names_the_winner_of_its_own_namespace() {
     let answers: Vec<_> =
         cases().iter().map(|case| translate(&case.inputs(), DEFAULT_CLASS)).collect();
     let conflicts: Vec<_> = answers
@@ -99,6 +99,9 @@ fn every_rule_of_conflicts_is_shown_and_names_the_winner() {
         ("belongs to route ", "a match is another route's"),
         ("the certificate is chosen by route ", "a hostname's certificate is another route's"),
         ("Strict-Transport-Security is chosen by route ", "a hostname's HSTS is another route's"),
+        ("belongs to a route of another namespace", "a match is another namespace's"),
+        ("certificate is chosen by a route of another namespace", "so is the certificate"),
+        ("Security is chosen by a route of another namespace", "so is the HSTS"),
     ];
     for (part, rule) in rules {
         assert!(
@@ -108,6 +111,43 @@ fn every_rule_of_conflicts_is_shown_and_names_the_winner() {
     }
     for problem in conflicts {
         assert!(rules.iter().any(|(part, _)| problem.message.contains(part)), "{problem}");
+    }
+}
+
+/// Whoever reads a condition may read the objects of its namespace, and those that its route names.
+#[test]
+fn no_condition_names_an_object_of_another_namespace() {
+    for case in cases() {
+        let inputs = case.inputs();
+        let objects: BTreeSet<_> =
+            inputs.secrets.keys().chain(inputs.services.keys()).cloned().collect();
+        let output = translate(&inputs, DEFAULT_CLASS);
+        let objects: BTreeSet<_> =
+            objects.into_iter().chain(output.statuses.keys().cloned()).collect();
+        for (route, status) in &output.statuses {
+            let named = |object: &&ObjectRef| {
+                let name = object.to_string();
+                status.conditions.iter().any(|condition| condition.message.contains(&name))
+            };
+            let foreign =
+                objects.iter().filter(|object| object.namespace != route.namespace).find(named);
+            let referred = |object: &ObjectRef| {
+                inputs.routes.iter().any(|input| match input {
+                    RouteInput::Valid(input) => {
+                        let reference =
+                            input.spec.tls.as_ref().and_then(|tls| tls.secret_ref.as_ref());
+                        input.metadata.name.as_deref() == Some(&route.name)
+                            && input.metadata.namespace.as_deref() == Some(&route.namespace)
+                            && reference.is_some_and(|it| {
+                                it.name == object.name
+                                    && it.namespace.as_deref() == Some(&object.namespace)
+                            })
+                    }
+                    RouteInput::Unreadable { .. } => false,
+                })
+            };
+            assert!(foreign.is_none_or(referred), "{}: {route} is told of {foreign:?}", case.name);
+        }
     }
 }
 
@@ -146,10 +186,41 @@ impl Case {
         inputs
     }
 
-    /// The answer of a gateway in the zone that a line `# zone: NAME` gives.
+    /// The answer of a gateway in the zone that a line `# zone: NAME` gives, with the budgets of lines
+    /// `# budget: NAME NUMBER`, that listens where `# listens at ADDRESS` says and runs in `# runs in NAMESPACE`.
     fn translate(&self) -> Output {
-        let zone = self.text.lines().find_map(|line| line.strip_prefix("# zone: "));
-        Translator::in_zone(zone.map(str::to_owned)).translate(&self.inputs(), DEFAULT_CLASS)
+        let words = |prefix: &'static str| {
+            self.text.lines().filter_map(move |line| line.strip_prefix(prefix))
+        };
+        let mut budgets = Budgets::default();
+        for budget in words("# budget: ") {
+            let (name, number) = budget.split_once(' ').expect("a name and a number");
+            let number = number.parse().expect("a number");
+            *match name {
+                "matches_per_namespace" => &mut budgets.matches_per_namespace,
+                "matches_per_host" => &mut budgets.matches_per_host,
+                "matches_per_path" => &mut budgets.matches_per_path,
+                "endpoints_per_service" => &mut budgets.endpoints_per_service,
+                "endpoints_per_namespace" => &mut budgets.endpoints_per_namespace,
+                "certificate_bytes_per_namespace" => &mut budgets.certificate_bytes_per_namespace,
+                "ca_bytes_per_namespace" => &mut budgets.ca_bytes_per_namespace,
+                "solvers_per_namespace" => &mut budgets.solvers_per_namespace,
+                "grants_per_namespace" => &mut budgets.grants_per_namespace,
+                other => panic!("{}: there is no budget {other} here", self.name),
+            } = number;
+        }
+        let listeners: Vec<std::net::SocketAddr> =
+            words("# listens at ").map(|at| at.parse().expect("an address")).collect();
+        let endpoints = EndpointPolicy {
+            interfaces: listeners.iter().map(|at| at.ip()).collect(),
+            listeners,
+            namespace: words("# runs in ").next().map(str::to_owned),
+            ..EndpointPolicy::default()
+        };
+        Translator::in_zone(words("# zone: ").next().map(str::to_owned))
+            .with_budgets(budgets)
+            .with_endpoints(endpoints)
+            .translate(&self.inputs(), DEFAULT_CLASS)
     }
 }
 

@@ -9,12 +9,14 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidegate::{
     api::RouteAddress,
+    source::hostname_policy,
     table::ObjectRef,
-    translate::{Inputs, RouteInput},
+    translate::{Inputs, RouteInput, SecretAccess, Unread},
 };
 
 /// The objects of a multi-document YAML. ReferenceGrants are an installed kind unless the text has the line
 /// `# ReferenceGrant is not installed`; each line `# Reached at ADDRESS` is one more address of the gateway.
+/// Lines that begin with `#| ` are the hostname policy.
 /// `# Watched are NAMESPACE, …` leaves the other namespaces unread, `# ReferenceGrant may not be read` what its name says.
 pub(crate) fn parse(text: &str) -> Result<Inputs, String> {
     let mut inputs = Inputs::default();
@@ -28,6 +30,33 @@ pub(crate) fn parse(text: &str) -> Result<Inputs, String> {
     inputs.namespaces = watched.map(|text| Arc::new(names(text)));
     let addresses = text.lines().filter_map(|line| line.strip_prefix("# Reached at "));
     inputs.addresses = Some(addresses.map(RouteAddress::new).collect());
+    let policy: String = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("#| "))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    if !policy.is_empty() {
+        let policy = hostname_policy::parse(&policy).map_err(|fault| fault.message)?;
+        inputs.hostname_policy = Some(Arc::new(policy));
+    }
+    let line = |prefix| text.lines().filter_map(move |line: &str| line.strip_prefix(prefix));
+    if let Some(selector) = line("# Secrets are read by labels: ").next() {
+        inputs.secret_access = SecretAccess::Labelled(selector.to_owned());
+    }
+    for unread in line("# Secrets are read by name, not ") {
+        let (name, why) = unread.split_once(' ').ok_or("a name, and why")?;
+        let (namespace, name) = name.split_once('/').ok_or("a namespace and a name")?;
+        let why = match why {
+            "pending" => Unread::Pending,
+            "beyond" => Unread::Beyond,
+            user => Unread::Forbidden(user.strip_prefix("by ").map(str::to_owned)),
+        };
+        let name = ObjectRef { namespace: namespace.to_owned(), name: name.to_owned() };
+        match &mut inputs.secret_access {
+            SecretAccess::Referenced(unread) => drop(unread.insert(name, why)),
+            access => *access = SecretAccess::Referenced([(name, why)].into()),
+        }
+    }
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(text).map_err(|error| error.to_string())?;
     for (index, document) in documents.into_iter().enumerate() {
@@ -40,7 +69,10 @@ fn add(document: Value, inputs: &mut Inputs) -> Result<(), String> {
     let kind = document["kind"].as_str().ok_or("no kind")?.to_owned();
     let text = |field: &str| document["metadata"][field].as_str().map(str::to_owned);
     let name = ObjectRef {
-        namespace: text("namespace").ok_or("no metadata.namespace")?,
+        namespace: match kind.as_str() {
+            "Namespace" => String::new(),
+            _ => text("namespace").ok_or("no metadata.namespace")?,
+        },
         name: text("name").ok_or("no metadata.name")?,
     };
     match kind.as_str() {
@@ -66,6 +98,11 @@ fn add(document: Value, inputs: &mut Inputs) -> Result<(), String> {
         }
         "Service" => {
             inputs.services.insert(name, read(document)?);
+        }
+        "Namespace" => {
+            let labels = serde_json::from_value(document["metadata"]["labels"].clone());
+            let labels = labels.map_err(|error| error.to_string())?;
+            inputs.namespace_labels.insert(name.name, labels);
         }
         "EndpointSlice" => inputs.endpoint_slices.push(read(document)?),
         "ReferenceGrant" => match &mut inputs.reference_grants {

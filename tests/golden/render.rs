@@ -5,13 +5,22 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 use tidegate::{
     api::RouteAddress,
-    table::{self, HttpMode, MatchKey, PathKind, Plaintext, Rule, Verification, VirtualHost},
+    table::{
+        self, HttpMode, MatchKey, PathKind, Plaintext, Rule, Verification, VirtualHost,
+        WildcardCertificate,
+    },
     translate::{Output, Problem, RouteStatus},
 };
 
 pub(crate) fn render(output: &Output) -> String {
     let answer = Answer {
         hosts: output.table.hosts().into_iter().map(|host| Host::of(host)).collect(),
+        reserved: output
+            .table
+            .reserved()
+            .into_iter()
+            .map(|(name, owner)| (name, owner.unwrap_or("nobody").to_owned()))
+            .collect(),
         solvers: output
             .table
             .solvers()
@@ -27,6 +36,9 @@ pub(crate) fn render(output: &Output) -> String {
 #[derive(Serialize)]
 struct Answer {
     hosts: Vec<Host>,
+    /// Names that are not served, with their owners.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    reserved: BTreeMap<String, String>,
     /// In the order in which they are asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     solvers: Vec<Solver>,
@@ -37,6 +49,11 @@ struct Answer {
 #[derive(Serialize)]
 struct Host {
     hostname: String,
+    /// Where it is not plain from the entries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    admitted: Vec<String>,
     certificate: String,
     #[serde(rename = "Strict-Transport-Security", skip_serializing_if = "Option::is_none")]
     hsts: Option<String>,
@@ -110,9 +127,15 @@ impl Host {
         Self {
             hsts: hsts.map(|value| value.to_str().expect("it is visible ASCII").to_owned()),
             hostname: host.pattern.to_string(),
-            certificate: match &host.tls {
-                Some(identity) => format!("Secret {}", identity.secret),
-                None => "self-made".into(),
+            owner: host
+                .entries()
+                .any(|entry| entry.rule.route.namespace != *host.owner)
+                .then(|| host.owner.to_string()),
+            admitted: host.admitted.iter().map(ToString::to_string).collect(),
+            certificate: match (&host.tls, host.wildcard_certificate) {
+                (Some(identity), _) => format!("Secret {}", identity.secret),
+                (None, WildcardCertificate::Shown) => "self-made".into(),
+                (None, WildcardCertificate::Withheld) => "self-made, not the wildcard's".into(),
             },
             entries: entries.into_iter().map(|entry| Entry::of(&entry.key, &entry.rule)).collect(),
         }

@@ -119,6 +119,19 @@ metricRelabelings:
 {{- fail (printf "terminationGracePeriodSeconds (%d) is too short for drain.delay (%s) and drain.timeout (%s), so that pods would be killed while their connections are being ended: make it at least %d, or shorten those." (int64 $.Values.terminationGracePeriodSeconds) .delay .timeout $needed) }}
 {{- end }}
 {{- end }}
+{{- if and (eq .Values.secrets.access "referenced") .Values.secrets.selector }}
+{{- fail "secrets.selector goes with secrets.access: all: Secrets that are read by name are not chosen by labels. Leave the one or the other out." }}
+{{- end }}
+{{- $roles := list }}
+{{- range .Values.secrets.roles }}
+{{- if has .namespace $roles }}
+{{- fail (printf "secrets.roles names the namespace %s twice: put all its names into one entry." .namespace) }}
+{{- end }}
+{{- $roles = append $roles .namespace }}
+{{- end }}
+{{- if and (ne .Values.secrets.access "referenced") .Values.secrets.roles }}
+{{- fail "secrets.roles goes with secrets.access: referenced: with \"all\" the right to read every Secret is there already." }}
+{{- end }}
 {{- if and (eq .Values.httpsListen "off") (eq .Values.httpListen "off") }}
 {{- fail "httpsListen and httpListen are both \"off\": no client could reach Tidegate. Give one of them an address, such as \"[::]:8443\"." }}
 {{- end }}
@@ -146,5 +159,12 @@ metricRelabelings:
 {{- fail "autoscaling.enabled is true and there is nothing to scale by: set autoscaling.targetCPUUtilizationPercentage, targetMemoryUtilizationPercentage or metrics." }}
 {{- end }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* "true" where a rule of hostnamePolicy selects namespaces by labels, which takes the right to read those. */}}
+{{- define "tidegate.policyAsksForLabels" -}}
+{{- range (.Values.hostnamePolicy).rules }}
+{{- if (.namespaceSelector).matchLabels }}true{{ end }}
 {{- end }}
 {{- end }}

@@ -77,7 +77,7 @@ fn host(pattern: &str, tls: Option<&Arc<TlsIdentity>>) -> VirtualHost {
     VirtualHost::new(
         pattern,
         tls.cloned(),
-        [RouteEntry { key, rule: Arc::new(rule(Plaintext::Refuse)) }],
+        [RouteEntry { key: key.into(), rule: Arc::new(rule(Plaintext::Refuse)) }],
     )
 }
 
@@ -177,13 +177,13 @@ fn who_comes_by_tls_through_a_proxy_that_is_not_trusted_is_not_redirected_to_whe
 #[test]
 fn a_client_without_the_right_subprotocol_is_told_which_are_served() {
     let entry = |subprotocol: &str, headers| RouteEntry {
-        key: MatchKey {
+        key: Arc::new(MatchKey {
             kind: PathKind::Prefix,
             path: "/rt".into(),
             headers,
             query: vec![],
             subprotocols: vec![subprotocol.into()],
-        },
+        }),
         rule: Arc::new(rule(Plaintext::Allow)),
     };
     let tenant = vec![(header::HeaderName::from_static("x-tenant"), HeaderValue::from_static("a"))];

@@ -103,13 +103,13 @@ fn rules_that_ask_for_it_are_found_once_whatever_their_matches() {
     let asks = rule("0", &[]);
     let silent = Arc::new(Rule::for_tests("r", "1"));
     let entry = |path: &str, rule: &Arc<Rule>| RouteEntry {
-        key: MatchKey {
+        key: Arc::new(MatchKey {
             kind: PathKind::Prefix,
             path: path.into(),
             headers: Vec::new(),
             query: Vec::new(),
             subprotocols: Vec::new(),
-        },
+        }),
         rule: Arc::clone(rule),
     };
     let hosts = ["a.test", "b.test"].map(|name| {

@@ -7,7 +7,7 @@ pub mod annotations;
 mod objects;
 mod settings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::{
     objects::{Found, IngressPath, IngressTls, Objects, ServiceBackend},
@@ -37,7 +37,38 @@ pub fn import(manifests: &[&Source], options: &Options, into: &mut Imported) {
         claim(route);
     }
     routes.retain(|route| !route.rules.is_empty());
+    tell_of_sharing(&mut routes);
     into.routes.append(&mut routes);
+}
+
+/// Ingresses of several namespaces may have paths for one hostname, which one namespace holds here.
+fn tell_of_sharing(routes: &mut [Route]) {
+    let mut claimed = BTreeMap::<String, BTreeSet<String>>::new();
+    for route in routes.iter() {
+        for hostname in &route.hostnames {
+            claimed.entry(hostname.clone()).or_default().insert(route.namespace.clone());
+        }
+    }
+    for route in routes {
+        let other = |pattern: &str| {
+            claimed.get(pattern).is_some_and(|by| by.iter().any(|by| *by != route.namespace))
+        };
+        let shared: Vec<_> = route
+            .hostnames
+            .iter()
+            .filter(|hostname| {
+                let parent = hostname.split_once('.').map(|(_, parent)| format!("*.{parent}"));
+                other(hostname) || parent.is_some_and(|wildcard| other(&wildcard))
+            })
+            .cloned()
+            .collect();
+        for hostname in shared {
+            let reason = "an Ingress of another namespace has this hostname, or the wildcard that covers it, and one namespace \
+                          holds it here: the owner shares it by a ReferenceGrant from WebSocketRoute to WebSocketRoute, or the \
+                          hostname policy does";
+            route.notes.push(note(NoteKind::ToDo, &route.origin[0], &hostname, reason));
+        }
+    }
 }
 
 fn one(
@@ -336,5 +367,35 @@ const fn usual_plaintext(tls: bool, redirects: bool) -> Plaintext {
         // Without a certificate there is nowhere to send to.
         (false, _) | (true, false) => Plaintext::Allow,
         (true, true) => Plaintext::Redirect,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostname_of_several_namespaces_is_noted_where_it_is_another_s_too() {
+        let route = |namespace: &str, hostnames: &[&str]| Route {
+            namespace: namespace.into(),
+            hostnames: hostnames.iter().map(|&name| name.to_owned()).collect(),
+            origin: vec![Place { file: "a.yaml".into(), line: 1 }],
+            ..Route::default()
+        };
+        let mut routes = [
+            route("a", &["*.shop.test", "own.test"]),
+            route("a", &["www.shop.test"]),
+            route("b", &["admin.shop.test", "both.test"]),
+            route("c", &["both.test"]),
+        ];
+        tell_of_sharing(&mut routes);
+        let told =
+            routes.map(|route| route.notes.into_iter().map(|note| note.text).collect::<Vec<_>>());
+        let none: Vec<String> = Vec::new();
+        let both = vec!["both.test".to_owned()];
+        assert_eq!(
+            told,
+            [none.clone(), none, vec!["admin.shop.test".into(), "both.test".into()], both]
+        );
     }
 }

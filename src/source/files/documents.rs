@@ -1,11 +1,11 @@
 //! From YAML text to objects: one file at a time, document by document. No I/O.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use k8s_openapi::{
     ByteString,
     api::{
-        core::v1::{ConfigMap, Secret, Service},
+        core::v1::{ConfigMap, Namespace, Secret, Service},
         discovery::v1::EndpointSlice,
     },
 };
@@ -19,7 +19,10 @@ use crate::{
 };
 
 /// The namespace of objects that name none.
-const DEFAULT_NAMESPACE: &str = "default";
+pub(super) const DEFAULT_NAMESPACE: &str = "default";
+
+/// The label that every namespace has.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// What is wrong in a file, and where.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +59,8 @@ pub(super) enum Object {
     Service(Arc<Service>),
     EndpointSlice(Arc<EndpointSlice>),
     ReferenceGrant(Arc<ReferenceGrant>),
+    /// Its labels.
+    Namespace(BTreeMap<String, String>),
 }
 
 /// An object with its place.
@@ -200,6 +205,12 @@ impl Place<'_> {
             ("", "Service") => self.foreign::<Service>("Service", value, |mut service| {
                 strip::service(&mut service);
                 Some(Object::Service(Arc::new(service)))
+            }),
+            ("", "Namespace") => self.foreign::<Namespace>("Namespace", value, |namespace| {
+                let mut labels = namespace.metadata.labels.unwrap_or_default();
+                // The API server sees to this one.
+                labels.extend(namespace.metadata.name.map(|name| (NAME_LABEL.to_owned(), name)));
+                Some(Object::Namespace(labels))
             }),
             ("discovery.k8s.io", "EndpointSlice") => {
                 self.foreign::<EndpointSlice>("EndpointSlice", value, |mut slice| {

@@ -327,3 +327,23 @@ async fn a_change_is_not_lost_when_nobody_waits_for_it_to_the_end() {
         }
     }
 }
+
+#[test]
+fn namespaces_are_read_for_their_labels() {
+    let mut inputs = Inputs::default();
+    let text = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: chat, labels: {stage: live}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: plain}
+";
+    assert!(parse_documents("namespaces.yaml", text, &mut inputs).is_empty());
+    let label = |namespace: &str, key: &str| inputs.namespace_labels[namespace].get(key).cloned();
+    assert_eq!(label("chat", "stage").as_deref(), Some("live"));
+    assert_eq!(label("plain", "kubernetes.io/metadata.name").as_deref(), Some("plain"));
+    let twice = parse_documents("more.yaml", text, &mut inputs);
+    assert_eq!(twice.len(), 2, "{twice:?}");
+}

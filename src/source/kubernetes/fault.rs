@@ -65,6 +65,13 @@ fn answer(error: &watcher::Error) -> Option<&Status> {
     }
 }
 
+/// The user as whom we were refused, if the API server's answer names one.
+pub(super) fn user(error: &watcher::Error) -> Option<String> {
+    let (_, rest) = answer(error)?.message.split_once("User \"")?;
+    let (user, _) = rest.split_once('"')?;
+    Some(user.to_owned())
+}
+
 /// How long the API server asks to be left alone: what its answer says, and a second where it has too many requests and does
 /// not say (its header Retry-After, which the client keeps to itself, is 1 then).
 pub(super) fn asked_pause(error: &watcher::Error) -> Duration {

@@ -257,7 +257,7 @@ pub fn prefix(path: &str, rule: Rule) -> RouteEntry {
         query: Vec::new(),
         subprotocols: Vec::new(),
     };
-    RouteEntry { key, rule: Arc::new(rule) }
+    RouteEntry { key: key.into(), rule: Arc::new(rule) }
 }
 
 /// A WebSocket server that sends every message back. Lives as long as the test's process.

@@ -21,7 +21,7 @@ fn host(pattern: &str, rules: impl IntoIterator<Item = Rule>) -> VirtualHost {
             query: Vec::new(),
             subprotocols: Vec::new(),
         };
-        RouteEntry { key, rule: Arc::new(rule) }
+        RouteEntry { key: key.into(), rule: Arc::new(rule) }
     });
     VirtualHost::new(pattern, None, entries)
 }
