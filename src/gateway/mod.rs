@@ -30,6 +30,7 @@ mod pending;
 mod rebalance;
 mod refusal_log;
 mod refuse;
+mod refused;
 mod refused_requests;
 mod relay;
 mod replay;
