@@ -111,7 +111,10 @@ fuzz_target!(|input: Input<'_>| {
                 Verdict::TooLong,
                 Verdict::Incomplete | Verdict::TooLong | Verdict::Refused(Error::InvalidMessage(_)),
             ) => {}
-            (Verdict::Refused(Error::InvalidMessage(InvalidMessage::UnknownProtocolVersion)), _) => {
+            (
+                Verdict::Refused(Error::InvalidMessage(InvalidMessage::UnknownProtocolVersion)),
+                _,
+            ) => {
                 assert!(wire.len() >= 3, "a version has come");
             }
             _ => assert_eq!(ours, theirs),

@@ -104,8 +104,7 @@ fuzz_target!(|input: Input<'_>| {
         assert_eq!(all.len(), 1, "{name}");
         all[0].to_str().expect("what is ours is visible ASCII").to_owned()
     };
-    let mut chain: Vec<String> =
-        hops.iter().filter(|_| trusted).map(ToString::to_string).collect();
+    let mut chain: Vec<String> = hops.iter().filter(|_| trusted).map(ToString::to_string).collect();
     chain.reverse();
     chain.push(peer.to_string());
     assert_eq!(one("x-forwarded-for"), chain.join(", "));

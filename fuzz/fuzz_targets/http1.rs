@@ -195,7 +195,8 @@ fn check(passed: &Passed) {
     assert_eq!(request.version, Some(1));
     assert_eq!(request.method, Some(passed.method.as_str()));
     let target = request.path.expect("it was parsed");
-    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let (path, query) =
+        target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     assert_eq!((path, query), (&*passed.path, passed.query.as_deref()));
     assert!(target.bytes().all(|byte| byte.is_ascii_graphic()));
     let again = RequestPath::of(path).expect("it is a path");
@@ -211,8 +212,17 @@ fn check(passed: &Passed) {
         String::from_utf8(lines[0].to_vec()).expect("it is ours")
     };
     assert_eq!(one("host"), passed.host);
-    assert_eq!(Authority::parse(passed.host.as_bytes()).expect("it is a host").as_str(), passed.host);
-    for name in ["x-forwarded-host", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-port", "x-real-ip"] {
+    assert_eq!(
+        Authority::parse(passed.host.as_bytes()).expect("it is a host").as_str(),
+        passed.host
+    );
+    for name in [
+        "x-forwarded-host",
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-forwarded-port",
+        "x-real-ip",
+    ] {
         assert!(!one(name).is_empty());
     }
     assert_eq!(one("x-request-id"), "id");
@@ -222,13 +232,25 @@ fn check(passed: &Passed) {
         let name = http::HeaderName::from_bytes(header.name.as_bytes()).expect("it was parsed");
         assert!(!is_alias(&name), "{name}");
     }
-    for name in ["keep-alive", "proxy-connection", "te", "trailer", "expect", "http2-settings", "proxy-authorization", "forwarded"] {
+    for name in [
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "expect",
+        "http2-settings",
+        "proxy-authorization",
+        "forwarded",
+    ] {
         assert!(all(name).is_empty(), "{name}");
     }
     let (codings, lengths) = (all("transfer-encoding"), all("content-length"));
     let (connection, upgrade) = (all("connection"), all("upgrade"));
     if passed.upgrade {
-        assert_eq!((&connection[..], &upgrade[..]), (&[&b"Upgrade"[..]][..], &[&b"websocket"[..]][..]));
+        assert_eq!(
+            (&connection[..], &upgrade[..]),
+            (&[&b"Upgrade"[..]][..], &[&b"websocket"[..]][..])
+        );
         assert!(codings.is_empty() && lengths.is_empty() && body.is_empty());
         return;
     }

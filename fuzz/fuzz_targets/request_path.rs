@@ -53,7 +53,7 @@ fn table(input: &Input<'_>) -> RoutingTable {
             query: Vec::new(),
             subprotocols: Vec::new(),
         };
-        RouteEntry { key, rule: Arc::new(rule) }
+        RouteEntry { key: Arc::new(key), rule: Arc::new(rule) }
     });
     let host = VirtualHost::new("a.test", None, entries);
     RoutingTable([("a.test".to_owned(), Arc::new(host))].into())
@@ -69,7 +69,8 @@ fn rule_of(path: &[u8], whole_site: bool) -> Option<usize> {
             rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
         }
     });
-    fits.max_by_key(|(_, (kind, rule))| (*kind == PathKind::Exact, rule.len())).map(|(index, _)| index)
+    fits.max_by_key(|(_, (kind, rule))| (*kind == PathKind::Exact, rule.len()))
+        .map(|(index, _)| index)
 }
 
 fn decode(path: &[u8]) -> Vec<u8> {
@@ -120,7 +121,8 @@ fn walk(path: &[u8], merge: bool) -> Vec<u8> {
 
 fn strip(path: &[u8]) -> Vec<u8> {
     let elements = path.split(|byte| *byte == b'/');
-    let names = elements.map(|element| element.split(|byte| *byte == b';').next().unwrap_or(element));
+    let names =
+        elements.map(|element| element.split(|byte| *byte == b';').next().unwrap_or(element));
     names.collect::<Vec<_>>().join(&b'/')
 }
 
@@ -147,7 +149,9 @@ const SERVERS: [(&str, fn(&[u8]) -> Vec<u8>); 15] = [
     ("Go, path.Clean", |path| walk(&decode(path), true)),
     ("IIS", |path| walk(&slashes(&decode(path)), true)),
     ("IIS, decoded twice", |path| walk(&slashes(&decode(&decode(path))), true)),
-    ("a CDN that merges and resolves, then the application decodes", |path| decode(&walk(path, true))),
+    ("a CDN that merges and resolves, then the application decodes", |path| {
+        decode(&walk(path, true))
+    }),
     ("cut at the session", |path| decode(&until(path, b';'))),
 ];
 

@@ -33,7 +33,11 @@ pub struct ObjectRef {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsIdentity {
     pub secret: ObjectRef,
+    pub settings: TlsSettings,
 }
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TlsSettings;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
