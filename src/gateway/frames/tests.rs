@@ -190,8 +190,9 @@ fn a_control_frame_that_is_not_checked_is_no_longer_than_a_message_may_be() {
     assert_eq!(limited().scan(&frame(0x89, 1000, true), frames(1)).stop, Stop::End);
     assert_eq!(limited().scan(&frame(0x89, 1001, true), frames(1)).stop, Stop::TooBig);
     // Limits of messages are not about control frames of a sound length.
-    let tiny = FrameScanner::new(Role::Client, FrameChecks::PassThrough, Extensions::None, Some(1));
-    assert!(matches!(tiny.clone().scan(&frame(0x89, 125, true), frames(1)).stop, Stop::Control(_)));
+    let mut tiny =
+        FrameScanner::new(Role::Client, FrameChecks::PassThrough, Extensions::None, Some(1));
+    assert!(matches!(tiny.scan(&frame(0x89, 125, true), frames(1)).stop, Stop::Control(_)));
 }
 
 #[test]

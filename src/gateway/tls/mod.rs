@@ -191,6 +191,10 @@ enum HelloStep {
 }
 
 /// What there is of a ClientHello.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is on the stack for one step: a box would be an allocation for each handshake"
+)]
 enum Hello {
     /// It is whole, in so many bytes of the buffer.
     Whole(usize, Accepted),

@@ -180,7 +180,7 @@ impl Walk {
             .is_some_and(|extension| matches!(extension, "yaml" | "yml" | "json"));
         // Follows links. What is gone by now, leads nowhere or is no file is only told of if it is called a YAML file.
         match fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => self.note_folder(below, path, shown, &metadata),
+            Ok(metadata) if metadata.is_dir() => self.note_folder(below, path, &shown, &metadata),
             Ok(_) if yaml => {
                 let reading = self.file(path);
                 self.scan.found.insert(shown, reading);
@@ -191,7 +191,7 @@ impl Walk {
     }
 
     /// A folder to read later, unless there is a reason not to.
-    fn note_folder(&mut self, above: &Below, path: &Path, shown: String, metadata: &fs::Metadata) {
+    fn note_folder(&mut self, above: &Below, path: &Path, shown: &str, metadata: &fs::Metadata) {
         let (prefix, id) = (format!("{shown}/"), FolderId::from(metadata));
         let Bounds { depth, folders, .. } = self.bounds;
         if let Some(first) = self.named.get(&id) {
