@@ -11,7 +11,7 @@ use std::{
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("api", &[]),
     ("table", &[]),
-    ("telemetry", &[]),
+    ("telemetry", &["untrusted"]),
     ("networks", &[]),
     ("untrusted", &[]),
     ("translate", &["api", "table"]),

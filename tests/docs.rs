@@ -1,7 +1,7 @@
 //! Holds the documentation to the vocabularies of the code.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use kube::core::cel::validate_cel;
 use serde_json::{Value, json};
@@ -136,4 +136,44 @@ fn every_metric_is_explained_and_no_other() {
     }
     assert!(names.len() > 15, "too few names found: {names:?}");
     assert_eq!(first_cells(&read("docs/metrics.md")), names);
+}
+
+/// Each attack of docs/security.md names the tests that fail if it works again. All of those are there.
+#[test]
+fn every_test_that_security_md_names_exists() {
+    let page = read("docs/security.md");
+    let (_, attacks) = page.split_once("## Attacks").unwrap();
+    let sources = sources(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let mut named = 0;
+    for row in attacks.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| |")) {
+        let tests = row.trim_end_matches('|').rsplit(" | ").next().unwrap();
+        assert!(!tests.trim().is_empty(), "no test: {row}");
+        let words = tests.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
+        for test in words.filter_map(|word| word.rsplit_once("::")).map(|(_, test)| test) {
+            named += 1;
+            let known = [format!("fn {test}("), format!("def {test}("), format!("mod {test}")];
+            assert!(
+                sources.iter().any(|source| known.iter().any(|known| source.contains(known))),
+                "there is no test {test}: {row}"
+            );
+        }
+    }
+    assert!(named > 80, "the table is not read: {named}");
+}
+
+/// The Rust and Python of the project.
+fn sources(root: &Path) -> Vec<String> {
+    let mut folders = vec![root.join("src"), root.join("tests"), root.join("benches")];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs" || end == "py") {
+                found.push(fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    found
 }

@@ -3,6 +3,8 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
+use crate::untrusted::escape::is_escaped;
+
 /// How a character is written that may not stand there as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Escape {
@@ -28,7 +30,7 @@ impl Escape {
         while let Some(next) = rest.chars().next() {
             let whole = if self == Self::ColouredText { colour(rest) } else { 0 };
             let length = if whole > 0 { whole } else { next.len_utf8() };
-            if whole == 0 && is_unsafe(next) {
+            if whole == 0 && is_escaped(next) {
                 self.push(next, &mut safe);
             } else {
                 safe.push_str(&rest[..length]);
@@ -60,35 +62,6 @@ fn colour(text: &str) -> usize {
         Some(end) if end < 12 && parameters[end..].starts_with('m') => 2 + end + 1,
         _ => 0,
     }
-}
-
-/// Whether a character is a control (C0, DEL, C1), ends a line or paragraph, or is one of format (Unicode's Cf), the marks of direction
-/// among them.
-fn is_unsafe(character: char) -> bool {
-    matches!(
-        character,
-        '\0'..='\u{1f}'
-            | '\u{7f}'..='\u{9f}'
-            | '\u{ad}'
-            | '\u{600}'..='\u{605}'
-            | '\u{61c}'
-            | '\u{6dd}'
-            | '\u{70f}'
-            | '\u{890}'..='\u{891}'
-            | '\u{8e2}'
-            | '\u{180e}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}'
-            | '\u{110bd}'
-            | '\u{110cd}'
-            | '\u{13430}'..='\u{1343f}'
-            | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{e007f}'
-    )
 }
 
 /// A value that somebody else made, with no more than so many bytes of it, and how many were left out.
@@ -182,11 +155,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_logged_a_line_is_one_line_without_what_is_unsafe(value in value()) {
+        fn whatever_is_logged_a_line_is_one_line_without_what_is_escaped(value in value()) {
             for escape in [Escape::Json, Escape::Text] {
                 let text = logged(escape, &value);
                 let line = text.strip_suffix('\n').unwrap();
-                prop_assert!(!line.contains(is_unsafe), "{line:?}");
+                prop_assert!(!line.contains(is_escaped), "{line:?}");
             }
             let json: serde_json::Value = serde_json::from_str(&logged(Escape::Json, &value)).unwrap();
             prop_assert_eq!(json["path"].as_str(), Some(&*value));
@@ -196,7 +169,7 @@ mod tests {
         fn in_colour_nothing_but_colours_is_told_to_the_terminal(value in value()) {
             let text = logged(Escape::ColouredText, &value);
             let mut rest = text.strip_suffix('\n').unwrap();
-            while let Some(at) = rest.find(is_unsafe) {
+            while let Some(at) = rest.find(is_escaped) {
                 let length = colour(&rest[at..]);
                 prop_assert!(length > 0, "{:?}", &rest[at..]);
                 rest = &rest[at + length..];
