@@ -104,7 +104,11 @@ fuzz_target!(|input: Input<'_>| {
     let within = &wire[..wire.len().min(MAX_HELLO)];
     for sizes in [&input.pieces[..], &[0], &[]] {
         let ours = ours(&wire, sizes);
-        assert_eq!(ours, whole, "however it is cut");
+        match (&ours, &whole) {
+            // What is wrong with it first depends on what has come.
+            (Verdict::Refused(_), Verdict::Refused(_)) => {}
+            _ => assert_eq!(ours, whole, "however it is cut"),
+        }
         let theirs = theirs(within, sizes);
         match (&ours, &theirs) {
             (

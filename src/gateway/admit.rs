@@ -60,9 +60,7 @@ pub fn check_host(table: &RoutingTable, arrival: &Arrival, host: &str) -> Result
     {
         let mut refusal = Refusal::new(
             RefusalReason::Misdirected,
-            format!(
-                "The TLS settings of {host} have changed since this connection was opened: connect again."
-            ),
+            "The TLS settings of this host have changed since this connection was opened: connect again.",
         );
         refusal.after = After::Close;
         return Err(refusal);

@@ -19,7 +19,8 @@ fn after_its_deletion_a_route_answers_404_no_route_and_an_open_socket_lives_on()
         eventually(&format!("{} answers 404", replica.name), 20, || {
             let refused = client.refused(replica.https())?;
             expect_eq(&(refused.status, refused.reason.as_str()), &(404, "no_route"))?;
-            expect_eq(&refused.body.contains(&client.host), &true).map_err(|_| refused.body)
+            let says_why = refused.body.contains("No WebSocketRoute has this hostname");
+            expect_eq(&says_why, &true).map_err(|_| refused.body)
         });
     }
     let refused = client.refused(release.load_balancer()).expect("it is refused");

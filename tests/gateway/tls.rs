@@ -338,7 +338,7 @@ fn a_connection_that_is_kept_alive_ends_where_the_tls_settings_have_changed() {
     let (head, body) = client.send(upgrade_request("a.test")).answer();
     assert_eq!((head.status(), head.get("tidegate-reason")), (421, Some("misdirected")));
     assert_eq!(head.get("connection"), Some("close"));
-    assert!(body.contains("TLS settings of a.test have changed"), "{body}");
+    assert!(body.contains("TLS settings of this host have changed"), "{body}");
     assert!(client.rest().is_empty());
     backend.assert_untouched();
 }
