@@ -180,6 +180,13 @@ async fn answer<B>(admin: &Admin, place: &Arc<Place>, request: &Request<B>) -> R
     let asked_well =
         host::is_allowed(request.uri().authority(), request.headers(), &settings.hosts);
     let path = request.uri().path();
+    // Only gateways write it: a route leads here. What is told here is for nobody behind one.
+    if request.headers().contains_key("cdn-loop") {
+        return text(
+            StatusCode::FORBIDDEN,
+            "Tidegate's admin port answers to nobody who comes through a gateway.\n",
+        );
+    }
     // Load balancers probe by whatever name they serve: they are told the status, and nothing else is.
     if !asked_well && !matches!(path, "/livez" | "/readyz") {
         return text(

@@ -183,3 +183,15 @@ fn heads_are_small_and_methods_few() {
     let answer = read(stream);
     assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET, HEAD"), "{answer}");
 }
+
+/// A route leads to the port: whoever comes by it is a stranger, whatever name it is asked by.
+#[test]
+fn who_comes_through_a_gateway_is_told_nothing() {
+    let admin = Running::start(settings(), "metrics\n");
+    for path in ["/metrics", "/debug/table", "/readyz", "/livez", "/"] {
+        let mut stream = admin.ask(path, "Host: localhost\r\nCDN-Loop: tidegate; id=1\r\n");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{path}: {answer}");
+    }
+}

@@ -7,8 +7,6 @@ mod parse;
 
 use std::{
     ffi::OsStr,
-    fs,
-    io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -20,7 +18,7 @@ use tokio::{sync::Notify, time::Instant};
 pub use parse::{PolicyFault, parse};
 
 use super::{Change, Observed, Snapshot, Source};
-use crate::{api::HostnamePolicy, translate::Inputs};
+use crate::{api::HostnamePolicy, translate::Inputs, untrusted::files::read_regular};
 
 /// How often the file is read without being told of a change, for file systems that tell nothing.
 const RESCAN: Duration = Duration::from_secs(10);
@@ -48,23 +46,10 @@ fn line_of(fault: &PolicyFault) -> String {
 /// Reads a policy once.
 pub fn read(file: &Path) -> Result<HostnamePolicy, PolicyError> {
     let wrong = |fault| PolicyError { file: file.to_owned(), fault };
-    let text = text(file).map_err(|error| {
+    let text = read_regular(file, LONGEST).map_err(|error| {
         wrong(PolicyFault { line: None, message: format!("cannot be read: {error}") })
     })?;
     parse(&text).map_err(wrong)
-}
-
-fn text(file: &Path) -> io::Result<String> {
-    // Not opened before that is known: a pipe would be waited for.
-    if !fs::metadata(file)?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    let mut text = String::new();
-    let length = fs::File::open(file)?.take(LONGEST + 1).read_to_string(&mut text)? as u64;
-    if length > LONGEST {
-        return Err(io::Error::other(format!("it is longer than {} MiB", LONGEST >> 20)));
-    }
-    Ok(text)
 }
 
 /// The file, followed.

@@ -55,6 +55,19 @@ impl Backends<'_> {
                 continue;
             }
             let most = budgets.endpoints_per_solver;
+            let written = self.written(name);
+            if written > budgets.endpoints_per_service {
+                findings.push(SolverFinding {
+                    service: name.clone(),
+                    reason: Reason::BudgetExceeded,
+                    message: format!(
+                        "its EndpointSlices have {written} addresses, and a solver of ACME challenges may have {}; it is left \
+                         out. Write those of its pods.",
+                        budgets.endpoints_per_service
+                    ),
+                });
+                continue;
+            }
             let resolved =
                 endpoints(service, port, self.slices(name), (self.zone, &self.judge, most));
             findings.extend(resolved.refused.iter().map(|message| SolverFinding {

@@ -12,9 +12,7 @@ use std::{
 use crate::table::ObjectRef;
 
 /// Where clouds tell a machine who it is, and with which keys, outside of the link-local block.
-const METADATA: [IpAddr; 6] = [
-    // AWS, by IPv6.
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+const METADATA: [IpAddr; 5] = [
     // Google Cloud, by IPv6.
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
     // Oracle Cloud, by IPv6.
@@ -28,6 +26,11 @@ const METADATA: [IpAddr; 6] = [
 ];
 /// The same within the link-local block: nearly all clouds.
 const METADATA_LINK_LOCAL: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+
+/// Whether AWS serves something to its machines there, by IPv6: metadata, time, names, the identity of pods.
+fn is_of_aws(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.segments()[..2] == [0xfd00, 0xec2])
+}
 
 /// What may be dialled.
 #[derive(Clone, Debug, Default)]
@@ -152,7 +155,7 @@ fn kind(ip: IpAddr) -> Option<NoEndpoint> {
         Some(NoEndpoint::Unspecified)
     } else if ip.is_loopback() {
         Some(NoEndpoint::Loopback)
-    } else if METADATA.contains(&ip) || ip == METADATA_LINK_LOCAL {
+    } else if METADATA.contains(&ip) || ip == METADATA_LINK_LOCAL || is_of_aws(ip) {
         Some(NoEndpoint::Metadata)
     } else if link_local {
         Some(NoEndpoint::LinkLocal)

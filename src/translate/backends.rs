@@ -74,6 +74,8 @@ pub(super) struct Backends<'a> {
     pub(super) judge: Judge<'a>,
     /// EndpointSlices by namespace and Service.
     slices: HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
+    /// How many addresses they have.
+    written: HashMap<(&'a str, &'a str), usize>,
     /// What was found out about a Service's port: many rules may lead to one.
     ports: HashMap<(ObjectRef, u16), Result<Port, Fault>>,
     /// TLS settings that were made, by namespace, name and the place of the authorities' text.
@@ -99,13 +101,15 @@ impl<'a> Backends<'a> {
         zone: Option<&'a str>,
         policy: &'a EndpointPolicy,
     ) -> Self {
-        let mut slices = HashMap::<_, Vec<_>>::new();
+        let (mut slices, mut written) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, usize>::new());
         for slice in &inputs.endpoint_slices {
             let labels = slice.metadata.labels.as_ref();
             let Some(service) = labels.and_then(|labels| labels.get(SERVICE_LABEL)) else {
                 continue;
             };
             let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
+            let addresses = slice.endpoints.iter().map(|endpoint| endpoint.addresses.len());
+            *written.entry((namespace, service.as_str())).or_default() += addresses.sum::<usize>();
             slices.entry((namespace, service.as_str())).or_default().push(slice.as_ref());
         }
         let judge = Judge::new(policy);
@@ -115,6 +119,7 @@ impl<'a> Backends<'a> {
             zone,
             judge,
             slices,
+            written,
             ports: HashMap::new(),
             trusts: HashMap::new(),
         };
@@ -287,13 +292,19 @@ impl<'a> Backends<'a> {
                 protocol.unwrap_or_default()
             ));
         };
-        let most = ledger.budgets.endpoints_per_service;
-        let resolved = endpoints(service, port, self.slices(name), (self.zone, &self.judge, most));
-        ledger.take_endpoints(&name.namespace, resolved.endpoints.len()).map_err(|what| Fault {
+        // Paid for before they are looked at: it is the looking that costs.
+        ledger.take_endpoints(&name.namespace, self.written(name)).map_err(|what| Fault {
             reason: Reason::BudgetExceeded,
             message: format!("port {number} of Service {name} {what}"),
         })?;
+        let most = ledger.budgets.endpoints_per_service;
+        let resolved = endpoints(service, port, self.slices(name), (self.zone, &self.judge, most));
         Ok(Port { tls, protocol: protocol.map(Arc::from), resolved })
+    }
+
+    /// How many addresses the EndpointSlices of a Service have.
+    pub(super) fn written(&self, service: &ObjectRef) -> usize {
+        self.written.get(&(service.namespace.as_str(), service.name.as_str())).copied().unwrap_or(0)
     }
 
     /// The EndpointSlices of a Service.

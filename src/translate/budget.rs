@@ -39,7 +39,8 @@ pub struct Budgets {
     pub backends_per_namespace: usize,
     /// Addresses of one port of a Service.
     pub endpoints_per_service: usize,
-    /// Addresses of all ports of Services that a namespace's routes lead to (`--max-endpoints-per-namespace`).
+    /// Addresses in the EndpointSlices of all ports of Services that a namespace's routes lead to
+    /// (`--max-endpoints-per-namespace`). They are paid for before they are looked at.
     pub endpoints_per_namespace: usize,
     /// Bytes of the certificates and keys that a namespace's routes show (`--max-certificate-bytes-per-namespace`).
     pub certificate_bytes_per_namespace: usize,
@@ -170,8 +171,8 @@ impl Ledger {
         let spent = &mut self.of(namespace).endpoints;
         if *spent + count > limit {
             return Err(format!(
-                "has {count} endpoints. The backends of routes of namespace {namespace} with precedence have {spent}, and a \
-                 namespace may have {limit}. Lead fewer routes of the namespace to large Services, or ask the operator of \
+                "has {count} addresses in its EndpointSlices. The backends of routes of namespace {namespace} with precedence \
+                 have {spent}, and a namespace may have {limit}. Lead fewer routes of the namespace to large Services, or ask the operator of \
                  the gateway to raise --max-endpoints-per-namespace."
             ));
         }

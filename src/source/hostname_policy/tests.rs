@@ -1,4 +1,4 @@
-use std::os::unix::fs::symlink;
+use std::{fs, os::unix::fs::symlink};
 
 use super::*;
 use crate::api::HostnameDefault;
@@ -71,7 +71,7 @@ fn what_is_wrong_is_said_with_its_line_and_what_to_write() {
 fn what_is_no_file_is_an_error_and_waits_for_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let error = read(folder.path()).unwrap_err().to_string();
-    assert!(error.contains("no regular file"), "{error}");
+    assert!(error.contains("a folder, not a file"), "{error}");
     let error = read(&folder.path().join("absent")).unwrap_err().to_string();
     assert!(
         error.starts_with("--hostname-policy: ") && error.contains("cannot be read"),

@@ -205,3 +205,36 @@ proptest! {
         prop_assert!(counts.iter().all(|count| *count > 0), "an empty host");
     }
 }
+
+/// Looking at addresses is what costs, so they are paid for before.
+#[test]
+fn addresses_are_paid_for_before_they_are_looked_at() {
+    let inputs_of = |addresses: usize| {
+        let mut inputs = world(&[]);
+        let spec = json!({"hostnames": ["a.example"], "rules": [{"backendRefs": [{"name": "big", "port": 80}]}]});
+        inputs.routes.push(of("chat", "a", "2026-01-01T00:00:00Z", &spec));
+        let name = ObjectRef { namespace: "chat".into(), name: "big".into() };
+        let service = json!({"metadata": {"name": "big", "namespace": "chat"},
+                             "spec": {"ports": [{"port": 80}]}});
+        inputs.services.insert(name, Arc::new(read(service)));
+        // The same ones again and again: as endpoints they are few.
+        let endpoint = json!({"addresses": vec!["10.0.0.1"; 100]});
+        let slice = json!({
+            "metadata": {"name": "big-1", "namespace": "chat", "labels": {"kubernetes.io/service-name": "big"}},
+            "addressType": "IPv4",
+            "ports": [{"port": 8080}],
+            "endpoints": vec![endpoint; addresses / 100],
+        });
+        inputs.endpoint_slices.push(Arc::new(read(slice)));
+        inputs
+    };
+    let most = Budgets::default().endpoints_per_namespace;
+    for (addresses, served) in [(most - most % 100, true), (most + 100 - most % 100, false)] {
+        let output = translate(&inputs_of(addresses), "tidegate");
+        let object = ObjectRef { namespace: "chat".into(), name: "a".into() };
+        let resolved = &output.statuses[&object].conditions[1];
+        assert_eq!(resolved.status, served, "{addresses}: {}", resolved.message);
+        let budget = resolved.reason == Reason::BudgetExceeded;
+        assert_eq!(budget, !served, "{addresses}: {}", resolved.message);
+    }
+}
