@@ -332,9 +332,10 @@ class Pods(unittest.TestCase):
 @functools.cache
 def serve_flags():
     """The flags that have an environment twin, which are those of `serve`, but for those of other commands."""
-    twins = set(re.findall(r'env = "TIDEGATE_([A-Z0-9_]+)"', (ROOT / "src/cli/args.rs").read_text()))
+    sources = [ROOT / "src/cli/args.rs", *(ROOT / "src/cli/args").glob("*.rs")]
+    twins = {twin for source in sources for twin in re.findall(r'env = "TIDEGATE_([A-Z0-9_]+)"', source.read_text())}
     if "HTTPS_LISTEN" not in twins:
-        raise AssertionError("src/cli/args.rs no longer names the flags' variables as env = \"TIDEGATE_…\"")
+        raise AssertionError("src/cli/args no longer names the flags' variables as env = \"TIDEGATE_…\"")
     others = ("CHECK_", "DOCTOR_", "IMPORT_", "UPSTREAM")
     return {f"--{twin.lower().replace('_', '-')}" for twin in twins if not twin.startswith(others)}
 

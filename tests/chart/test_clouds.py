@@ -107,7 +107,8 @@ class Clouds(unittest.TestCase):
                 self.assertEqual(len(policy["from"]), len(trusted))
 
     def test_no_proxy_protocol_is_switched_on(self):
-        self.assertNotIn("proxy-protocol", (ROOT / "src/cli/args.rs").read_text(), "Tidegate reads it now: the preset may use it")
+        for source in [ROOT / "src/cli/args.rs", *(ROOT / "src/cli/args").glob("*.rs")]:
+            self.assertNotIn("proxy-protocol", source.read_text(), "Tidegate reads it now: the preset may use it")
         for name in CLOUDS:
             text = template(name).lower()
             self.assertNotIn("proxy-protocol", text)
