@@ -310,7 +310,7 @@ class Pods(unittest.TestCase):
         groups |= {"secret-selector", "max-referenced-secrets"}
         names = {re.sub("-(.)", lambda m: m[1].upper(), flag[2:]) for flag in flags if flag[2:] not in groups}
         # A flag that is repeated has a list, in the plural.
-        plural = {"watchNamespace": "watchNamespaces", "publishAddress": "publishAddresses"}
+        plural = {"watchNamespace": "watchNamespaces", "publishAddress": "publishAddresses", "adminHost": "adminHosts"}
         self.assertEqual({plural.get(name, name) for name in names} - values.keys(), set())
 
     def test_a_grace_period_that_is_just_long_enough_is_taken(self):
