@@ -237,12 +237,16 @@ impl<'a> Hosts<'a> {
         ClaimOutcome { held, lost: lost.chain(hsts_lost).collect() }
     }
 
+    /// Whether a hostname has a place in the table. Where every match is too much for its namespace nothing is served.
+    pub(super) fn serve(&self, hostname: &str) -> bool {
+        self.hosts.get(hostname).is_some_and(Host::is_served)
+    }
+
     /// The hosts of the table. Within a host the entries stand in order of precedence.
     #[expect(clippy::mutable_key_type, reason = "entries are compared by their places alone")]
     pub(super) fn build(self, ownership: &Ownership) -> impl Iterator<Item = VirtualHost> {
         let mut indexes = HashMap::<Same, Arc<MatchIndex>>::new();
-        // Where every match is too much for its namespace nothing is served.
-        let served = self.hosts.into_iter().filter(|(_, host)| !host.entries.is_empty());
+        let served = self.hosts.into_iter().filter(|(_, host)| host.is_served());
         served.map(move |(pattern, host)| {
             let entries = Same(host.entries);
             let index = match indexes.get(&entries) {
@@ -267,6 +271,12 @@ impl<'a> Hosts<'a> {
             }
             built
         })
+    }
+}
+
+impl Host {
+    fn is_served(&self) -> bool {
+        !self.entries.is_empty()
     }
 }
 

@@ -143,8 +143,8 @@ impl Translator {
         let routes: Vec<_> =
             routes::by_precedence(&inputs.routes, class).into_iter().map(routes::check).collect();
         let claims = claims::resolve(inputs);
-        let ownership = work.decide(&routes, &claims);
-        work.place(&routes, &ownership);
+        let mut ownership = work.decide(&routes, &claims);
+        work.place(&routes, &mut ownership, &claims);
         let next_change = work.certificates.next_change();
         let (solvers, doubts) = match self.no_solvers {
             true => (Solvers::default(), Vec::new()),
@@ -187,7 +187,12 @@ impl<'a> Work<'a> {
 
     /// Gives the routes their places in the table. They come in order of precedence; those of a hostname's owner go before
     /// all others under it.
-    fn place(&mut self, routes: &[CheckedRoute<'a>], ownership: &Ownership) {
+    fn place(
+        &mut self,
+        routes: &[CheckedRoute<'a>],
+        ownership: &mut Ownership,
+        claims: &HostnameClaims,
+    ) {
         let mut candidates = Vec::with_capacity(routes.len());
         for route in routes {
             let mut candidate = self.candidate(route, ownership);
@@ -206,6 +211,7 @@ impl<'a> Work<'a> {
                 candidate.claim(standing, ownership, &mut self.hosts);
             }
         }
+        ownership.reserve(claims, |hostname| self.hosts.serve(hostname));
         for candidate in candidates {
             let (route, findings) = candidate.finish(ownership, &self.grants, &self.ledger.budgets);
             self.findings.insert(route, findings);
@@ -233,17 +239,19 @@ impl<'a> Work<'a> {
         candidate.hostnames = hostnames
             .filter(|hostname| ownership.standing(namespace, hostname).takes_part())
             .collect();
-        // What is another's costs nothing.
-        if !candidate.hostnames.is_empty() {
-            let size = RouteSize { hostnames: candidate.hostnames.len(), ..route.size() };
-            match self.ledger.take_route(namespace, size) {
-                Ok(()) => candidate.paid = Some(size),
-                Err(over) => {
-                    findings.rejected = Some(over);
-                    candidate.hostnames.clear();
-                    candidate.findings = findings;
-                    return candidate;
-                }
+        // What is another's costs nothing, so it is not looked up either.
+        if candidate.hostnames.is_empty() {
+            candidate.findings = findings;
+            return candidate;
+        }
+        let size = RouteSize { hostnames: candidate.hostnames.len(), ..route.size() };
+        match self.ledger.take_route(namespace, size) {
+            Ok(()) => candidate.paid = Some(size),
+            Err(over) => {
+                findings.rejected = Some(over);
+                candidate.hostnames.clear();
+                candidate.findings = findings;
+                return candidate;
             }
         }
         candidate.claim = self.certificate(route, &candidate.hostnames, &mut findings);

@@ -162,7 +162,6 @@ pub(super) fn decide<'r, 'a>(
         }
         ownership.holdings.insert(hostname.to_owned(), holding);
     }
-    ownership.reserve(&claims, policy);
     ownership
 }
 
@@ -195,14 +194,11 @@ fn contest<'r, 'a>(
 }
 
 impl Ownership {
-    /// Finds what is not served though a wildcard covers it, or though it is somebody's.
-    fn reserve(&mut self, claims: &BTreeMap<&str, Claims<'_, '_>>, policy: &HostnameClaims) {
-        let served = |hostname: &str| {
-            let by = claims.get(hostname).into_iter().flatten();
-            by.filter(|(namespace, _)| self.standing(namespace, hostname).takes_part())
-                .any(|(_, routes)| routes.iter().any(|route| route.rejected.is_none()))
-        };
-        let names: BTreeSet<&str> = claims.keys().copied().chain(policy.exact_names()).collect();
+    /// Finds what is not served though a wildcard covers it, or though it is somebody's. `served` tells which names have a host
+    /// in the table: why the others have none makes no difference.
+    pub(super) fn reserve(&mut self, policy: &HostnameClaims, served: impl Fn(&str) -> bool) {
+        let held = self.holdings.keys().map(String::as_str);
+        let names: BTreeSet<&str> = held.chain(policy.exact_names()).collect();
         let mut reserved = BTreeMap::new();
         for name in names.into_iter().filter(|name| !served(name)) {
             let holding = self.holdings.get(name);

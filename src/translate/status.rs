@@ -97,6 +97,11 @@ impl Findings {
                 "What the route refers to counts once there is room for the route: see Accepted.";
             return condition(kind, false, Reason::BudgetExceeded, message.into());
         }
+        if self.rejected.as_ref().is_some_and(|it| it.reason == Reason::HostnameNotPermitted) {
+            let message =
+                "What the route refers to is looked up once it has a hostname: see Accepted.";
+            return condition(kind, false, Reason::HostnameNotPermitted, message.into());
+        }
         let mut faults: Vec<_> = self.unresolved.iter().collect();
         // Stable: among faults of one reason the order of the spec stays.
         faults.sort_by_key(|fault| fault.reason);
