@@ -28,7 +28,7 @@ mod secrets;
 mod status;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -49,7 +49,7 @@ use candidate::Candidate;
 use certificates::{CertificateCache, Certificates};
 use conflicts::{Claim, Hosts};
 use grants::Grants;
-use ownership::{Evidence, Ownership, Standing};
+use ownership::{Ownership, Standing};
 use routes::{CheckedRoute, CheckedRule};
 use status::Findings;
 
@@ -174,14 +174,15 @@ impl<'a> Work<'a> {
         let (grants, certificates) = (&self.grants, &mut self.certificates);
         // Certificates are paid for once more when they are shown, in order of precedence.
         let mut ledger = Ledger::new(self.ledger.budgets);
-        ownership::decide(routes, claims, grants, |route, hostname| {
-            let namespace = &route.object.namespace;
-            let permitted = route.tls.as_ref().filter(|wanted| {
-                grants.permit_secret(namespace, &wanted.secret, wanted.field).is_ok()
+        let mut heard = HashMap::new();
+        ownership::decide(routes, claims, grants, |route| {
+            let (namespace, wanted) = (route.object.namespace.as_str(), route.tls.as_ref()?);
+            let slot = (namespace.to_owned(), wanted.secret.clone(), wanted.min_version);
+            let testimony = heard.entry(slot).or_insert_with(|| {
+                grants.permit_secret(namespace, &wanted.secret, wanted.field).ok()?;
+                certificates.testimony(wanted, namespace, &mut ledger).map(Arc::new)
             });
-            permitted.map_or(Evidence::Nothing, |wanted| {
-                certificates.evidence(wanted, namespace, hostname, &mut ledger)
-            })
+            testimony.clone()
         })
     }
 
