@@ -134,6 +134,7 @@ impl ConditionType {
             Self::ResolvedRefs => &[
                 Reason::ResolvedRefs,
                 Reason::Invalid,
+                Reason::HostnameNotPermitted,
                 Reason::BudgetExceeded,
                 Reason::InvalidCertificateRef,
                 Reason::SecretNotReadable,

@@ -32,8 +32,8 @@ pub use rule::{
     Drain, FrameChecks, HttpMode, Keepalive, Limits, ObjectRef, OnChange, Plaintext, Rule, Timeouts,
 };
 pub use tls::{
-    BackendTls, IdentityError, MAX_CHAIN_BYTES, MAX_CHAIN_CERTIFICATES, MAX_KEY_BYTES, MinVersion,
-    TlsIdentity, TlsSettings, Verification, not_before_if_covered,
+    BackendTls, IdentityError, Leaf, MAX_CHAIN_BYTES, MAX_CHAIN_CERTIFICATES, MAX_KEY_BYTES,
+    MinVersion, TlsIdentity, TlsSettings, Verification,
 };
 
 /// Every hostname served. Equal by content: an equal table need not be published.

@@ -174,11 +174,29 @@ fn covers(names: &[Box<str>], hostname: &str) -> bool {
     })
 }
 
-/// When the validity of the first certificate of `chain` (PEM) began, if it names `hostname`.
-pub fn not_before_if_covered(chain: &[u8], hostname: &str) -> Option<i64> {
-    let leaf = CertificateDer::pem_slice_iter(chain).next()?.ok()?;
-    let (_, leaf) = x509_parser::parse_x509_certificate(&leaf).ok()?;
-    covers(&dns_names(&leaf), hostname).then(|| leaf.validity().not_before.timestamp())
+/// What a certificate says of itself, without its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// Start of its validity, seconds since 1970.
+    pub not_before: i64,
+    /// End of its validity, seconds since 1970.
+    pub not_after: i64,
+    /// Its DNS names, as [`TlsIdentity::names`].
+    pub names: Box<[Box<str>]>,
+}
+
+impl Leaf {
+    /// The first certificate of `chain` (PEM).
+    pub fn of_chain(chain: &[u8]) -> Option<Self> {
+        let leaf = CertificateDer::pem_slice_iter(chain).next()?.ok()?;
+        let (_, leaf) = x509_parser::parse_x509_certificate(&leaf).ok()?;
+        let validity = leaf.validity();
+        Some(Self {
+            not_before: validity.not_before.timestamp(),
+            not_after: validity.not_after.timestamp(),
+            names: dns_names(&leaf),
+        })
+    }
 }
 
 fn dns_names(leaf: &X509Certificate<'_>) -> Box<[Box<str>]> {

@@ -75,7 +75,7 @@ impl<'r, 'a> Candidate<'r, 'a> {
     ) {
         let Some(claim) = &self.claim else { return };
         let hostnames = self.standing(&self.served, standing, ownership);
-        let outcome = hosts.claim(&self.route.object, &hostnames, claim);
+        let outcome = hosts.claim(&self.route.object, &hostnames, claim, (standing, ownership));
         self.held.extend(outcome.held);
         self.lost_claims.extend(outcome.lost);
     }
@@ -91,6 +91,9 @@ impl<'r, 'a> Candidate<'r, 'a> {
             && let Some(size) = self.paid.take()
         {
             ledger.give_back(&self.route.object.namespace, size);
+            // What is not paid for is not kept: there may be any number of such routes.
+            self.rules = Vec::new();
+            self.findings.shorten();
         }
     }
 
@@ -131,12 +134,9 @@ impl<'r, 'a> Candidate<'r, 'a> {
                     .into(),
             );
         }
-        findings.notes.extend(self.served.iter().filter_map(|wildcard| {
-            let kept: Vec<_> = ownership.kept_from(wildcard).collect();
-            (!kept.is_empty()).then(|| {
-                format!("{wildcard} does not serve {}, which is another's.", status::list(&kept))
-            })
-        }));
+        let wildcards = self.served.iter().filter_map(|served| served.strip_prefix("*."));
+        let kept = wildcards.flat_map(|parent| ownership.kept_from(parent, &object.namespace));
+        findings.notes.extend(kept);
         self.served.sort_by_key(|served| route.hostnames.iter().position(|name| name == served));
         findings.served = self.served.iter().map(|&hostname| hostname.to_owned()).collect();
         let conflict = |message| Fault { reason: Reason::Conflicted, message };

@@ -8,14 +8,14 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use super::{
     Fault, Inputs,
     budget::Ledger,
-    ownership::{Age, Evidence},
+    ownership::{Evidence, Testimony},
     proof::Authorities,
     routes::{self, TlsWanted},
     secrets, status,
 };
 use crate::{
     api::{Reason, TlsVersion},
-    table::{IdentityError, MAX_CHAIN_BYTES, ObjectRef, TlsIdentity, not_before_if_covered},
+    table::{IdentityError, Leaf, MAX_CHAIN_BYTES, ObjectRef, TlsIdentity},
 };
 
 /// The type of Secrets that hold a certificate and its key.
@@ -162,47 +162,53 @@ impl<'a> Certificates<'a> {
         parsed
     }
 
-    /// What a certificate that a route of `namespace` may use tells of its right to a hostname.
-    pub(super) fn evidence(
+    /// What a certificate that a route of `namespace` may use tells of its right to hostnames.
+    pub(super) fn testimony(
         &mut self,
         wanted: &TlsWanted,
         namespace: &str,
-        hostname: &str,
         ledger: &mut Ledger,
-    ) -> Evidence {
-        let proven = if self.inputs.withheld_keys.contains(&wanted.secret) {
-            let secret = self.inputs.secrets.get(&wanted.secret);
-            let Some(chain) = secret.and_then(|secret| content(secret, "tls.crt")) else {
-                return Evidence::Nothing;
-            };
-            let Some(not_before) = not_before_if_covered(&chain.0, hostname) else {
-                return Evidence::Nothing;
-            };
-            self.cache.authorities.issued(&chain.0, not_before)
+    ) -> Option<Testimony> {
+        let (leaf, proven) = if self.inputs.withheld_keys.contains(&wanted.secret) {
+            let chain = content(self.inputs.secrets.get(&wanted.secret)?, "tls.crt")?;
+            let leaf = Leaf::of_chain(&chain.0)?;
+            let proven = self.cache.authorities.issued(&chain.0, leaf.not_before);
+            (leaf, proven)
         } else {
-            let Ok(identity) = self.identity(wanted, namespace, ledger) else {
-                return Evidence::Nothing;
-            };
-            if !identity.covers(hostname) {
-                return Evidence::Nothing;
-            }
+            let identity = self.identity(wanted, namespace, ledger).ok()?;
             let slot = (wanted.secret.clone(), wanted.min_version == TlsVersion::V1_3);
             let CertificateCache { entries, authorities } = &mut *self.cache;
             let entry = entries.get_mut(&slot).expect("it was looked up just now");
-            *entry.proof.get_or_insert_with(|| {
+            let proven = *entry.proof.get_or_insert_with(|| {
                 let chain = content(&entry.secret, "tls.crt");
                 chain.is_some_and(|chain| authorities.issued(&chain.0, identity.not_before))
-            })
+            });
+            let TlsIdentity { not_before, not_after, ref names, .. } = *identity;
+            (Leaf { not_before, not_after, names: names.clone() }, proven)
         };
         // Of the inputs: an entry may be of an older Secret with the same content.
-        let age = self.inputs.secrets.get(&wanted.secret);
-        let age = age.map_or(Age(None), |secret| routes::age(&secret.metadata));
-        match (proven, wanted.secret.namespace == namespace) {
-            (true, true) => Evidence::Proven(age),
-            (true, false) => Evidence::Lent(age),
-            (false, true) => Evidence::Present(age),
-            (false, false) => Evidence::Nothing,
+        let age = routes::age(&self.inputs.secrets.get(&wanted.secret)?.metadata);
+        let is_own = wanted.secret.namespace == namespace;
+        let evidence = match (proven, is_own, self.is_valid(leaf.not_before, leaf.not_after)) {
+            (true, true, true) => Evidence::Proven(age),
+            (true, false, true) => Evidence::Lent(age),
+            (true, true, false) => Evidence::Lapsed(age),
+            (true, false, false) => Evidence::LentLapsed(age),
+            (false, true, _) => Evidence::Present(age),
+            (false, false, _) => return None,
+        };
+        Some(Testimony { evidence, names: leaf.names.into_iter().collect() })
+    }
+
+    /// Whether it is a time of this validity; without a clock it is. When that changes there is something to decide anew.
+    fn is_valid(&mut self, not_before: i64, not_after: i64) -> bool {
+        let Some(now) = self.inputs.now else { return true };
+        for change in [not_before, not_after] {
+            if change > now {
+                self.next_change = Some(self.next_change.map_or(change, |next| next.min(change)));
+            }
         }
+        (not_before..not_after).contains(&now)
     }
 
     /// Why clients may refuse a certificate that can be served.
@@ -234,11 +240,7 @@ impl<'a> Certificates<'a> {
                 moment(identity.not_before)
             ));
         }
-        for change in [identity.not_before, identity.not_after] {
-            if change > now {
-                self.next_change = Some(self.next_change.map_or(change, |next| next.min(change)));
-            }
-        }
+        self.is_valid(identity.not_before, identity.not_after);
         doubts
     }
 

@@ -14,7 +14,7 @@ use http::HeaderValue;
 
 use super::{
     budget::Budgets,
-    ownership::Ownership,
+    ownership::{Ownership, Standing, wildcard_of},
     routes::{CheckedRoute, CheckedRule},
     status,
     status::MAX_SENTENCES,
@@ -23,6 +23,7 @@ use crate::{
     api::TlsVersion,
     table::{
         MatchIndex, MatchKey, ObjectRef, PathKind, RouteEntry, Rule, TlsIdentity, VirtualHost,
+        WildcardCertificate,
     },
 };
 
@@ -173,23 +174,34 @@ impl<'a> Hosts<'a> {
     }
 
     /// Lets the route choose the certificate of `hostnames`, where none has before it. Of those that choose the same one the
-    /// first that asks for `Strict-Transport-Security` decides on that.
+    /// first that asks for `Strict-Transport-Security` decides on that. A guest, who comes after all owners, chooses where the
+    /// owner has left the choice, and decides on no `Strict-Transport-Security`: browsers remember it.
     pub(super) fn claim(
         &mut self,
         route: &ObjectRef,
         hostnames: &[&'a str],
         claim: &Claim,
+        (standing, ownership): (Standing, &Ownership),
     ) -> ClaimOutcome<'a> {
+        let is_guest = standing == Standing::Guest;
         let mut held = Vec::new();
         let mut winners = Vec::<(ObjectRef, Claim, Vec<&str>)>::new();
         let mut hsts_winners = Vec::<(ObjectRef, HeaderValue, Vec<&str>)>::new();
+        let mut hsts_refused = Vec::new();
         for &hostname in hostnames {
+            let above = is_guest.then(|| self.chosen_above(hostname, ownership)).flatten();
             let host = self.hosts.entry(hostname).or_default();
-            let (winner, shown) =
-                host.certificate.get_or_insert_with(|| (route.clone(), claim.clone()));
+            let (winner, shown) = match &above {
+                Some(above) if host.certificate.is_none() => above,
+                _ => host.certificate.get_or_insert_with(|| (route.clone(), claim.clone())),
+            };
             if shown.is_like(claim) {
                 held.push(hostname);
                 let Some(wanted) = &claim.hsts else { continue };
+                if is_guest && host.hsts.is_none() {
+                    hsts_refused.push(hostname);
+                    continue;
+                }
                 let (winner, sent) =
                     host.hsts.get_or_insert_with(|| (route.clone(), wanted.clone()));
                 if sent != wanted {
@@ -234,15 +246,36 @@ impl<'a> Hosts<'a> {
                 sent.to_str().unwrap_or_default(),
             )
         });
-        ClaimOutcome { held, lost: lost.chain(hsts_lost).collect() }
+        let hsts_refused = (!hsts_refused.is_empty()).then(|| {
+            format!(
+                "spec.tls.hsts: under {} only the owner of the hostname decides on the header Strict-Transport-Security, and \
+                 that is another namespace. Leave it out, or agree with whoever runs that namespace.",
+                status::list(&hsts_refused)
+            )
+        });
+        ClaimOutcome { held, lost: lost.chain(hsts_lost).chain(hsts_refused).collect() }
+    }
+
+    /// Who of the owners of the wildcard has chosen what is shown under a hostname without a certificate of its own.
+    fn chosen_above(&self, hostname: &str, ownership: &Ownership) -> Option<(ObjectRef, Claim)> {
+        let wildcard = wildcard_of(hostname)?;
+        let (by, claim) = self.hosts.get(wildcard.as_str())?.certificate.as_ref()?;
+        let is_shown =
+            ownership.holding(hostname)?.wildcard_certificate == WildcardCertificate::Shown;
+        (is_shown && ownership.standing(&by.namespace, &wildcard) == Standing::Owner)
+            .then(|| (by.clone(), claim.clone()))
+    }
+
+    /// Whether a hostname has a place in the table. Where every match is too much for its namespace nothing is served.
+    pub(super) fn serve(&self, hostname: &str) -> bool {
+        self.hosts.get(hostname).is_some_and(Host::is_served)
     }
 
     /// The hosts of the table. Within a host the entries stand in order of precedence.
     #[expect(clippy::mutable_key_type, reason = "entries are compared by their places alone")]
     pub(super) fn build(self, ownership: &Ownership) -> impl Iterator<Item = VirtualHost> {
         let mut indexes = HashMap::<Same, Arc<MatchIndex>>::new();
-        // Where every match is too much for its namespace nothing is served.
-        let served = self.hosts.into_iter().filter(|(_, host)| !host.entries.is_empty());
+        let served = self.hosts.into_iter().filter(|(_, host)| host.is_served());
         served.map(move |(pattern, host)| {
             let entries = Same(host.entries);
             let index = match indexes.get(&entries) {
@@ -253,10 +286,13 @@ impl<'a> Hosts<'a> {
                     index
                 }
             };
-            let claim = host.certificate.map(|(_, claim)| claim);
-            let secret_namespace =
-                claim.as_ref().map(|claim| claim.secret.namespace.as_str().into());
-            let tls = claim.and_then(|claim| claim.identity);
+            // The owner's word lets who keeps its Secrets answer challenges. A guest has no such word.
+            let chosen = host
+                .certificate
+                .as_ref()
+                .filter(|(by, _)| ownership.standing(&by.namespace, pattern) == Standing::Owner);
+            let secret_namespace = chosen.map(|(_, claim)| claim.secret.namespace.as_str().into());
+            let tls = host.certificate.and_then(|(_, claim)| claim.identity);
             let mut built = VirtualHost::sharing(pattern, tls, index);
             built.hsts = host.hsts.map(|(_, value)| value);
             built.secret_namespace = secret_namespace;
@@ -267,6 +303,12 @@ impl<'a> Hosts<'a> {
             }
             built
         })
+    }
+}
+
+impl Host {
+    fn is_served(&self) -> bool {
+        !self.entries.is_empty()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Who may refer to a Secret of another namespace, and who takes part in another's hostnames: ReferenceGrants.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{Fault, Inputs, routes::CheckedRoute};
+use super::{Fault, Inputs};
 use crate::{
     api::{GROUP, Reason, ReferenceGrant, ReferenceGrantTo},
     table::ObjectRef,
@@ -40,17 +40,14 @@ impl<'a> Grants<'a> {
     }
 
     /// Whether a namespace lets WebSocketRoutes of another one take part in a hostname of its own: by a grant to its
-    /// WebSocketRoutes, or to one of `routes`, which are those that have the hostname.
-    pub(super) fn admits(&self, owner: &str, guest: &str, routes: &[&CheckedRoute<'_>]) -> bool {
+    /// WebSocketRoutes, or to one of `routes`, which are the names of those that have the hostname.
+    pub(super) fn admits(&self, owner: &str, guest: &str, routes: &HashSet<&str>) -> bool {
         let grants = self.by_namespace.as_ref().and_then(|index| index.get(owner));
         grants.into_iter().flatten().any(|grant| {
             let to = |target: &ReferenceGrantTo| {
                 target.group == GROUP
                     && target.kind == ROUTE
-                    && target
-                        .name
-                        .as_deref()
-                        .is_none_or(|name| routes.iter().any(|route| route.object.name == name))
+                    && target.name.as_deref().is_none_or(|name| routes.contains(name))
             };
             is_from(grant, guest) && grant.spec.to.iter().any(to)
         })

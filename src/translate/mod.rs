@@ -28,7 +28,7 @@ mod secrets;
 mod status;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -49,7 +49,7 @@ use candidate::Candidate;
 use certificates::{CertificateCache, Certificates};
 use conflicts::{Claim, Hosts};
 use grants::Grants;
-use ownership::{Evidence, Ownership, Standing};
+use ownership::{Ownership, Standing};
 use routes::{CheckedRoute, CheckedRule};
 use status::Findings;
 
@@ -143,8 +143,8 @@ impl Translator {
         let routes: Vec<_> =
             routes::by_precedence(&inputs.routes, class).into_iter().map(routes::check).collect();
         let claims = claims::resolve(inputs);
-        let ownership = work.decide(&routes, &claims);
-        work.place(&routes, &ownership);
+        let mut ownership = work.decide(&routes, &claims);
+        work.place(&routes, &mut ownership, &claims);
         let next_change = work.certificates.next_change();
         let (solvers, doubts) = match self.no_solvers {
             true => (Solvers::default(), Vec::new()),
@@ -174,20 +174,26 @@ impl<'a> Work<'a> {
         let (grants, certificates) = (&self.grants, &mut self.certificates);
         // Certificates are paid for once more when they are shown, in order of precedence.
         let mut ledger = Ledger::new(self.ledger.budgets);
-        ownership::decide(routes, claims, grants, |route, hostname| {
-            let namespace = &route.object.namespace;
-            let permitted = route.tls.as_ref().filter(|wanted| {
-                grants.permit_secret(namespace, &wanted.secret, wanted.field).is_ok()
+        let mut heard = HashMap::new();
+        ownership::decide(routes, claims, grants, |route| {
+            let (namespace, wanted) = (route.object.namespace.as_str(), route.tls.as_ref()?);
+            let slot = (namespace.to_owned(), wanted.secret.clone(), wanted.min_version);
+            let testimony = heard.entry(slot).or_insert_with(|| {
+                grants.permit_secret(namespace, &wanted.secret, wanted.field).ok()?;
+                certificates.testimony(wanted, namespace, &mut ledger).map(Arc::new)
             });
-            permitted.map_or(Evidence::Nothing, |wanted| {
-                certificates.evidence(wanted, namespace, hostname, &mut ledger)
-            })
+            testimony.clone()
         })
     }
 
     /// Gives the routes their places in the table. They come in order of precedence; those of a hostname's owner go before
     /// all others under it.
-    fn place(&mut self, routes: &[CheckedRoute<'a>], ownership: &Ownership) {
+    fn place(
+        &mut self,
+        routes: &[CheckedRoute<'a>],
+        ownership: &mut Ownership,
+        claims: &HostnameClaims,
+    ) {
         let mut candidates = Vec::with_capacity(routes.len());
         for route in routes {
             let mut candidate = self.candidate(route, ownership);
@@ -206,6 +212,7 @@ impl<'a> Work<'a> {
                 candidate.claim(standing, ownership, &mut self.hosts);
             }
         }
+        ownership.reserve(claims, |hostname| self.hosts.serve(hostname));
         for candidate in candidates {
             let (route, findings) = candidate.finish(ownership, &self.grants, &self.ledger.budgets);
             self.findings.insert(route, findings);
@@ -233,17 +240,19 @@ impl<'a> Work<'a> {
         candidate.hostnames = hostnames
             .filter(|hostname| ownership.standing(namespace, hostname).takes_part())
             .collect();
-        // What is another's costs nothing.
-        if !candidate.hostnames.is_empty() {
-            let size = RouteSize { hostnames: candidate.hostnames.len(), ..route.size() };
-            match self.ledger.take_route(namespace, size) {
-                Ok(()) => candidate.paid = Some(size),
-                Err(over) => {
-                    findings.rejected = Some(over);
-                    candidate.hostnames.clear();
-                    candidate.findings = findings;
-                    return candidate;
-                }
+        // What is another's costs nothing, so it is not looked up either.
+        if candidate.hostnames.is_empty() {
+            candidate.findings = findings;
+            return candidate;
+        }
+        let size = RouteSize { hostnames: candidate.hostnames.len(), ..route.size() };
+        match self.ledger.take_route(namespace, size) {
+            Ok(()) => candidate.paid = Some(size),
+            Err(over) => {
+                findings.rejected = Some(over);
+                candidate.hostnames.clear();
+                candidate.findings = findings;
+                return candidate;
             }
         }
         candidate.claim = self.certificate(route, &candidate.hostnames, &mut findings);

@@ -2,7 +2,8 @@
 //! `Strict-Transport-Security`, 421 and the solvers of ACME all go by it.
 //!
 //! A hostname is claimed by every route that has it, and by the owner of the wildcard that covers it. Of several namespaces it is
-//! the one with the best evidence: a certificate for it that an authority issued who looks for control of names, before age.
+//! the one with the best evidence: a certificate for it that an authority issued who looks for control of names, before age, and
+//! one that is valid before one that has expired.
 //! Nothing else that a newcomer can make counts, neither a route nor a certificate of its own making: the name stays with
 //! whoever had it first, and a Secret that covers the name counts as its holder's first day there, so that the route may be made
 //! anew. Another namespace takes part by a ReferenceGrant of the owner, or where whoever runs the gateway says that the name is
@@ -10,12 +11,17 @@
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map::Entry},
+    sync::Arc,
 };
 
 use jiff::Timestamp;
 
-use super::{grants::Grants, routes::CheckedRoute, status};
+use super::{
+    grants::Grants,
+    routes::CheckedRoute,
+    status::{self, MAX_SENTENCES},
+};
 use crate::{
     api::GROUP,
     table::{HostnameClaims, WildcardCertificate},
@@ -44,17 +50,28 @@ pub(super) enum Evidence {
     Proven(Age),
     /// The same, of another namespace that lets the route use it.
     Lent(Age),
+    /// As `Proven`, but it has expired, or is not valid yet.
+    Lapsed(Age),
+    /// As `Lent`, but it has expired, or is not valid yet.
+    LentLapsed(Age),
     /// Any other one of the route's own namespace: it tells no more than since when it has been there.
     Present(Age),
     /// None that covers the hostname.
     Nothing,
 }
 
+/// What a certificate that a route may use tells, and of which names.
+#[derive(Debug)]
+pub(super) struct Testimony {
+    pub(super) evidence: Evidence,
+    /// As the certificate has them, wildcards too.
+    pub(super) names: HashSet<Box<str>>,
+}
+
 /// What a namespace has to show for a hostname. The least wins.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug)]
 struct Strength<'n> {
-    proof: Proof,
-    since: Age,
+    evidence: Evidence,
     oldest_route: Age,
     namespace: &'n str,
 }
@@ -63,6 +80,8 @@ struct Strength<'n> {
 enum Proof {
     Own,
     Lent,
+    OwnLapsed,
+    LentLapsed,
     None,
 }
 
@@ -73,6 +92,22 @@ pub(super) struct Ownership {
     holdings: BTreeMap<String, Holding>,
     /// What is not served, see [`RoutingTable::with_reserved`](crate::table::RoutingTable::with_reserved).
     pub(super) reserved: BTreeMap<String, Option<String>>,
+    /// The exact ones of these by what follows their first label.
+    kept: HashMap<String, Kept>,
+}
+
+/// Reserved names below one wildcard.
+#[derive(Debug, Default)]
+struct Kept {
+    count: usize,
+    by_owner: HashMap<String, Names>,
+}
+
+/// Some names, the first of which are told.
+#[derive(Debug, Default)]
+struct Names {
+    count: usize,
+    first: Vec<String>,
 }
 
 /// Who has one hostname.
@@ -103,58 +138,93 @@ pub(super) enum Standing {
 }
 
 /// The routes that have a hostname, by namespace.
-type Claims<'r, 'a> = BTreeMap<&'r str, Vec<&'r CheckedRoute<'a>>>;
+type Claims<'r, 'a> = BTreeMap<&'r str, Group<'r, 'a>>;
+
+/// The routes of one namespace that have a hostname.
+#[derive(Default)]
+struct Group<'r, 'a> {
+    routes: Vec<&'r CheckedRoute<'a>>,
+    names: HashSet<&'r str>,
+    oldest: Option<Age>,
+}
+
+/// What the owner of a wildcard brings to each name below it. There may be many of both, so it is put together once.
+#[derive(Default)]
+struct Backing<'r> {
+    /// By the names of certificates.
+    evidence: Option<HashMap<Box<str>, Evidence>>,
+    /// Which other namespaces it admits.
+    admits: HashMap<&'r str, bool>,
+}
 
 /// Decides for every hostname of the routes. Routes of which nothing can be served count: that one is broken for a while must
-/// not give its hostnames away. `evidence` is asked only where several namespaces claim a name.
+/// not give its hostnames away. `testimony` is asked only where several namespaces claim a name.
 pub(super) fn decide<'r, 'a>(
     routes: &'r [CheckedRoute<'a>],
     policy: &HostnameClaims,
     grants: &Grants<'_>,
-    mut evidence: impl FnMut(&CheckedRoute<'a>, &str) -> Evidence,
+    mut testimony: impl FnMut(&CheckedRoute<'a>) -> Option<Arc<Testimony>>,
 ) -> Ownership {
-    let mut claims = BTreeMap::<&str, Claims<'r, 'a>>::new();
+    let mut claims = BTreeMap::<&'r str, Claims<'r, 'a>>::new();
     for route in routes {
         for &hostname in &route.hostnames {
             let by = claims.entry(hostname).or_default();
-            by.entry(route.object.namespace.as_str()).or_default().push(route);
+            by.entry(route.object.namespace.as_str()).or_default().add(route);
         }
     }
     let mut ownership = Ownership::default();
+    let mut backings = HashMap::<&str, Backing<'_>>::new();
     // Wildcards come first, for their owners claim the names below ('*' sorts before what a name begins with).
     for (&hostname, by) in &claims {
-        let mut candidates = by.clone();
         let wildcard = wildcard_of(hostname);
         let above = wildcard.as_deref().and_then(|wildcard| {
             let owner = ownership.holdings.get(wildcard)?.owner.as_deref()?;
-            claims.get(wildcard)?.get_key_value(owner)
+            let (&wildcard, by) = claims.get_key_value(wildcard)?;
+            let (&owner, group) = by.get_key_value(owner)?;
+            Some((wildcard, owner, group))
         });
-        if let Some((owner, routes)) = above {
-            candidates.entry(owner).or_default().extend(routes);
-        }
-        let denied: BTreeSet<_> = candidates
-            .keys()
-            .filter(|namespace| !policy.permits(hostname, namespace))
-            .map(|namespace| (*namespace).to_owned())
-            .collect();
-        candidates.retain(|namespace, _| !denied.contains(*namespace));
-        let owner = contest(hostname, &candidates, &mut evidence);
+        let mut candidates: BTreeSet<&str> = by.keys().copied().collect();
+        candidates.extend(above.map(|(_, owner, _)| owner));
+        let (candidates, denied): (BTreeSet<_>, BTreeSet<_>) =
+            candidates.into_iter().partition(|namespace| policy.permits(hostname, namespace));
+        let is_contested = candidates.len() > 1;
+        let strength = |namespace| {
+            let mut strength = Strength::of(namespace, hostname, by.get(namespace), &mut testimony);
+            if let Some((wildcard, owner, group)) = above
+                && owner == namespace
+            {
+                let backing = backings.entry(wildcard).or_default();
+                strength.add_backing(hostname, backing.evidence(group, &mut testimony), group);
+            }
+            strength
+        };
+        let owner = match is_contested {
+            true => candidates.into_iter().map(strength).map(|it| it.rank()).min().map(|it| it.3),
+            false => candidates.into_iter().next(),
+        };
         let shared = policy.is_shared(hostname);
+        let denied = denied.into_iter().map(str::to_owned).collect();
         let mut holding = Holding { denied, shared, ..Holding::default() };
         if let Some(owner) = owner {
-            let owners = &candidates[owner];
-            let takes_part = |namespace: &str| {
-                namespace != owner
-                    && (shared && policy.permits(hostname, namespace)
-                        || grants.admits(owner, namespace, owners))
-            };
             holding.owner = Some(owner.to_owned());
-            holding.admitted =
-                by.keys().filter(|by| takes_part(by)).map(|by| (*by).to_owned()).collect();
-            if let (Some((above, _)), Some(wildcard)) = (above, wildcard.as_deref()) {
+            for &guest in by.keys().filter(|namespace| **namespace != owner) {
+                let takes_part = shared && policy.permits(hostname, guest)
+                    || by.get(owner).is_some_and(|own| grants.admits(owner, guest, &own.names))
+                    || above.is_some_and(|(wildcard, above, group)| {
+                        let admits = &mut backings.entry(wildcard).or_default().admits;
+                        above == owner
+                            && *admits
+                                .entry(guest)
+                                .or_insert_with(|| grants.admits(owner, guest, &group.names))
+                    });
+                if takes_part {
+                    holding.admitted.insert(guest.to_owned());
+                }
+            }
+            if let Some((wildcard, above, _)) = above {
                 // No word of the wildcard's owner alone: what the other's clients are shown is not its to change.
-                let has_it = *above == owner
-                    || policy.is_shared(wildcard) && policy.permits(wildcard, owner);
+                let has_it =
+                    above == owner || policy.is_shared(wildcard) && policy.permits(wildcard, owner);
                 if !has_it {
                     holding.wildcard_certificate = WildcardCertificate::Withheld;
                 }
@@ -162,47 +232,111 @@ pub(super) fn decide<'r, 'a>(
         }
         ownership.holdings.insert(hostname.to_owned(), holding);
     }
-    ownership.reserve(&claims, policy);
     ownership
 }
 
 /// The wildcard that covers a hostname.
-fn wildcard_of(hostname: &str) -> Option<String> {
+pub(super) fn wildcard_of(hostname: &str) -> Option<String> {
     let (label, parent) = hostname.split_once('.')?;
     (label != "*").then(|| format!("*.{parent}"))
 }
 
-/// The namespace with the best evidence.
-fn contest<'r, 'a>(
-    hostname: &str,
-    candidates: &Claims<'r, 'a>,
-    evidence: &mut impl FnMut(&CheckedRoute<'a>, &str) -> Evidence,
-) -> Option<&'r str> {
-    if candidates.len() <= 1 {
-        return candidates.keys().next().copied();
+impl<'r, 'a> Group<'r, 'a> {
+    fn add(&mut self, route: &'r CheckedRoute<'a>) {
+        self.routes.push(route);
+        self.names.insert(&route.object.name);
+        self.oldest = Some(self.oldest.map_or(route.age, |oldest| oldest.min(route.age)));
     }
-    let strength = |(&namespace, routes): (&&'r str, &Vec<&CheckedRoute<'a>>)| {
-        let oldest_route = routes.iter().map(|route| route.age).min().unwrap_or(Age(None));
-        let (proof, since) = match routes.iter().map(|route| evidence(route, hostname)).min() {
-            Some(Evidence::Proven(age)) => (Proof::Own, age),
-            Some(Evidence::Lent(age)) => (Proof::Lent, age),
-            Some(Evidence::Present(age)) => (Proof::None, age.min(oldest_route)),
-            Some(Evidence::Nothing) | None => (Proof::None, oldest_route),
+}
+
+impl Testimony {
+    /// What it tells of a hostname.
+    fn of(&self, hostname: &str) -> Evidence {
+        let covers = self.names.contains(hostname)
+            || wildcard_of(hostname).is_some_and(|wildcard| self.names.contains(&*wildcard));
+        if covers { self.evidence } else { Evidence::Nothing }
+    }
+}
+
+impl Backing<'_> {
+    fn evidence<'a>(
+        &mut self,
+        group: &Group<'_, 'a>,
+        testimony: &mut impl FnMut(&CheckedRoute<'a>) -> Option<Arc<Testimony>>,
+    ) -> &HashMap<Box<str>, Evidence> {
+        self.evidence.get_or_insert_with(|| {
+            let mut best = HashMap::new();
+            let mut heard = HashSet::new();
+            for told in group.routes.iter().filter_map(|route| testimony(route)) {
+                if !heard.insert(Arc::as_ptr(&told)) {
+                    continue;
+                }
+                for name in &told.names {
+                    match best.entry(name.clone()) {
+                        Entry::Occupied(mut best) => {
+                            let least = told.evidence.min(*best.get());
+                            best.insert(least);
+                        }
+                        Entry::Vacant(free) => {
+                            free.insert(told.evidence);
+                        }
+                    }
+                }
+            }
+            best
+        })
+    }
+}
+
+impl<'n> Strength<'n> {
+    /// That of the routes that have the hostname themselves.
+    fn of<'a>(
+        namespace: &'n str,
+        hostname: &str,
+        group: Option<&Group<'_, 'a>>,
+        testimony: &mut impl FnMut(&CheckedRoute<'a>) -> Option<Arc<Testimony>>,
+    ) -> Self {
+        let told = group.into_iter().flat_map(|group| &group.routes);
+        let told = told.filter_map(|route| testimony(route)).map(|told| told.of(hostname)).min();
+        let oldest_route = group.and_then(|group| group.oldest).unwrap_or(Age(None));
+        let evidence = told.unwrap_or(Evidence::Nothing);
+        Self { evidence, oldest_route, namespace }
+    }
+
+    /// With what the namespace has for the wildcard above.
+    fn add_backing(
+        &mut self,
+        hostname: &str,
+        best: &HashMap<Box<str>, Evidence>,
+        group: &Group<'_, '_>,
+    ) {
+        let wildcard = wildcard_of(hostname);
+        let names = [Some(hostname), wildcard.as_deref()].into_iter().flatten();
+        let told = names.filter_map(|name| best.get(name)).min();
+        self.evidence = told.map_or(self.evidence, |told| self.evidence.min(*told));
+        self.oldest_route = self.oldest_route.min(group.oldest.unwrap_or(Age(None)));
+    }
+
+    fn rank(&self) -> (Proof, Age, Age, &'n str) {
+        let oldest = self.oldest_route;
+        let (proof, since) = match self.evidence {
+            Evidence::Proven(age) => (Proof::Own, age),
+            Evidence::Lent(age) => (Proof::Lent, age),
+            Evidence::Lapsed(age) => (Proof::OwnLapsed, age),
+            Evidence::LentLapsed(age) => (Proof::LentLapsed, age),
+            Evidence::Present(age) => (Proof::None, age.min(oldest)),
+            Evidence::Nothing => (Proof::None, oldest),
         };
-        Strength { proof, since, oldest_route, namespace }
-    };
-    candidates.iter().map(strength).min().map(|strength| strength.namespace)
+        (proof, since, oldest, self.namespace)
+    }
 }
 
 impl Ownership {
-    /// Finds what is not served though a wildcard covers it, or though it is somebody's.
-    fn reserve(&mut self, claims: &BTreeMap<&str, Claims<'_, '_>>, policy: &HostnameClaims) {
-        let served = |hostname: &str| {
-            let by = claims.get(hostname).into_iter().flatten();
-            by.filter(|(namespace, _)| self.standing(namespace, hostname).takes_part())
-                .any(|(_, routes)| routes.iter().any(|route| route.rejected.is_none()))
-        };
-        let names: BTreeSet<&str> = claims.keys().copied().chain(policy.exact_names()).collect();
+    /// Finds what is not served though a wildcard covers it, or though it is somebody's. `served` tells which names have a host
+    /// in the table: why the others have none makes no difference.
+    pub(super) fn reserve(&mut self, policy: &HostnameClaims, served: impl Fn(&str) -> bool) {
+        let held = self.holdings.keys().map(String::as_str);
+        let names: BTreeSet<&str> = held.chain(policy.exact_names()).collect();
         let mut reserved = BTreeMap::new();
         for name in names.into_iter().filter(|name| !served(name)) {
             let holding = self.holdings.get(name);
@@ -223,6 +357,17 @@ impl Ownership {
             });
             if !by_wildcard && (owner.is_some() || above.is_some()) {
                 reserved.insert(name.to_owned(), owner.map(str::to_owned));
+            }
+        }
+        for (name, owner) in &reserved {
+            let Some((label, parent)) = name.split_once('.') else { continue };
+            if label == "*" {
+                continue;
+            }
+            let kept = self.kept.entry(parent.to_owned()).or_default();
+            kept.count += 1;
+            if let Some(owner) = owner {
+                kept.by_owner.entry(owner.clone()).or_default().add(name);
             }
         }
         self.reserved = reserved;
@@ -250,10 +395,27 @@ impl Ownership {
         self.holdings.get(hostname)
     }
 
-    /// The names below the wildcards of a route that the policy keeps from these.
-    pub(super) fn kept_from<'o>(&'o self, wildcard: &str) -> impl Iterator<Item = &'o str> {
-        let names = self.reserved.keys().map(String::as_str);
-        names.filter(move |name| wildcard_of(name).as_deref() == Some(wildcard))
+    /// What a wildcard, here by its parent, does not serve: a sentence for a route of `namespace`. Of others' names it tells how
+    /// many there are, and no more.
+    pub(super) fn kept_from(&self, parent: &str, namespace: &str) -> Vec<String> {
+        let Some(kept) = self.kept.get(parent) else { return Vec::new() };
+        let own = kept.by_owner.get(namespace);
+        let others = kept.count - own.map_or(0, |own| own.count);
+        let own = own.map(|own| {
+            format!(
+                "*.{parent} does not serve {}: this namespace holds {}, and no route of it is served there.",
+                own.list(),
+                if own.count == 1 { "it" } else { "them" }
+            )
+        });
+        let others = match others {
+            0 => None,
+            1 => Some(format!("*.{parent} does not serve 1 name under it, which is another's.")),
+            _ => Some(format!(
+                "*.{parent} does not serve {others} names under it, which are others'."
+            )),
+        };
+        own.into_iter().chain(others).collect()
     }
 
     /// Why a route of `namespace` has not all of its hostnames: a sentence for each reason. Of the others' objects it says
@@ -302,6 +464,22 @@ impl Ownership {
 
 fn plural(names: &[&str]) -> (&'static str, &'static str) {
     if names.len() == 1 { ("is", "it") } else { ("are", "them") }
+}
+
+impl Names {
+    fn add(&mut self, name: &str) {
+        self.count += 1;
+        if self.first.len() < MAX_SENTENCES {
+            self.first.push(name.to_owned());
+        }
+    }
+
+    fn list(&self) -> String {
+        match self.count - self.first.len() {
+            0 => status::list(&self.first),
+            more => format!("{} and {more} more", self.first.join(", ")),
+        }
+    }
 }
 
 impl Standing {

@@ -26,6 +26,8 @@ pub(super) struct Findings {
     pub(super) partial: Vec<Fault>,
     /// References that lead nowhere.
     pub(super) unresolved: Vec<Fault>,
+    /// How many more there are of these.
+    more_unresolved: usize,
     /// References that lead to something doubtful.
     pub(super) warnings: Vec<String>,
     /// What is served otherwise than written.
@@ -42,6 +44,7 @@ impl Findings {
             rejected: None,
             partial: Vec::new(),
             unresolved: Vec::new(),
+            more_unresolved: 0,
             warnings: Vec::new(),
             unserved: Vec::new(),
             notes: Vec::new(),
@@ -53,6 +56,14 @@ impl Findings {
         let partial = std::mem::take(&mut self.partial).into_iter().map(|fault| fault.message);
         let message = join(lost.into_iter().chain(partial));
         self.rejected = Some(Fault { reason, message });
+    }
+
+    /// Keeps no more faults of references than a condition tells.
+    pub(super) fn shorten(&mut self) {
+        self.unresolved.sort_by_key(|fault| fault.reason);
+        self.more_unresolved += self.unresolved.len().saturating_sub(MAX_SENTENCES);
+        self.unresolved.truncate(MAX_SENTENCES);
+        self.unresolved.shrink_to_fit();
     }
 
     fn status(&self, addresses: Option<&[RouteAddress]>) -> RouteStatus {
@@ -97,6 +108,11 @@ impl Findings {
                 "What the route refers to counts once there is room for the route: see Accepted.";
             return condition(kind, false, Reason::BudgetExceeded, message.into());
         }
+        if self.rejected.as_ref().is_some_and(|it| it.reason == Reason::HostnameNotPermitted) {
+            let message =
+                "What the route refers to is looked up once it has a hostname: see Accepted.";
+            return condition(kind, false, Reason::HostnameNotPermitted, message.into());
+        }
         let mut faults: Vec<_> = self.unresolved.iter().collect();
         // Stable: among faults of one reason the order of the spec stays.
         faults.sort_by_key(|fault| fault.reason);
@@ -105,7 +121,8 @@ impl Findings {
             Some(first) => {
                 let reason = first.reason;
                 let messages = faults.into_iter().map(|fault| fault.message.clone());
-                condition(kind, false, reason, join(messages.chain(warnings)))
+                let message = join_of(messages.chain(warnings), self.more_unresolved);
+                condition(kind, false, reason, message)
             }
             None => {
                 let all_well = "All references are resolved.".to_owned();
@@ -192,10 +209,15 @@ pub(super) fn list<T: Display>(items: &[T]) -> String {
 
 /// The first sentences, and how many more there are.
 pub(super) fn join(sentences: impl IntoIterator<Item = String>) -> String {
+    join_of(sentences, 0)
+}
+
+/// The same where there are `unsaid` more that nobody has kept.
+fn join_of(sentences: impl IntoIterator<Item = String>, unsaid: usize) -> String {
     let mut sentences = sentences.into_iter();
     let first = sentences.by_ref().take(MAX_SENTENCES).map(clip);
     let mut text = first.collect::<Vec<_>>().join(" ");
-    let more = sentences.count();
+    let more = sentences.count() + unsaid;
     if more > 0 {
         text.push_str(&format!(" And {more} more like these."));
     }

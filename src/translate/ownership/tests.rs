@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     api::{HostnameDefault, HostnamePolicy, HostnameRule, Reason},
     table::{ObjectRef, RoutingTable},
-    translate::{Inputs, Output, RouteInput, translate},
+    translate::{Budgets, Inputs, Output, RouteInput, Translator, translate},
 };
 
 const TOKEN: &str = "token";
@@ -134,6 +134,10 @@ impl World {
 
     fn translate(&self) -> Output {
         translate(&self.inputs, "tidegate")
+    }
+
+    fn translate_within(&self, budgets: Budgets) -> Output {
+        Translator::default().with_budgets(budgets).translate(&self.inputs, "tidegate")
     }
 
     /// The namespaces whose routes serve a name.
@@ -406,7 +410,8 @@ fn a_name_that_the_policy_keeps_is_not_served_by_a_wildcard_either() {
         assert_eq!(solved_by(&output.table, name).as_deref(), solver);
     }
     let programmed = &output.statuses[&reference("a/shop")].conditions[2];
-    assert!(programmed.message.contains("nobody.shop.test and root.shop.test"), "{programmed:?}");
+    assert!(programmed.message.contains("does not serve 2 names under it"), "{programmed:?}");
+    assert!(!programmed.message.contains("root.shop.test"), "{programmed:?}");
 }
 
 #[test]
@@ -469,6 +474,45 @@ fn a_route_that_is_broken_for_a_while_holds_its_name() {
 }
 
 #[test]
+fn a_name_whose_route_has_no_room_falls_to_nobody_elses_wildcard() {
+    let mut world = World::new();
+    world.route("a/first", 1, &["first.test"], None);
+    world.route("a/admin", 2, &["admin.shop.test"], None);
+    world.secret("b/wild", 5, &["*.shop.test"], false);
+    world.route("b/shop", 5, &["*.shop.test"], Some("b/wild"));
+    for namespace in ["a", "b"] {
+        world.solver(namespace, "admin.shop.test");
+    }
+    let output = world.translate_within(Budgets { matches_per_namespace: 1, ..Budgets::default() });
+    assert_eq!(words(&output, "a/admin")[0].0, Reason::BudgetExceeded);
+    // No host can have a match, so that none is built.
+    let bare = world.translate_within(Budgets { matches_per_host: 0, ..Budgets::default() });
+    assert_eq!(served_by(&output.table, "other.shop.test"), ["b"]);
+    for output in [output, bare] {
+        assert_eq!(served_by(&output.table, "admin.shop.test"), [""; 0]);
+        assert_eq!(certificate(&output.table, "admin.shop.test"), None);
+        assert_eq!(solved_by(&output.table, "admin.shop.test").as_deref(), Some("a"));
+        assert_eq!(output.table.reserved()["admin.shop.test"], Some("a"));
+    }
+}
+
+#[test]
+fn nothing_is_looked_up_for_a_route_that_has_no_hostname() {
+    let mut world = with_a();
+    // What is referred to is missing, Secret and Service alike.
+    world.route("b/many", 6, &["pay.bank.test"], Some("b/missing"));
+    let output = world.translate();
+    let told = &output.statuses[&reference("b/many")].conditions[1];
+    assert_eq!((told.status, told.reason), (false, Reason::HostnameNotPermitted));
+    assert!(told.message.contains("see Accepted"), "{told:?}");
+    let of_b = output.problems.iter().filter(|problem| problem.object.namespace == "b");
+    assert_eq!(
+        of_b.map(|problem| problem.reason).collect::<Vec<_>>(),
+        [Reason::HostnameNotPermitted]
+    );
+}
+
+#[test]
 fn without_a_route_whoever_may_claim_a_name_may_prove_it() {
     let mut world = with_a();
     world.solver("b", "free.test");
@@ -480,4 +524,6 @@ fn without_a_route_whoever_may_claim_a_name_may_prove_it() {
     assert_eq!(solved_by(&table, "pay.bank.test"), None);
 }
 
+mod certificates;
+mod many;
 mod property;
