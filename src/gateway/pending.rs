@@ -20,6 +20,7 @@ use std::{
 use ipnet::IpNet;
 use tokio::task::AbortHandle;
 
+pub(super) use self::order::client_of;
 use self::order::{Order, Phase};
 use super::files::FileBudget;
 use crate::telemetry::GatewayMetrics;

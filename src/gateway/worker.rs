@@ -256,6 +256,8 @@ async fn run(parts: WorkerParts, own: OwnParts, acceptors: Option<Acceptors>) {
     });
     let gate = Rc::clone(&worker);
     spawn_local(async move { match gate.gate.give_turns().await {} });
+    let gate = Rc::clone(&worker);
+    spawn_local(async move { match gate.gate.take_turns_back().await {} });
     let pending = parts.pending;
     // Connections are taken to the very end: who comes late is told why there is no upgrade any more.
     let taking = async {
@@ -332,6 +334,7 @@ fn serve(worker: Rc<Worker>, stream: TcpStream, of: Arrived) -> impl Future<Outp
                     fallback: &worker.settings.fallback,
                     metrics: &worker.metrics,
                     gate: &worker.gate,
+                    client: peer.ip(),
                     pending: &pending,
                 };
                 let accepted = Box::pin(accept.run(stream, deadline)).await;
@@ -341,7 +344,7 @@ fn serve(worker: Rc<Worker>, stream: TcpStream, of: Arrived) -> impl Future<Outp
             }
             (failed, listener) => {
                 // A thousand that are silent together do not end together.
-                drop(worker.gate.enter(Priority::New).await);
+                drop(worker.gate.enter(Priority::New(peer.ip())).await);
                 match (failed, listener) {
                     (Err(_), ListenerKind::Https) => worker.metrics.tls_failed("timeout"),
                     (Err(_), ListenerKind::Http) => worker.metrics.head_timed_out("http"),
@@ -384,6 +387,7 @@ impl Client {
         let limits = &self.worker.settings.limits;
         let most = (limits.head_bytes, limits.headers);
         let head = request_head::read(transport, &self.pending, base, most);
+        // The future that reads is gone before the gate is entered.
         match timeout(limits.head_timeout, head).await {
             Ok(Ok(head)) => (!head.is_empty()).then_some(head),
             Ok(Err(error)) => {
@@ -392,7 +396,7 @@ impl Client {
             }
             Err(_) => {
                 self.pending.works();
-                drop(self.worker.gate.enter(Priority::New).await);
+                drop(self.worker.gate.enter(Priority::New(self.peer.ip())).await);
                 self.worker.metrics.head_timed_out(self.listener.as_str());
                 None
             }

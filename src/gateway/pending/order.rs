@@ -15,7 +15,7 @@ use slab::Slab;
 const PROXY_WEIGHT: usize = 16;
 
 /// Who is counted as one client: the address, and with IPv6 its /64, which is what one customer has at least (RFC 6177).
-pub(super) fn client_of(address: IpAddr) -> IpAddr {
+pub(in crate::gateway) fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))
