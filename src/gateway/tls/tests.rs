@@ -34,7 +34,8 @@ impl Parts {
         let metrics = Arc::new(metrics);
         let files = Arc::new(FileBudget::new(1000, 0, 0));
         let limits = PendingLimits::default();
-        let all = PendingConnections::new(limits, Vec::new(), files, Arc::clone(&metrics));
+        let all =
+            PendingConnections::new(limits, 16 * 1024, Vec::new(), files, Arc::clone(&metrics));
         let table = TableCell::default();
         table.publish(RoutingTable::default());
         Rc::new(Self { table, fallback, metrics, gate: HandshakeGate::new(), all: Arc::new(all) })
