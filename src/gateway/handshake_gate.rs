@@ -4,6 +4,11 @@
 //! handshakes ready would do them one after the other, and an echo would wait behind all of them. Here they queue: in one turn of
 //! the runtime, after which it looks at its sockets again, steps are done for [`BUDGET`] at most, or one. A handshake that finds
 //! nobody before it costs two looks at the clock.
+//!
+//! Clients take turns with their first steps, so that a thousand hellos of one delay nobody else's. Nobody holds up the queue: a turn
+//! that is not taken at once goes to the next one.
+
+mod new_steps;
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,6 +16,7 @@ use std::{
     convert::Infallible,
     fmt,
     future::poll_fn,
+    net::IpAddr,
     pin::pin,
     rc::Rc,
     task::{Poll, Waker},
@@ -19,33 +25,53 @@ use std::{
 
 use tokio::{sync::Notify, task::yield_now};
 
+use self::new_steps::NewSteps;
+
 /// How long steps are done in one turn.
 const BUDGET: Duration = Duration::from_micros(100);
+/// After so many steps of handshakes that were begun it is a new one's turn.
+const BEGUN_IN_A_ROW: usize = 8;
 
 /// Which queue a step stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Priority {
     /// Goes on with a handshake that we have answered before: it has cost us most already.
     Begun,
-    /// A ClientHello, or the end of what never became a request.
-    New,
+    /// A ClientHello, or the end of what never became a request, of this client.
+    New(IpAddr),
 }
 
 /// Lets handshakes of one worker through, one step after the other.
 pub(super) struct HandshakeGate {
     state: RefCell<State>,
     next_turn: Notify,
+    granted: Notify,
+}
+
+/// What happens at the gate.
+enum Now {
+    /// Nothing, and nobody is queued.
+    Free,
+    /// A step is being done.
+    Step,
+    /// Somebody has been told to do one.
+    Granted(Rc<Waiter>),
+    /// The queue waits for the next turn of the runtime.
+    NextTurn,
 }
 
 struct State {
-    /// A step is being done, or somebody has been told to do one.
-    busy: bool,
+    now: Now,
     /// How long steps have taken in this turn.
     used: Duration,
     /// When the last step ended.
     ended: Instant,
     begun: VecDeque<Rc<Waiter>>,
-    new: VecDeque<Rc<Waiter>>,
+    /// So many of `begun` have gone since the last one of `new`.
+    begun_in_a_row: usize,
+    new: NewSteps,
+    /// How often somebody has been told to do a step.
+    grants: u64,
 }
 
 impl fmt::Debug for HandshakeGate {
@@ -57,21 +83,29 @@ impl fmt::Debug for HandshakeGate {
 }
 
 impl State {
-    /// Tells the next one in the queues that it is its turn.
-    fn pass_on(&mut self) {
-        loop {
-            let Some(next) = self.begun.pop_front().or_else(|| self.new.pop_front()) else {
-                self.busy = false;
-                return;
-            };
-            if next.turn.get() == Turn::Waiting {
-                next.turn.set(Turn::Mine);
-                if let Some(waker) = next.waker.take() {
-                    waker.wake();
-                }
-                return;
-            }
+    /// Whose turn it is.
+    fn next(&mut self) -> Option<Rc<Waiter>> {
+        if self.begun_in_a_row < BEGUN_IN_A_ROW
+            && let Some(begun) = self.begun.pop_front()
+        {
+            self.begun_in_a_row += 1;
+            return Some(begun);
         }
+        self.begun_in_a_row = 0;
+        self.new.pop().or_else(|| self.begun.pop_front())
+    }
+
+    fn queue(&mut self, priority: Priority) -> Rc<Waiter> {
+        let waiter = Rc::new(Waiter { turn: Cell::new(Turn::Waiting), waker: Cell::new(None) });
+        match priority {
+            Priority::Begun => self.begun.push_back(Rc::clone(&waiter)),
+            Priority::New(client) => self.new.push(client, Rc::clone(&waiter)),
+        }
+        waiter
+    }
+
+    fn nobody_queued(&self) -> bool {
+        self.begun.is_empty() && self.new.len() == 0
     }
 }
 
@@ -79,6 +113,8 @@ impl State {
 enum Turn {
     Waiting,
     Mine,
+    /// It was told, and did nothing: it has to queue again.
+    Missed,
     /// It has gone while it waited.
     Gone,
 }
@@ -91,41 +127,66 @@ struct Waiter {
 impl HandshakeGate {
     pub(super) fn new() -> Self {
         let state = State {
-            busy: false,
+            now: Now::Free,
             used: Duration::ZERO,
             ended: Instant::now(),
             begun: VecDeque::new(),
-            new: VecDeque::new(),
+            begun_in_a_row: 0,
+            new: NewSteps::default(),
+            grants: 0,
         };
-        Self { state: RefCell::new(state), next_turn: Notify::new() }
+        Self { state: RefCell::new(state), next_turn: Notify::new(), granted: Notify::new() }
     }
 
     /// Waits for the turn to do a step, which lasts until the answer is dropped. Nothing may be awaited meanwhile.
     pub(super) async fn enter(&self, priority: Priority) -> Step<'_> {
-        let waiter = {
-            let mut state = self.state.borrow_mut();
-            if !state.busy {
-                let now = Instant::now();
-                if now.duration_since(state.ended) >= BUDGET {
-                    state.used = Duration::ZERO;
-                }
-                if state.used < BUDGET {
-                    state.busy = true;
-                    return Step { gate: self, started: now };
-                }
-                // Its turn is the next one.
-                state.busy = true;
-                self.next_turn.notify_one();
-            }
-            let waiter = Rc::new(Waiter { turn: Cell::new(Turn::Waiting), waker: Cell::new(None) });
-            let queue = match priority {
-                Priority::Begun => &mut state.begun,
-                Priority::New => &mut state.new,
+        loop {
+            let waiter = match self.begin_or_queue(priority) {
+                Ok(step) => return step,
+                Err(waiter) => waiter,
             };
-            queue.push_back(Rc::clone(&waiter));
-            waiter
-        };
-        Queued { gate: self, waiter }.turn().await
+            if let Some(step) = (Queued { gate: self, waiter }).turn().await {
+                return step;
+            }
+        }
+    }
+
+    fn begin_or_queue(&self, priority: Priority) -> Result<Step<'_>, Rc<Waiter>> {
+        let mut state = self.state.borrow_mut();
+        if matches!(state.now, Now::Free) {
+            let now = Instant::now();
+            if now.duration_since(state.ended) >= BUDGET {
+                state.used = Duration::ZERO;
+            }
+            if state.used < BUDGET {
+                state.now = Now::Step;
+                return Ok(Step { gate: self, started: now });
+            }
+            self.wait_for_next_turn(&mut state);
+        }
+        Err(state.queue(priority))
+    }
+
+    fn wait_for_next_turn(&self, state: &mut State) {
+        state.now = Now::NextTurn;
+        self.next_turn.notify_one();
+    }
+
+    /// Tells the next one in the queues that it is its turn.
+    fn pass_on(&self, state: &mut State) {
+        while let Some(next) = state.next() {
+            if next.turn.get() == Turn::Waiting {
+                next.turn.set(Turn::Mine);
+                if let Some(waker) = next.waker.take() {
+                    waker.wake();
+                }
+                state.now = Now::Granted(next);
+                state.grants += 1;
+                self.granted.notify_one();
+                return;
+            }
+        }
+        state.now = Now::Free;
     }
 
     /// Gives turns to those that wait, for as long as it is polled.
@@ -135,8 +196,28 @@ impl HandshakeGate {
             // The runtime looks at its sockets, and does what they have, before it comes back here.
             yield_now().await;
             let mut state = self.state.borrow_mut();
-            state.used = Duration::ZERO;
-            state.pass_on();
+            if matches!(state.now, Now::NextTurn) {
+                state.used = Duration::ZERO;
+                self.pass_on(&mut state);
+            }
+        }
+    }
+
+    /// Takes back turns that nobody has taken, for as long as it is polled: whoever was told to do a step was woken, and has had its
+    /// turn of the runtime before this.
+    pub(super) async fn take_turns_back(&self) -> Infallible {
+        loop {
+            self.granted.notified().await;
+            let grants = self.state.borrow().grants;
+            yield_now().await;
+            let mut state = self.state.borrow_mut();
+            // Of a later one this is told again.
+            if state.grants == grants
+                && let Now::Granted(waiter) = &state.now
+            {
+                waiter.turn.set(Turn::Missed);
+                self.pass_on(&mut state);
+            }
         }
     }
 }
@@ -148,25 +229,30 @@ struct Queued<'a> {
 }
 
 impl<'a> Queued<'a> {
-    async fn turn(self) -> Step<'a> {
+    /// Its turn. `None`: it was missed.
+    async fn turn(self) -> Option<Step<'a>> {
         let waiter = &self.waiter;
         let mine = poll_fn(|cx| match waiter.turn.get() {
-            Turn::Mine => Poll::Ready(()),
-            _ => {
+            Turn::Mine => Poll::Ready(true),
+            Turn::Missed => Poll::Ready(false),
+            Turn::Waiting | Turn::Gone => {
                 waiter.waker.set(Some(cx.waker().clone()));
                 Poll::Pending
             }
         });
-        pin!(mine).await;
+        if !pin!(mine).await {
+            return None;
+        }
         waiter.turn.set(Turn::Gone);
-        Step { gate: self.gate, started: Instant::now() }
+        self.gate.state.borrow_mut().now = Now::Step;
+        Some(Step { gate: self.gate, started: Instant::now() })
     }
 }
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
         if self.waiter.turn.replace(Turn::Gone) == Turn::Mine {
-            self.gate.state.borrow_mut().pass_on();
+            self.gate.pass_on(&mut self.gate.state.borrow_mut());
         }
     }
 }
@@ -183,12 +269,12 @@ impl Drop for Step<'_> {
         let now = Instant::now();
         state.used += now.duration_since(self.started);
         state.ended = now;
-        if state.begun.is_empty() && state.new.is_empty() {
-            state.busy = false;
+        if state.nobody_queued() {
+            state.now = Now::Free;
         } else if state.used < BUDGET {
-            state.pass_on();
+            self.gate.pass_on(&mut state);
         } else {
-            self.gate.next_turn.notify_one();
+            self.gate.wait_for_next_turn(&mut state);
         }
     }
 }

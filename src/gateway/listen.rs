@@ -185,7 +185,11 @@ impl Acceptor {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     // One client waits here with a file of the reserve, the others in the kernel's backlog.
-                    self.room(peer.ip()).await;
+                    if self.room(peer.ip()).await == Room::Refused {
+                        drop(stream);
+                        breathe(&mut accepted).await;
+                        continue;
+                    }
                     let file = self.place().await;
                     let pending = self.pending.enter(peer.ip());
                     if self.shortage.over(Instant::now()) {
@@ -198,11 +202,7 @@ impl Acceptor {
                         Some(worker) => worker.hand(stream, peer, self.kind, pending, file).await,
                         None => self.metrics.accept_failed(self.kind.as_str(), "no_worker"),
                     }
-                    accepted += 1;
-                    if accepted.is_multiple_of(A_TURN) {
-                        // Open connections have their turn in a wave of new ones.
-                        yield_now().await;
-                    }
+                    breathe(&mut accepted).await;
                 }
                 Err(error) => match accept_reason(&error) {
                     (reason, true) => self.back_off(reason, &error).await,
@@ -212,10 +212,14 @@ impl Acceptor {
         }
     }
 
-    /// Waits for room among the connections without a request. Mostly there is some, or somebody is told to go for it.
-    async fn room(&self, client: IpAddr) {
+    /// Waits while there is no room among the connections without a request. Mostly there is some, or somebody is told to go for it.
+    async fn room(&self, client: IpAddr) -> Room {
         let mut counted = false;
-        while self.pending.make_room(client) == Room::Full {
+        loop {
+            let room = self.pending.make_room(client);
+            if room != Room::Full {
+                return room;
+            }
             if !counted {
                 self.metrics.accept_failed(self.kind.as_str(), PENDING_LIMIT);
                 counted = true;
@@ -247,6 +251,14 @@ impl Acceptor {
             tracing::error!(listener, reason, %error, "connections cannot be accepted; trying on");
         }
         tokio::time::sleep(BACK_OFF).await;
+    }
+}
+
+/// One more was accepted: open connections have their turn in a wave of new ones.
+async fn breathe(accepted: &mut usize) {
+    *accepted += 1;
+    if accepted.is_multiple_of(A_TURN) {
+        yield_now().await;
     }
 }
 
@@ -294,6 +306,7 @@ mod tests {
         let metrics = Arc::new(GatewayMetrics::register(&prometheus::Registry::new()).unwrap());
         let pending = PendingConnections::new(
             PendingLimits::default(),
+            16 * 1024,
             Vec::new(),
             Arc::clone(&files),
             Arc::clone(&metrics),

@@ -210,6 +210,7 @@ impl Gateway {
             (0..count).map(|_| mpsc::channel(rebalance::ORDERS)).unzip();
         let pending = Arc::new(PendingConnections::new(
             settings.limits.pending,
+            settings.limits.head_bytes,
             settings.trusted_proxies.clone(),
             Arc::clone(&files),
             Arc::clone(&metrics),

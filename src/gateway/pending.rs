@@ -20,6 +20,7 @@ use std::{
 use ipnet::IpNet;
 use tokio::task::AbortHandle;
 
+pub(super) use self::order::client_of;
 use self::order::{Order, Phase};
 use super::files::FileBudget;
 use crate::telemetry::GatewayMetrics;
@@ -50,7 +51,7 @@ pub(super) mod cost {
     pub(in crate::gateway) const HANDSHAKE: usize = 10 * 1024;
     /// One under TLS.
     pub(in crate::gateway) const TLS: usize = 6 * 1024;
-    /// One that is kept alive: hyper's state and buffer.
+    /// One that is kept alive: hyper's state and buffer, without what that grows by.
     pub(in crate::gateway) const KEPT_ALIVE: usize = 12 * 1024;
 }
 
@@ -81,6 +82,8 @@ pub(super) struct PendingConnections {
     most: usize,
     per_client: usize,
     memory: usize,
+    /// What one holds that hyper reads the heads of.
+    in_hyper: usize,
     proxies: Vec<IpNet>,
     files: Arc<FileBudget>,
     metrics: Arc<GatewayMetrics>,
@@ -127,11 +130,14 @@ pub(super) enum Room {
     Free,
     /// All that there are wait for us: who comes next does so in the kernel.
     Full,
+    /// All that the client may have wait for us: this one is closed, and nobody else waits for it.
+    Refused,
 }
 
 impl PendingConnections {
     pub(super) fn new(
         limits: PendingLimits,
+        head_bytes: usize,
         proxies: Vec<IpNet>,
         files: Arc<FileBudget>,
         metrics: Arc<GatewayMetrics>,
@@ -144,6 +150,7 @@ impl PendingConnections {
             most,
             per_client: limits.per_client.unwrap_or(most.div_ceil(2)),
             memory: limits.memory.unwrap_or(MOST_MEMORY),
+            in_hyper: cost::KEPT_ALIVE + head_bytes,
             proxies,
             files,
             metrics,
@@ -161,12 +168,17 @@ impl PendingConnections {
     /// Makes room for one more of this client, by ending others where there is none.
     pub(super) fn make_room(&self, address: IpAddr) -> Room {
         let mut state = self.state();
-        // Those that were accepted together are not waited for yet when the last of them comes: the next one makes up for it.
-        while state.order.count_of(address) >= self.per_client
-            && !self.is_proxy(address)
-            && let Some(id) = state.order.of_client(address)
-        {
-            self.evict(&mut state, id, Evicted::Client);
+        while state.order.count_of(address) >= self.per_client && !self.is_proxy(address) {
+            if let Some(id) = state.order.of_client(address) {
+                self.evict(&mut state, id, Evicted::Client);
+            } else if state.order.taken_of(address) >= self.per_client {
+                self.count(&mut state, Evicted::Client);
+                return Room::Refused;
+            } else {
+                // Those that no worker has taken are let through, which are no more than fit between accept and the workers: one
+                // of them is ended for the next one.
+                break;
+            }
         }
         loop {
             let count = state.order.count();
@@ -192,7 +204,7 @@ impl PendingConnections {
         Room::Free
     }
 
-    /// One more, which waits for us until it is [attached](Self::attach).
+    /// One more, which waits for a worker until it is [attached](Self::attach).
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Pending {
         let mut state = self.state();
         let id = state.order.enter(address, self.is_proxy(address), Task::default());
@@ -212,6 +224,17 @@ impl PendingConnections {
         state.order.set_phase(id, Phase::Waiting);
     }
 
+    /// Says how many bytes one holds. Ends some where that is too much in all.
+    fn hold(&self, state: &mut State, id: usize, bytes: usize) {
+        state.order.hold(id, bytes);
+        if state.order.held() > self.memory {
+            // Some more than that, or each further byte would have to find somebody.
+            for id in state.order.of_holders(self.memory / 16 * 15) {
+                self.evict(state, id, Evicted::Memory);
+            }
+        }
+    }
+
     fn evict(&self, state: &mut State, id: usize, reason: Evicted) {
         state.order.set_phase(id, Phase::Out);
         state.leaving += 1;
@@ -221,8 +244,13 @@ impl PendingConnections {
         if let Some(handle) = task.handle.take() {
             handle.abort();
         }
-        let reason = reason.as_str();
         self.metrics.pending_connections.dec();
+        self.count(state, reason);
+    }
+
+    /// Counts one that was ended, or closed at once, and tells of it now and then.
+    fn count(&self, state: &mut State, reason: Evicted) {
+        let reason = reason.as_str();
         self.metrics.pending_evicted(reason);
         if let Some(count) = state.log.add(Instant::now()) {
             tracing::warn!(
@@ -257,13 +285,12 @@ impl Pending {
             return;
         }
         state.order.set_phase(self.id, Phase::Waiting);
-        state.order.hold(self.id, bytes);
-        if state.order.held() > self.all.memory {
-            // Some more than that, or each further byte would have to find somebody.
-            for id in state.order.of_holders(self.all.memory / 16 * 15) {
-                self.all.evict(&mut state, id, Evicted::Memory);
-            }
-        }
+        self.all.hold(&mut state, self.id, bytes);
+    }
+
+    /// It waits for the client with a head that hyper reads the rest of, and holds that besides so many bytes.
+    pub(super) fn waits_in_hyper(&self, bytes: usize) {
+        self.waits(bytes + self.all.in_hyper);
     }
 
     /// The client has sent something: it waits for us.
@@ -325,8 +352,9 @@ impl Drop for Answering {
         let mut state = pending.all.state();
         if !state.order.item(pending.id).evicted {
             state.order.set_phase(pending.id, Phase::Waiting);
-            state.order.hold(pending.id, cost::KEPT_ALIVE);
             pending.all.metrics.pending_connections.inc();
+            // Its next head is hyper's to read: as much as there may be of it counts from now on.
+            pending.all.hold(&mut state, pending.id, pending.all.in_hyper);
         }
     }
 }

@@ -21,14 +21,23 @@ thread_local! {
     static HEADS: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into_boxed_slice());
 }
 
-/// Reads until the head is whole, or is `most` bytes long, or wrong already; what was read, and nothing where the client has
-/// ended before.
+/// What was read of a head.
+pub(super) enum Head {
+    /// All of it, and perhaps more.
+    Whole(Bytes),
+    /// What is as long as is read here, or is wrong already: hyper has something to say to it, or reads on.
+    Part(Bytes),
+    /// The client has ended before.
+    Ended,
+}
+
+/// Reads until the head is whole, or is `most` bytes long, or wrong already.
 pub(super) async fn read<T: AsyncRead + Unpin>(
     transport: &mut T,
     pending: &Pending,
     base: usize,
     (most, headers): (usize, usize),
-) -> io::Result<Bytes> {
+) -> io::Result<Head> {
     let mut kept = Kept::default();
     let mut scan = Scan::default();
     loop {
@@ -39,12 +48,20 @@ pub(super) async fn read<T: AsyncRead + Unpin>(
                 ready!(Pin::new(&mut *transport).poll_read(cx, &mut read))?;
                 let length = before + read.filled().len();
                 if length == before {
-                    return io::Result::Ok(Some(Bytes::new())).into();
+                    return io::Result::Ok(Some(Head::Ended)).into();
                 }
                 kept.copy_to(&mut buffer[..before]);
                 let head = &buffer[..length];
-                if length >= most.min(BUFFER) || scan.is_ready(head, headers) {
-                    return io::Result::Ok(Some(Bytes::copy_from_slice(head))).into();
+                match scan.progress(head, headers) {
+                    Progress::Whole => {
+                        return io::Result::Ok(Some(Head::Whole(Bytes::copy_from_slice(head))))
+                            .into();
+                    }
+                    Progress::Partial if length < most.min(BUFFER) => {}
+                    Progress::Partial | Progress::Wrong => {
+                        return io::Result::Ok(Some(Head::Part(Bytes::copy_from_slice(head))))
+                            .into();
+                    }
                 }
                 kept.push(&buffer[before..length]);
                 io::Result::Ok(None).into()
@@ -57,49 +74,77 @@ pub(super) async fn read<T: AsyncRead + Unpin>(
     }
 }
 
+/// How far a head has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Partial,
+    Whole,
+    /// What is there is the begin of none.
+    Wrong,
+}
+
 /// How far a head has been looked through.
 #[derive(Debug, Default)]
 struct Scan {
-    /// Where to go on.
+    /// Where to go on: each byte is looked at once, however it comes, but for the end of a line that nothing has followed yet.
     at: usize,
     /// Whether anything but empty lines has come: those before a request are passed over (RFC 9112 §2.2).
     begun: bool,
-    /// Whether it has been asked whether the first line can be one.
-    asked: bool,
+    /// How much of it was asked for whether it can be a head.
+    asked: usize,
 }
 
 impl Scan {
-    /// Whether hyper has something to say to what has come: the head has its end, or what is there is the begin of none.
-    fn is_ready(&mut self, head: &[u8], headers: usize) -> bool {
+    /// What has come, of which what came before was looked at.
+    fn progress(&mut self, head: &[u8], headers: usize) -> Progress {
         if !self.begun {
             let empty = head[self.at..].iter().take_while(|byte| b"\r\n".contains(byte)).count();
             self.at += empty;
             self.begun = self.at < head.len();
             if !self.begun {
-                return false;
+                return Progress::Partial;
             }
         }
-        let mut line_ended = false;
-        while let Some(end) = head[self.at..].iter().position(|byte| *byte == b'\n') {
+        let mut line_end = 0;
+        loop {
+            let Some(end) = head[self.at..].iter().position(|byte| *byte == b'\n') else {
+                self.at = head.len();
+                break;
+            };
             let next = self.at + end + 1;
-            line_ended = true;
+            line_end = next;
             match &head[next..] {
-                [b'\n', ..] | [b'\r', b'\n', ..] => return true,
+                [b'\n', ..] | [b'\r', b'\n', ..] => return Progress::Whole,
                 // What follows is not there yet: this line's end is found again.
-                [] | [b'\r'] => break,
+                [] | [b'\r'] => {
+                    self.at = next - 1;
+                    break;
+                }
                 _ => self.at = next,
             }
         }
-        // Once for each line at most, so that a head in crumbs costs no more than one in lines.
-        let ask = line_ended || !self.asked;
-        self.asked = true;
-        ask && self.is_wrong(head, headers)
+        // Once for each line, and for the begin of the first, so that a head in crumbs costs no more than one in lines.
+        if self.asked > 0 && line_end <= self.asked {
+            return Progress::Partial;
+        }
+        self.asked = line_end.max(1);
+        if is_wrong(head, headers) { Progress::Wrong } else { Progress::Partial }
     }
+}
 
-    fn is_wrong(&self, head: &[u8], headers: usize) -> bool {
-        let mut space = vec![httparse::EMPTY_HEADER; headers];
-        httparse::Request::new(&mut space).parse(head).is_err()
-    }
+/// So many headers need no memory to be looked at.
+const FEW: usize = 128;
+
+fn is_wrong(head: &[u8], headers: usize) -> bool {
+    let mut few = [httparse::EMPTY_HEADER; FEW];
+    let mut many = Vec::new();
+    let space = if headers <= FEW {
+        &mut few[..headers]
+    } else {
+        many.resize(headers, httparse::EMPTY_HEADER);
+        &mut many[..]
+    };
+    httparse::Request::new(space).parse(head).is_err()
 }
 
 #[cfg(test)]

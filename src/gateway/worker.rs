@@ -14,7 +14,6 @@ use std::{
     time::Instant as StdInstant,
 };
 
-use bytes::Bytes;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -26,7 +25,7 @@ use tokio::{
         watch,
     },
     task::spawn_local,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 
 use super::{
@@ -44,7 +43,7 @@ use super::{
     rebalance::{Ledger, Order, carry_out, plan},
     refusal_log::{RefusalLog, SUMMARY_AFTER, Verdict},
     refuse::RefusalReason,
-    request_head,
+    request_head::{self, Head},
     rewind::Rewind,
     sessions::Sessions,
     tls,
@@ -256,6 +255,8 @@ async fn run(parts: WorkerParts, own: OwnParts, acceptors: Option<Acceptors>) {
     });
     let gate = Rc::clone(&worker);
     spawn_local(async move { match gate.gate.give_turns().await {} });
+    let gate = Rc::clone(&worker);
+    spawn_local(async move { match gate.gate.take_turns_back().await {} });
     let pending = parts.pending;
     // Connections are taken to the very end: who comes late is told why there is no upgrade any more.
     let taking = async {
@@ -332,6 +333,7 @@ fn serve(worker: Rc<Worker>, stream: TcpStream, of: Arrived) -> impl Future<Outp
                     fallback: &worker.settings.fallback,
                     metrics: &worker.metrics,
                     gate: &worker.gate,
+                    client: peer.ip(),
                     pending: &pending,
                 };
                 let accepted = Box::pin(accept.run(stream, deadline)).await;
@@ -341,7 +343,7 @@ fn serve(worker: Rc<Worker>, stream: TcpStream, of: Arrived) -> impl Future<Outp
             }
             (failed, listener) => {
                 // A thousand that are silent together do not end together.
-                drop(worker.gate.enter(Priority::New).await);
+                drop(worker.gate.enter(Priority::New(peer.ip())).await);
                 match (failed, listener) {
                     (Err(_), ListenerKind::Https) => worker.metrics.tls_failed("timeout"),
                     (Err(_), ListenerKind::Http) => worker.metrics.head_timed_out("http"),
@@ -371,42 +373,82 @@ impl Client {
         base: usize,
     ) -> impl Future<Output = ()> {
         async move {
-            if let Some(head) = self.head(&mut transport, base).await {
-                let transport = Rewind::new(transport, head);
-                // What hyper holds is made only now.
-                Box::pin(self.serve_http(transport, arrival)).await;
+            let deadline = Instant::now() + self.worker.settings.limits.head_timeout;
+            // What hyper holds is made only then.
+            match self.head(&mut transport, base, deadline).await {
+                Some(Head::Whole(head)) => {
+                    let transport = Rewind::new(transport, head);
+                    Box::pin(self.serve_http(transport, arrival, None)).await;
+                }
+                Some(Head::Part(head)) => {
+                    self.pending.waits_in_hyper(base);
+                    let transport = Rewind::new(transport, head);
+                    Box::pin(self.serve_part(transport, arrival, deadline)).await;
+                }
+                Some(Head::Ended) | None => {}
             }
         }
     }
 
     /// The head of its first request. `None`: it did not come, which was counted.
-    async fn head(&self, transport: &mut Transport, base: usize) -> Option<Bytes> {
+    async fn head(
+        &self,
+        transport: &mut Transport,
+        base: usize,
+        deadline: Instant,
+    ) -> Option<Head> {
         let limits = &self.worker.settings.limits;
         let most = (limits.head_bytes, limits.headers);
         let head = request_head::read(transport, &self.pending, base, most);
-        match timeout(limits.head_timeout, head).await {
-            Ok(Ok(head)) => (!head.is_empty()).then_some(head),
+        // The future that reads is gone before the gate is entered.
+        match timeout_at(deadline, head).await {
+            Ok(Ok(head)) => Some(head),
             Ok(Err(error)) => {
                 tracing::debug!(peer = %self.peer, %error, "connection ended before a request");
                 None
             }
             Err(_) => {
                 self.pending.works();
-                drop(self.worker.gate.enter(Priority::New).await);
+                drop(self.worker.gate.enter(Priority::New(self.peer.ip())).await);
                 self.worker.metrics.head_timed_out(self.listener.as_str());
                 None
             }
         }
     }
 
-    async fn serve_http(self, transport: Rewind<Transport>, arrival: Arrival) {
+    /// Serves one of whose first head hyper is to read the rest: for that it has the time that is left.
+    async fn serve_part(self, transport: Rewind<Transport>, arrival: Arrival, deadline: Instant) {
+        let (worker, listener) = (Rc::clone(&self.worker), self.listener);
+        let asked = Rc::new(Cell::new(false));
+        let late = async {
+            sleep_until(deadline).await;
+            if asked.get() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = self.serve_http(transport, arrival, Some(Rc::clone(&asked))) => {}
+            () = late => worker.metrics.head_timed_out(listener.as_str()),
+        }
+    }
+
+    /// Serves requests. `asked` is set with the first of them.
+    async fn serve_http(
+        self,
+        transport: Rewind<Transport>,
+        arrival: Arrival,
+        asked: Option<Rc<Cell<bool>>>,
+    ) {
         let Self { worker, peer, listener, pending, live } = self;
         let limits = worker.settings.limits;
         let own = Rc::clone(&worker);
         let connection =
             http::ClientConnection::new(worker, peer, listener, arrival, pending, live);
         let connection = Rc::new(connection);
-        let service = service_fn(move |request| http::handle(Rc::clone(&connection), request));
+        let service = service_fn(move |request| {
+            asked.iter().for_each(|asked| asked.set(true));
+            http::handle(Rc::clone(&connection), request)
+        });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head_timeout)

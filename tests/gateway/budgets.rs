@@ -47,6 +47,30 @@ fn a_head_that_dribbles_in_does_not_get_more_time_for_each_byte() {
 }
 
 #[test]
+fn a_head_that_is_read_in_two_places_has_one_deadline() {
+    let backend = Backend::bind();
+    let hosts = vec![host("a.test", rule(&[backend.address()]))];
+    let gateway = Harness::with(hosts, |settings| {
+        settings.limits.head_timeout = Duration::from_secs(2);
+        settings.limits.head_bytes = 64 * 1024;
+    });
+    let mut first = gateway.client();
+    first.send("GET / HTTP/1.1\r\n");
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(1) {
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    let mut second = gateway.client();
+    second.send("GET / HTTP/1.1\r\n");
+    // As much as is read of a head before hyper is there for it.
+    first.send(format!("X: {}", "x".repeat(20 * 1024)));
+    first.rest();
+    second.send("Host: a.test\r\n\r\n");
+    assert_eq!(second.answer().0.status(), 426, "it began later");
+    gateway.await_metric("tidegate_request_head_timeouts_total", &[], 1.0);
+}
+
+#[test]
 fn a_connection_without_a_request_ends_in_time() {
     let backend = Backend::bind();
     let gateway = hurried(&backend);

@@ -93,6 +93,18 @@ fn memory_that_unfinished_hellos_and_heads_hold_is_bounded() {
 }
 
 #[test]
+fn memory_that_kept_connections_may_hold_of_their_next_heads_is_bounded() {
+    let backend = Backend::bind();
+    let limits = PendingLimits { memory: Some(1), ..PendingLimits::default() };
+    let gateway = limited(&backend, limits);
+    let mut client = gateway.client();
+    assert_eq!(client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").answer().0.status(), 426);
+    assert!(client.rest().is_empty());
+    gateway.await_metric(EVICTED, &[("reason", "memory")], 1.0);
+    gateway.open(&backend);
+}
+
+#[test]
 fn a_hello_that_says_it_is_too_long_is_refused_with_an_alert_at_once() {
     let gateway = Harness::to(&Backend::bind());
     let mut client = Peer::connect(gateway.https);

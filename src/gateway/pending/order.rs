@@ -15,7 +15,7 @@ use slab::Slab;
 const PROXY_WEIGHT: usize = 16;
 
 /// Who is counted as one client: the address, and with IPv6 its /64, which is what one customer has at least (RFC 6177).
-pub(super) fn client_of(address: IpAddr) -> IpAddr {
+pub(in crate::gateway) fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))
@@ -68,6 +68,8 @@ impl List {
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// For a worker to take it.
+    Arriving,
     /// For the client to send something.
     Waiting,
     /// For us.
@@ -100,6 +102,8 @@ struct Client {
     /// How many wait, and how many there are that are not [`Phase::Out`].
     waits: usize,
     count: usize,
+    /// Those of them that no worker has taken yet.
+    arriving: usize,
     held: usize,
     /// Entries of any phase: the client is forgotten with the last of them.
     entries: usize,
@@ -146,7 +150,7 @@ impl<T> Default for Order<T> {
 }
 
 impl<T> Order<T> {
-    /// A new connection, which waits for us.
+    /// A new connection, which waits for a worker.
     pub(super) fn enter(&mut self, address: IpAddr, proxy: bool, item: T) -> usize {
         let address = client_of(address);
         let clients = &mut self.clients;
@@ -158,6 +162,7 @@ impl<T> Order<T> {
                 waiting: List::default(),
                 waits: 0,
                 count: 0,
+                arriving: 0,
                 held: 0,
                 entries: 0,
             })
@@ -165,7 +170,7 @@ impl<T> Order<T> {
         self.clients[client].entries += 1;
         let entry = Entry { links: Links::default(), client, phase: Phase::Out, held: 0, item };
         let id = self.entries.insert(entry);
-        self.set_phase(id, Phase::Working);
+        self.set_phase(id, Phase::Arriving);
         id
     }
 
@@ -200,6 +205,8 @@ impl<T> Order<T> {
             self.clients[client].waits += 1;
         }
         self.place(client, load);
+        self.clients[client].arriving -= usize::from(before == Phase::Arriving);
+        self.clients[client].arriving += usize::from(phase == Phase::Arriving);
         match (before == Phase::Out, phase == Phase::Out) {
             (true, false) => {
                 self.clients[client].count += 1;
@@ -280,6 +287,12 @@ impl<T> Order<T> {
     pub(super) fn count_of(&self, address: IpAddr) -> usize {
         let client = self.by_address.get(&client_of(address));
         client.map_or(0, |client| self.clients[*client].count)
+    }
+
+    /// How many of this client a worker has taken.
+    pub(super) fn taken_of(&self, address: IpAddr) -> usize {
+        let client = self.by_address.get(&client_of(address));
+        client.map_or(0, |client| self.clients[*client].count - self.clients[*client].arriving)
     }
 
     /// How many there are.

@@ -4,10 +4,18 @@ use prometheus::Registry;
 
 use super::*;
 
+const HEAD: usize = 16 * 1024;
+
 fn connections(limits: PendingLimits, files: usize) -> Arc<PendingConnections> {
     let metrics = Arc::new(GatewayMetrics::register(&Registry::new()).unwrap());
     let files = Arc::new(FileBudget::new(files, 0, 0));
-    Arc::new(PendingConnections::new(limits, vec!["10.0.0.0/8".parse().unwrap()], files, metrics))
+    Arc::new(PendingConnections::new(
+        limits,
+        HEAD,
+        vec!["10.0.0.0/8".parse().unwrap()],
+        files,
+        metrics,
+    ))
 }
 
 fn limits(connections: usize, per_client: usize, memory: usize) -> PendingLimits {
@@ -63,6 +71,40 @@ async fn one_client_has_no_more_than_its_limit_and_a_proxy_is_not_held_to_it() {
     let proxied: Vec<_> = (0..5).map(|_| waiting(&all, "10.1.2.3")).collect();
     tokio::task::yield_now().await;
     assert!(proxied.iter().all(|(_, task)| !task.is_finished()));
+}
+
+#[tokio::test]
+async fn a_client_that_keeps_us_busy_with_all_it_may_have_gets_no_more_and_keeps_nobody_out() {
+    let all = connections(limits(9, 2, 1 << 20), 1000);
+    let arriving: Vec<_> = (0..2).map(|_| all.enter(address("192.0.2.1"))).collect();
+    assert_eq!(all.make_room(address("192.0.2.1")), Room::Free, "none is waited for yet");
+    drop(arriving);
+    let busy: Vec<_> = (0..2).map(|_| waiting(&all, "192.0.2.1")).collect();
+    busy.iter().for_each(|(one, _)| one.works());
+    assert_eq!(all.make_room(address("192.0.2.1")), Room::Refused);
+    assert_eq!(all.make_room(address("192.0.2.2")), Room::Free);
+    tokio::task::yield_now().await;
+    assert!(busy.iter().all(|(_, task)| !task.is_finished()));
+    assert_eq!(all.metrics.pending_connections.get(), 2);
+    // One that waits for the client again goes for the next.
+    busy[0].0.waits(0);
+    assert_eq!(all.make_room(address("192.0.2.1")), Room::Free);
+}
+
+#[tokio::test]
+async fn a_kept_connection_counts_with_the_head_that_may_come_and_is_ended_where_that_is_too_much()
+{
+    let each = cost::KEPT_ALIVE + HEAD;
+    let all = connections(limits(9, 9, 2 * each + 2 * cost::SOCKET), 1000);
+    let kept: Vec<_> = (0..3).map(|_| waiting(&all, "192.0.2.1")).collect();
+    for (one, _) in &kept[..2] {
+        drop(one.answer());
+    }
+    assert_eq!(all.state().order.held(), 2 * each + cost::SOCKET);
+    drop(kept[2].0.answer());
+    tokio::task::yield_now().await;
+    assert!(kept[0].1.is_finished() && !kept[2].1.is_finished());
+    assert!(all.state().order.held() <= 2 * each);
 }
 
 #[tokio::test]

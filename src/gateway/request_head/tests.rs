@@ -5,7 +5,7 @@ use super::*;
 /// After how many bytes, one by one, it is ready.
 fn ready_after(head: &[u8]) -> Option<usize> {
     let mut scan = Scan::default();
-    (1..=head.len()).find(|end| scan.is_ready(&head[..*end], 100))
+    (1..=head.len()).find(|end| scan.progress(&head[..*end], 100) != Progress::Partial)
 }
 
 #[test]
@@ -41,6 +41,18 @@ fn what_may_become_a_head_is_waited_for() {
     }
 }
 
+#[test]
+fn no_byte_of_a_head_in_crumbs_is_looked_at_again() {
+    let head = format!("GET / HTTP/1.1\r\nX: {}\r\nY", "x".repeat(5000));
+    let mut scan = Scan::default();
+    for end in 1..=head.len() {
+        assert_eq!(scan.progress(&head.as_bytes()[..end], 100), Progress::Partial);
+        let left = end - scan.at;
+        // An end of a line, and what may be the next one.
+        assert!(left <= 2, "{left} bytes at {end}");
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_whole_for_the_parser_is_ready_however_it_is_cut(
@@ -54,7 +66,7 @@ proptest! {
         let (mut scan, mut sizes, mut at) = (Scan::default(), cuts.iter().cycle(), 0);
         let ready = loop {
             at = head.len().min(at + sizes.next().unwrap());
-            let ready = scan.is_ready(&head.as_bytes()[..at], 100);
+            let ready = scan.progress(&head.as_bytes()[..at], 100) != Progress::Partial;
             let mut space = [httparse::EMPTY_HEADER; 100];
             let parsed = httparse::Request::new(&mut space).parse(&head.as_bytes()[..at]);
             prop_assert!(ready || matches!(parsed, Ok(httparse::Status::Partial)), "{:?}", &head[..at]);

@@ -6,7 +6,7 @@
 pub mod client_hello;
 mod stream;
 
-use std::{cell::RefCell, io, pin::pin, sync::Arc};
+use std::{cell::RefCell, future::poll_fn, io, net::IpAddr, pin::pin, sync::Arc};
 
 use rustls::{
     AlertDescription, InvalidMessage, PeerIncompatible, ServerConfig,
@@ -87,6 +87,7 @@ pub(super) struct Accept<'a> {
     pub(super) fallback: &'a FallbackCertificate,
     pub(super) metrics: &'a GatewayMetrics,
     pub(super) gate: &'a HandshakeGate,
+    pub(super) client: IpAddr,
     pub(super) pending: &'a Pending,
 }
 
@@ -98,15 +99,18 @@ impl Accept<'_> {
         stream: TcpStream,
         deadline: Instant,
     ) -> Option<(Box<ServerStream>, Arrival)> {
-        // Dropped at the end, and the socket with it.
-        let mut handshake = pin!(timeout_at(deadline, self.handshake(stream)));
-        let error = match handshake.as_mut().await {
-            Ok(Ok(done)) => return Some(done),
+        let mut under_way =
+            UnderWay { socket: Some(stream), kept: Kept::default(), answered: None };
+        // Nothing is left of the future then: it may have stood in the queue of the gate.
+        let error = match timeout_at(deadline, self.handshake(&mut under_way)).await {
+            Ok(Ok(arrival)) => return under_way.answered.map(|tls| (tls, arrival)),
             Ok(Err(error)) => error,
             Err(_) => {
                 // A thousand that are late together do not end together.
                 self.pending.works();
-                drop(self.gate.enter(Priority::New).await);
+                let step = self.gate.enter(Priority::New(self.client)).await;
+                drop(under_way);
+                drop(step);
                 io::ErrorKind::TimedOut.into()
             }
         };
@@ -116,9 +120,10 @@ impl Accept<'_> {
         None
     }
 
-    async fn handshake(&self, stream: TcpStream) -> io::Result<(Box<ServerStream>, Arrival)> {
-        let (mut tls, arrival) = self.answer_hello(stream).await?;
-        while tls.send_flight().await? == Handshake::Open {
+    async fn handshake(&self, under_way: &mut UnderWay) -> io::Result<Arrival> {
+        let (tls, arrival) = self.answer_hello(under_way).await?;
+        let tls = under_way.answered.insert(tls);
+        while self.send_flight(tls).await? == Handshake::Open {
             self.pending.waits(cost::HANDSHAKE + tls.kept());
             tls.socket().readable().await?;
             self.pending.works();
@@ -127,23 +132,41 @@ impl Accept<'_> {
             drop(step);
         }
         self.pending.waits(cost::TLS + tls.kept());
-        Ok((tls, arrival))
+        Ok(arrival)
+    }
+
+    /// Sends our part. Where the client does not take it, the connection waits for the client.
+    async fn send_flight(&self, tls: &mut ServerStream) -> io::Result<Handshake> {
+        let held = cost::HANDSHAKE + tls.kept() + tls.unsent();
+        let mut sent = pin!(tls.send_flight());
+        let mut told = false;
+        poll_fn(|cx| {
+            let sent = sent.as_mut().poll(cx);
+            if sent.is_pending() && !told {
+                self.pending.waits(held);
+                told = true;
+            }
+            sent
+        })
+        .await
     }
 
     /// Reads the ClientHello, and answers it in the same step once it is whole.
     async fn answer_hello(
         &self,
-        mut stream: TcpStream,
+        under_way: &mut UnderWay,
     ) -> io::Result<(Box<ServerStream>, Arrival)> {
-        let mut kept = Kept::default();
         loop {
-            let step = self.gate.enter(Priority::New).await;
-            stream = match self.hello_step(stream, &mut kept)? {
+            let step = self.gate.enter(Priority::New(self.client)).await;
+            let Some(stream) = under_way.socket.take() else {
+                return Err(io::ErrorKind::NotConnected.into());
+            };
+            let stream = match self.hello_step(stream, &mut under_way.kept)? {
                 HelloStep::Answered(tls, arrival) => return Ok((tls, arrival)),
-                HelloStep::Partial(stream) => stream,
+                HelloStep::Partial(stream) => under_way.socket.insert(stream),
             };
             drop(step);
-            self.pending.waits(cost::SOCKET + kept.capacity());
+            self.pending.waits(cost::SOCKET + under_way.kept.capacity());
             stream.readable().await?;
             self.pending.works();
         }
@@ -182,6 +205,14 @@ impl Accept<'_> {
 
 thread_local! {
     static HELLO: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_HELLO].into_boxed_slice());
+}
+
+/// What a handshake holds, apart from the future that does it: that can be dropped first.
+struct UnderWay {
+    /// Until the hello is answered.
+    socket: Option<TcpStream>,
+    kept: Kept,
+    answered: Option<Box<ServerStream>>,
 }
 
 /// What became of a ClientHello in a step. Nothing large of it is held while more is waited for.
@@ -318,3 +349,6 @@ fn failure_reason(error: &io::Error) -> &'static str {
         _ => "protocol",
     }
 }
+
+#[cfg(test)]
+mod tests;
