@@ -1,12 +1,12 @@
 //! HTTP-01 challenges of ACME (RFC 8555 §8.3): `/.well-known/acme-challenge/TOKEN` goes to the solver that the table has for the
 //! name and the token, whatever routes say about that host or its clear text. Of the request nothing goes on but
-//! these two; of the answer nothing comes back but status and body, as plain text: a solver is no web server, and its answer
+//! these two, and where it has passed (`CDN-Loop`), for two gateways may be each other's solver; of the answer nothing comes back but status and body, as plain text: a solver is no web server, and its answer
 //! stands at the origin of whoever owns the name.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
 use http_body_util::{BodyExt, Empty, Limited};
 use tokio::time::{Instant, timeout_at};
 
@@ -51,6 +51,7 @@ impl ClientConnection {
     pub(super) async fn solve(
         &self,
         facts: &Facts,
+        asked: &HeaderMap,
         solver: &Solver,
         host: &str,
         token: &str,
@@ -64,7 +65,7 @@ impl ClientConnection {
             .header(X_REQUEST_ID, facts.id.clone())
             .body(Empty::<Bytes>::new())
             .expect("a token is a path, and a host was parsed as one");
-        self.worker.loop_mark.put_on(request.headers_mut());
+        self.worker.loop_mark.put_on_behind(asked, request.headers_mut());
         let answer = async {
             let (answer, _task) = upstream::send(transport, request).await?;
             let (mut parts, body) = answer.into_parts();

@@ -91,13 +91,12 @@ pub fn check_path(
     request: &RequestFacts<'_>,
 ) -> Result<(), Refusal> {
     path.check(rule.path_allow).map_err(refuse_path)?;
-    let readings = path.readings();
-    let same = |reading: &String| {
+    let same = |reading: &str| {
         let request = RequestFacts { path: reading, ..*request };
         let found = table.host(host).and_then(|host| host.find(&request));
         found.is_some_and(|found| Arc::ptr_eq(found, rule))
     };
-    if readings.iter().all(same) { Ok(()) } else { Err(refuse_path(PathFault::OtherRule)) }
+    if path.all_readings(same) { Ok(()) } else { Err(refuse_path(PathFault::OtherRule)) }
 }
 
 /// What is said where the host is served and the request is not.

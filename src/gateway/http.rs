@@ -212,7 +212,7 @@ impl ClientConnection {
         if self.worker.loop_mark.is_looping(&parts.headers) {
             return Err(Refusal::new(
                 RefusalReason::LoopDetected,
-                "The request has passed this gateway before, or several others: an endpoint of a route leads back.",
+                "The request has passed this gateway several times, or many of its kind: an endpoint of a route leads back.",
             ));
         }
         let target = Target::of(&parts.method, &facts.uri, &parts.headers)?;
@@ -233,7 +233,7 @@ impl ClientConnection {
         {
             let (solver, token) = (Arc::clone(solver), token.to_owned());
             drop(published);
-            return self.solve(facts, &solver, host, &token).await;
+            return self.solve(facts, &parts.headers, &solver, host, &token).await;
         }
         let request = RequestFacts {
             path: target.path.as_str(),

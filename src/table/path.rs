@@ -3,9 +3,9 @@
 //! A request's path is normalised once; what is matched is what is forwarded. That alone does not make a backend see the path
 //! that was matched: servers decode once more, merge slashes, resolve dot segments, strip path parameters, each
 //! in an order of its own. So a path that has any of that is *ambiguous*. A rule takes none of it unless it says so, and even
-//! then only where every [reading](RequestPath::readings) of the path leads to the same rule.
+//! then only where every [reading](RequestPath::all_readings) of the path leads to the same rule.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::borrow::Cow;
 
 use thiserror::Error;
 
@@ -145,7 +145,7 @@ pub enum PathFault {
 }
 
 /// The longest ambiguous path of which all readings are looked up, bytes.
-pub const MAX_AMBIGUOUS: usize = 4096;
+pub const MAX_AMBIGUOUS: usize = 512;
 
 /// A path in its one form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,15 +222,15 @@ impl<'a> RequestPath<'a> {
         }
     }
 
-    /// The other paths that servers may see in this one, in the form of [`RequestPath`]s of their own; none for nearly every
-    /// path. Ask after [`RequestPath::check`], which bounds the work.
-    pub fn readings(&self) -> Vec<String> {
+    /// Whether the other paths that servers may see in this one, none for nearly every path, are all as wanted. They are told in the form
+    /// of [`RequestPath`]s of their own, up to the first that is not. Ask after [`RequestPath::check`], which bounds the work.
+    pub fn all_readings(&self, mut is_wanted: impl FnMut(&str) -> bool) -> bool {
         if !self.found.is_empty() {
-            readings::all(&self.normal)
+            readings::all(&self.normal, is_wanted)
         } else if self.escaped {
-            vec![readings::decoded(&self.normal)]
+            is_wanted(&readings::decoded(&self.normal))
         } else {
-            Vec::new()
+            true
         }
     }
 }
@@ -239,7 +239,7 @@ impl<'a> RequestPath<'a> {
 pub fn of_rule(path: &str) -> Result<String, PathFault> {
     let path = RequestPath::of(path)?;
     path.check(PathAmbiguities::NONE)?;
-    Ok(path.readings().pop().unwrap_or_else(|| path.normal.into_owned()))
+    Ok(if path.escaped { readings::decoded(&path.normal) } else { path.normal.into_owned() })
 }
 
 /// What there is in a path, in its order.
@@ -344,8 +344,9 @@ fn is_escape_behind(path: &[u8], at: usize) -> bool {
 }
 
 fn push_escape(text: &mut String, byte: u8) {
-    // Writing to a String does not fail.
-    let _ = write!(text, "%{byte:02X}");
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    text.extend(['%', digit(byte >> 4), digit(byte & 15)]);
 }
 
 /// Whether nothing is to be done: no escapes, nothing ambiguous. One look at each byte, since nearly every path is such.

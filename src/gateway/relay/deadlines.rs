@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     Phase, Relay,
     direction::Direction,
-    rates::{SendLimits, SendRate},
+    rates::SendLimits,
     vanished::{self, Lookout},
 };
 use crate::{
@@ -115,20 +115,7 @@ impl Relay {
         if self.phase != Phase::Open {
             limits = limits.without_messages();
         }
-        let direction = self.direction(side);
-        let left = direction.allowance;
-        if limits.is_ample(left) && direction.rate.as_ref().is_none_or(|rate| !rate.is_exceeded()) {
-            return false;
-        }
-        let waited = direction.is_throttled();
-        let rate = direction.rate.get_or_insert_with(|| Box::new(SendRate::new(limits, left, now)));
-        direction.allowance = rate.refill(left, now);
-        let waits = direction.sieve.waits_for().is_some();
-        let at_rest = direction.is_at_rest();
-        if let Some(rate) = &mut direction.rate {
-            rate.note(waits, at_rest, now);
-        }
-        waited && !direction.is_throttled()
+        self.direction(side).mind_rate(limits, now)
     }
 
     /// Lets all messages pass: on a connection that ends, the client's Close frame may wait behind them.
@@ -148,13 +135,9 @@ impl Relay {
     /// Who has wanted to send more than it may for too long, and what.
     fn too_fast(&self, now: Instant) -> Option<(Side, Scarce)> {
         let patience = self.rule.limits.patience;
-        [(Side::Client, &self.up), (Side::Backend, &self.down)].into_iter().find_map(
-            |(side, direction)| {
-                let since = direction.rate.as_ref()?.exceeded()?;
-                let scarce = direction.sieve.waits_for().filter(|_| since + patience <= now)?;
-                Some((side, scarce))
-            },
-        )
+        [(Side::Client, &self.up), (Side::Backend, &self.down)]
+            .into_iter()
+            .find_map(|(side, direction)| Some((side, direction.too_fast(patience, now)?)))
     }
 
     /// Waits for the next thing that is due, and does it. `Ready` if that gave the directions something to do.

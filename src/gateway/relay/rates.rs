@@ -4,6 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use tokio::time::Instant;
 
+use super::direction::Direction;
 use crate::{
     gateway::{
         frames::{Allowance, Scarce},
@@ -94,7 +95,7 @@ impl SendRate {
 
     /// Notes whether something of the side waits for tokens, and where nothing does, whether it has come to rest: what it has begun is
     /// whole, or it could go on.
-    pub(super) fn note(&mut self, waits: bool, at_rest: bool, now: Instant) {
+    fn note(&mut self, waits: bool, at_rest: bool, now: Instant) {
         if waits {
             self.exceeded.get_or_insert(now);
         } else if at_rest {
@@ -103,12 +104,12 @@ impl SendRate {
     }
 
     /// Whether the side wants more than it may.
-    pub(super) const fn is_exceeded(&self) -> bool {
+    const fn is_exceeded(&self) -> bool {
         self.exceeded.is_some()
     }
 
     /// Since when the side has wanted more than it may.
-    pub(super) const fn exceeded(&self) -> Option<Instant> {
+    const fn exceeded(&self) -> Option<Instant> {
         self.exceeded
     }
 
@@ -119,6 +120,36 @@ impl SendRate {
             Scarce::Frames => &self.frames,
         };
         bucket.as_ref().map(TokenBucket::next)
+    }
+}
+
+impl Direction {
+    /// Gives tokens, and notes whether the sender wants more than there are. Whether something that was held back may pass now.
+    ///
+    /// It does only where nothing but tokens is missing: while the receiver takes nothing they come in unused, and what is left for the
+    /// next go of the relay has its own already.
+    pub(super) fn mind_rate(&mut self, limits: SendLimits, now: Instant) -> bool {
+        let left = self.allowance;
+        if limits.is_ample(left) && self.rate.as_ref().is_none_or(|rate| !rate.is_exceeded()) {
+            return false;
+        }
+        let waited = self.is_throttled();
+        let rate = self.rate.get_or_insert_with(|| Box::new(SendRate::new(limits, left, now)));
+        self.allowance = rate.refill(left, now);
+        let waits = waited && self.stalled.is_none();
+        let throttled = self.is_throttled();
+        let at_rest = self.is_at_rest() && !throttled;
+        if let Some(rate) = &mut self.rate {
+            rate.note(waits, at_rest, now);
+        }
+        waited && !throttled
+    }
+
+    /// What the sender has wanted more of than it may, for longer than that.
+    pub(super) fn too_fast(&self, patience: Duration, now: Instant) -> Option<Scarce> {
+        let since = self.rate.as_ref()?.exceeded()?;
+        let over = since + patience <= now && self.stalled.is_none();
+        self.sieve.waits_for().filter(|_| over)
     }
 }
 
@@ -169,6 +200,13 @@ const NANOS: u64 = 1_000_000_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        gateway::{
+            frames::{Extensions, FrameScanner, Role},
+            sieve::Sieve,
+        },
+        table::FrameChecks,
+    };
 
     fn limits(messages: u32, frames: u32) -> SendLimits {
         SendLimits { messages: NonZeroU32::new(messages), frames: NonZeroU32::new(frames) }
@@ -262,5 +300,68 @@ mod tests {
         assert!(!limits(0, 1).is_ample(frames(0)) && limits(0, 1).is_ample(frames(1)));
         assert!(!limits(1, 100).is_ample(frames(100)), "messages are counted from the first");
         assert!(limits(1, 100).without_messages().is_ample(frames(100)));
+    }
+
+    /// A direction whose backend has sent so many Pings at once, at a limit of 1000 frames.
+    fn flooded(pings: usize) -> Direction {
+        let scanner =
+            FrameScanner::new(Role::Server, FrameChecks::Strict, Extensions::default(), None);
+        let sieve = Sieve::new(scanner, &[0x89, 0].repeat(pings));
+        Direction::new(Role::Server, sieve, limits(0, 1000).burst())
+    }
+
+    /// One go, of so many frames at most.
+    fn go(direction: &mut Direction, most: u32) {
+        let mut bytes = direction.sieve.held().to_vec();
+        let Allowance { messages, frames } = direction.allowance;
+        let allowance = Allowance { messages, frames: frames.min(most) };
+        let sifted = direction.sieve.sift(&mut bytes, allowance);
+        direction.allowance = direction.allowance.less(sifted.messages, sifted.frames);
+    }
+
+    #[test]
+    fn a_sender_is_not_too_fast_because_its_receiver_is_slow() {
+        let (start, patience) = (Instant::now(), ms(10_000));
+        let mut direction = flooded(30_000);
+        go(&mut direction, 2048);
+        assert!(!direction.mind_rate(limits(0, 1000), start), "out of tokens");
+        direction.stalled = Some(start);
+        for tick in 1..300 {
+            let now = start + ms(tick * 100);
+            // What it takes now and then is below the limit; there is always more to sift.
+            direction.stalled = None;
+            go(&mut direction, 50);
+            direction.stalled = Some(now);
+            direction.mind_rate(limits(0, 1000), now);
+            assert!(direction.sieve.waits_for().is_some(), "{tick}");
+            assert_eq!(direction.too_fast(patience, now), None, "{tick}");
+        }
+    }
+
+    #[test]
+    fn a_sender_whose_goes_are_cut_short_is_not_too_fast_while_there_are_tokens() {
+        let (start, patience) = (Instant::now(), ms(10_000));
+        let mut direction = flooded(30_000);
+        for tick in 1..300 {
+            let now = start + ms(tick * 100);
+            go(&mut direction, 90);
+            direction.mind_rate(limits(0, 1000), now);
+            assert_eq!(direction.sieve.waits_for(), Some(Scarce::Frames), "{tick}");
+            assert_eq!(direction.too_fast(patience, now), None, "{tick}");
+        }
+    }
+
+    #[test]
+    fn a_sender_that_always_wants_more_is_too_fast_once_patience_is_over() {
+        let (start, patience) = (Instant::now(), ms(10_000));
+        let mut direction = flooded(30_000);
+        let mut ended = None;
+        for tick in 0..2000 {
+            let now = start + ms(tick * 10);
+            go(&mut direction, 2048);
+            direction.mind_rate(limits(0, 1000), now);
+            ended = ended.or(direction.too_fast(patience, now).map(|scarce| (tick, scarce)));
+        }
+        assert_eq!(ended, Some((1000, Scarce::Frames)));
     }
 }

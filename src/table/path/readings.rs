@@ -5,55 +5,69 @@
 //! `ServeMux` cleans what was decoded; Node.js and its frameworks look at the path as it came; PHP, WSGI and CGI decode; some
 //! proxies and rewriting frameworks decode again.
 
+use std::collections::HashSet;
+
 use super::{may_stand_plain, push_escape};
 
 /// A path on its way through a server.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(PartialEq, Eq, Hash)]
 struct View {
     bytes: Vec<u8>,
     /// Whether it was decoded, so that a '%' in it is one.
     decoded: bool,
 }
 
-/// Every other reading of a normalised path, each once.
-pub(super) fn all(path: &str) -> Vec<String> {
-    let mut views: Vec<View> = Vec::new();
-    let mut add = |bytes: Vec<u8>, decoded| {
-        for bytes in [turn_backslashes(&bytes), bytes] {
-            let view = View { bytes, decoded };
-            if !views.contains(&view) {
-                views.push(view);
-            }
+/// Whether every other reading of a normalised path, each told once, is as wanted. The first that is not is the last.
+pub(super) fn all(path: &str, mut is_wanted: impl FnMut(&str) -> bool) -> bool {
+    let mut views = HashSet::new();
+    let mut told = HashSet::new();
+    let mut tell = |bytes: Vec<u8>, decoded: bool| {
+        let text = match String::from_utf8(bytes) {
+            Ok(text) if !decoded => text,
+            Ok(text) => encode(text.as_bytes()),
+            Err(error) => encode(error.as_bytes()),
+        };
+        text == path || told.contains(&text) || {
+            let wanted = is_wanted(&text);
+            told.insert(text);
+            wanted
         }
+    };
+    let mut look = |bytes: Vec<u8>, decoded: bool| {
+        [turn_backslashes(&bytes), bytes].into_iter().all(|bytes| {
+            let view = View { bytes, decoded };
+            if views.contains(&view) {
+                return true;
+            }
+            let all = forms(&view.bytes).into_iter().all(|bytes| tell(bytes, decoded));
+            views.insert(view);
+            all
+        })
     };
     let own = path.as_bytes();
     let once = decode(own);
     let twice = decode(&once);
-    for (bytes, decoded) in [(own, false), (&once, true), (&twice, true)] {
-        add(bytes.to_vec(), decoded);
-        add(cut_at(bytes, 0), decoded);
-        // Parameters end at a slash that is seen before what is encoded is.
-        add(decode(&strip_parameters(bytes)), true);
-        add(decode(&cut_at(bytes, b';')), true);
-    }
-    let mut found: Vec<String> = Vec::new();
-    for View { bytes, decoded } in views {
-        for bytes in [strip_parameters(&bytes), cut_at(&bytes, b';'), bytes] {
-            let merged = merge(&bytes);
-            let resolved = resolve(&bytes);
-            for bytes in [resolve(&merged), merge(&resolved), resolved, merged, bytes] {
-                let text = match String::from_utf8(bytes) {
-                    Ok(text) if !decoded => text,
-                    Ok(text) => encode(text.as_bytes()),
-                    Err(error) => encode(error.as_bytes()),
-                };
-                if text != path && !found.contains(&text) {
-                    found.push(text);
-                }
-            }
+    [(own, false), (&once, true), (&twice, true)].into_iter().all(|(bytes, decoded)| {
+        look(bytes.to_vec(), decoded)
+            && look(cut_at(bytes, 0), decoded)
+            // Parameters end at a slash that is seen before what is encoded is.
+            && look(decode(&strip_parameters(bytes)), true)
+            && look(decode(&cut_at(bytes, b';')), true)
+    })
+}
+
+/// What is made of a path that is not decoded any more, each once.
+fn forms(path: &[u8]) -> HashSet<Vec<u8>> {
+    let parameters = [strip_parameters(path), cut_at(path, b';'), path.to_vec()];
+    let mut forms = HashSet::new();
+    for bytes in parameters {
+        if forms.contains(&bytes) {
+            continue;
         }
+        let (merged, resolved) = (merge(&bytes), resolve(&bytes));
+        forms.extend([resolve(&merged), merge(&resolved), resolved, merged, bytes]);
     }
-    found
+    forms
 }
 
 /// The path with every escape decoded that need not be one.

@@ -224,3 +224,22 @@ fn a_route_may_have_no_limit_of_frames() {
     }
     drop(sending.join().expect("all of it was taken"));
 }
+
+#[test]
+fn a_backend_is_not_ended_for_many_frames_because_its_client_reads_slowly() {
+    let patience = Duration::from_millis(500);
+    let stage = Stage::new(Wire::Clear, |rule| {
+        rule.limits.frames_per_second = NonZeroU32::new(8192);
+        rule.limits.patience = patience;
+    });
+    let (mut client, server) = stage.open_narrow(b"");
+    let frames = Who::Backend.frame(true, OpCode::Text, &[b'x'; 20]).repeat(30_000);
+    send_all(server, frames, 1);
+    let begun = Instant::now();
+    // Some 3,700 frames a second, below the limit.
+    while begun.elapsed() < patience * 5 {
+        client.bytes(2048);
+        std::thread::park_timeout(Duration::from_millis(25));
+    }
+    assert_eq!(stage.gateway.metric("tidegate_connections_closed_total", &[]), 0.0);
+}
