@@ -151,8 +151,10 @@ pub fn tell_sender(headers: &mut HeaderMap, sender: &Sender<'_>, kept: &[HeaderN
         headers.remove(name);
     }
     let authority = sender.authority.as_str();
-    let host = match headers.get(header::HOST) {
-        Some(host) if host == authority => host.clone(),
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) if host == authority => host.clone(),
+        // Also where there are several: one goes on.
         _ => {
             let host = text(authority.to_owned());
             headers.insert(header::HOST, host.clone());

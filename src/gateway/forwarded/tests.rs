@@ -155,6 +155,17 @@ fn the_nearest_proxy_says_by_what_its_client_came() {
     assert_eq!(scheme(&[]), None);
 }
 
+/// Requests with several hosts are refused before; none of them passes here either.
+#[test]
+fn one_host_goes_on_whatever_came() {
+    for lines in [&["a.test:8443", "b.test"][..], &["b.test", "a.test:8443"], &["b.test"], &[]] {
+        let lines: Vec<_> = lines.iter().map(|line| ("host", line.as_bytes())).collect();
+        let told = told(&lines, true, &[]);
+        let hosts: Vec<_> = told.iter().filter(|(name, _)| name == "host").collect();
+        assert_eq!(hosts, [&("host".to_owned(), "a.test:8443".to_owned())], "{lines:?}");
+    }
+}
+
 #[test]
 fn a_host_without_port_has_that_of_the_scheme() {
     for (scheme, port) in [(Scheme::Http, "80"), (Scheme::Https, "443")] {
