@@ -111,11 +111,14 @@ impl EndpointLoad {
             known.survey = survey;
             if known.ready == Readiness::Not {
                 known.ready = match state.survey {
+                    // Nothing was known of it before: a failure by now is its own.
                     0 => Readiness::FromTheBeginning,
-                    _ => Readiness::Since(now),
+                    _ => {
+                        // It is another pod, or Kubernetes says that this one is well again.
+                        state.ejections.forget(*address);
+                        Readiness::Since(now)
+                    }
                 };
-                // It is another pod, or Kubernetes says that this one is well again.
-                state.ejections.forget(*address);
             }
         }
     }

@@ -294,6 +294,14 @@ fn an_endpoint_that_becomes_ready_again_is_not_ejected_any_more() {
 }
 
 #[test]
+fn what_fails_before_the_first_survey_is_not_forgotten_by_it() {
+    let mut scene = Scene::least();
+    scene.eject(1);
+    scene.survey(1, &[1, 2]);
+    assert_eq!(scene.chosen(&[backend(1, &[1, 2])]), [2]);
+}
+
+#[test]
 fn round_robin_takes_one_after_the_other_whatever_they_have() {
     let (mut scene, backends) = (Scene::new(Policy::RoundRobin), [backend(1, &[1, 2, 3])]);
     let held: Vec<_> = (0..9).map(|_| Scene::least().choose(&backends)).collect();
