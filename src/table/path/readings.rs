@@ -9,65 +9,68 @@ use std::collections::HashSet;
 
 use super::{may_stand_plain, push_escape};
 
-/// A path on its way through a server.
-#[derive(PartialEq, Eq, Hash)]
+/// A path on its way through servers, one behind the other.
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct View {
     bytes: Vec<u8>,
-    /// Whether it was decoded, so that a '%' in it is one.
-    decoded: bool,
+    /// How often it was decoded: after the first time a '%' in it is one.
+    decodings: u8,
 }
 
+/// Who decodes a path has decoded it once before at most.
+const MOST_DECODINGS: u8 = 2;
+
+/// Views that are looked at. A path that has more is not taken: those that people use have some ten.
+pub(super) const MOST_VIEWS: usize = 256;
+
 /// Whether every other reading of a normalised path, each told once, is as wanted. The first that is not is the last.
+///
+/// What one server has made of it the next one may go on with, so every order of all that servers do is followed.
 pub(super) fn all(path: &str, mut is_wanted: impl FnMut(&str) -> bool) -> bool {
-    let mut views = HashSet::new();
+    let own = View { bytes: path.as_bytes().to_vec(), decodings: 0 };
+    let mut seen = HashSet::from([own.clone()]);
     let mut told = HashSet::new();
-    let mut tell = |bytes: Vec<u8>, decoded: bool| {
-        let text = match String::from_utf8(bytes) {
-            Ok(text) if !decoded => text,
+    let mut next = vec![own];
+    while let Some(view) = next.pop() {
+        let text = match String::from_utf8(view.bytes.clone()) {
+            Ok(text) if view.decodings == 0 => text,
             Ok(text) => encode(text.as_bytes()),
             Err(error) => encode(error.as_bytes()),
         };
-        text == path || told.contains(&text) || {
-            let wanted = is_wanted(&text);
-            told.insert(text);
-            wanted
-        }
-    };
-    let mut look = |bytes: Vec<u8>, decoded: bool| {
-        [turn_backslashes(&bytes), bytes].into_iter().all(|bytes| {
-            let view = View { bytes, decoded };
-            if views.contains(&view) {
-                return true;
+        if text != path && !told.contains(&text) {
+            if !is_wanted(&text) {
+                return false;
             }
-            let all = forms(&view.bytes).into_iter().all(|bytes| tell(bytes, decoded));
-            views.insert(view);
-            all
-        })
-    };
-    let own = path.as_bytes();
-    let once = decode(own);
-    let twice = decode(&once);
-    [(own, false), (&once, true), (&twice, true)].into_iter().all(|(bytes, decoded)| {
-        look(bytes.to_vec(), decoded)
-            && look(cut_at(bytes, 0), decoded)
-            // Parameters end at a slash that is seen before what is encoded is.
-            && look(decode(&strip_parameters(bytes)), true)
-            && look(decode(&cut_at(bytes, b';')), true)
-    })
+            told.insert(text);
+        }
+        for made in steps(&view) {
+            if !seen.contains(&made) {
+                if seen.len() == MOST_VIEWS {
+                    return false;
+                }
+                seen.insert(made.clone());
+                next.push(made);
+            }
+        }
+    }
+    true
 }
 
-/// What is made of a path that is not decoded any more, each once.
-fn forms(path: &[u8]) -> HashSet<Vec<u8>> {
-    let parameters = [strip_parameters(path), cut_at(path, b';'), path.to_vec()];
-    let mut forms = HashSet::new();
-    for bytes in parameters {
-        if forms.contains(&bytes) {
-            continue;
-        }
-        let (merged, resolved) = (merge(&bytes), resolve(&bytes));
-        forms.extend([resolve(&merged), merge(&resolved), resolved, merged, bytes]);
-    }
-    forms
+/// What a server makes of a view in one step.
+fn steps(view: &View) -> impl Iterator<Item = View> {
+    let View { bytes, decodings } = view;
+    let same = [
+        turn_backslashes(bytes),
+        // The end of a C string.
+        cut_at(bytes, 0),
+        strip_parameters(bytes),
+        cut_at(bytes, b';'),
+        merge(bytes),
+        resolve(bytes),
+    ];
+    let decoded = (*decodings < MOST_DECODINGS)
+        .then(|| View { bytes: decode(bytes), decodings: decodings + 1 });
+    same.into_iter().map(|bytes| View { bytes, decodings: *decodings }).chain(decoded)
 }
 
 /// The path with every escape decoded that need not be one.
