@@ -28,7 +28,7 @@ use tokio::{sync::Notify, task::yield_now};
 use self::new_steps::NewSteps;
 
 /// How long steps are done in one turn.
-const BUDGET: Duration = Duration::from_micros(100);
+const BUDGET: Duration = Duration::from_micros(200);
 /// After so many steps of handshakes that were begun it is a new one's turn.
 const BEGUN_IN_A_ROW: usize = 8;
 
@@ -138,13 +138,15 @@ impl HandshakeGate {
         Self { state: RefCell::new(state), next_turn: Notify::new(), granted: Notify::new() }
     }
 
-    /// Waits for the turn to do a step, which lasts until the answer is dropped. Nothing may be awaited meanwhile.
-    pub(super) async fn enter(&self, priority: Priority) -> Step<'_> {
+    /// Waits for the turn to do a step, which lasts until the answer is dropped. Nothing may be awaited meanwhile. `queued` is called
+    /// before a wait.
+    pub(super) async fn enter(&self, priority: Priority, queued: impl Fn()) -> Step<'_> {
         loop {
             let waiter = match self.begin_or_queue(priority) {
                 Ok(step) => return step,
                 Err(waiter) => waiter,
             };
+            queued();
             if let Some(step) = (Queued { gate: self, waiter }).turn().await {
                 return step;
             }

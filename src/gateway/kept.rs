@@ -2,10 +2,10 @@
 //!
 //! One piece would be moved and doubled as it grows, and beyond 14 KiB jemalloc gives whole pages and one more.
 
-/// Size of a piece.
-const PIECE: usize = 2048;
-/// What the last one grows by.
-const GROWTH: usize = 512;
+/// Size of a piece: a size of jemalloc's, of which several share what jemalloc notes for each run of pages. Of 4096 none do.
+const PIECE: usize = 5 * 1024;
+/// What the last one grows by. All that come of it are sizes of jemalloc's too.
+const GROWTH: usize = 1024;
 
 /// What has come of something that is not whole.
 #[derive(Debug, Default)]

@@ -50,7 +50,7 @@ pub(super) mod cost {
     /// One within a TLS handshake.
     pub(in crate::gateway) const HANDSHAKE: usize = 10 * 1024;
     /// One under TLS.
-    pub(in crate::gateway) const TLS: usize = 6 * 1024;
+    pub(in crate::gateway) const TLS: usize = 5 * 1024;
     /// One that is kept alive: hyper's state and buffer, without what that grows by.
     pub(in crate::gateway) const KEPT_ALIVE: usize = 12 * 1024;
 }

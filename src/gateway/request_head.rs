@@ -4,7 +4,12 @@
 //! a byte, or none. Here it is what has come, and of a silent client nothing. All that is looked for is the end; what a head says,
 //! and how one that is wrong is answered, is hyper's to say.
 
-use std::{cell::RefCell, future::poll_fn, io, pin::Pin, task::ready};
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -31,46 +36,87 @@ pub(super) enum Head {
     Ended,
 }
 
-/// Reads until the head is whole, or is `most` bytes long, or wrong already.
-pub(super) async fn read<T: AsyncRead + Unpin>(
-    transport: &mut T,
-    pending: &Pending,
+/// What of a head the client has to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// All of it.
+    Head,
+    /// The rest.
+    Rest,
+}
+
+/// Reads until the head is whole, or is `most` bytes long, or wrong already. `waits` is called once before it waits for each of
+/// [`Awaited`].
+pub(super) fn read<'a, T: AsyncRead + Unpin>(
+    transport: &'a mut T,
+    pending: &'a Pending,
     base: usize,
     (most, headers): (usize, usize),
-) -> io::Result<Head> {
-    let mut kept = Kept::default();
-    let mut scan = Scan::default();
-    loop {
-        let ready = poll_fn(|cx| {
-            HEADS.with_borrow_mut(|buffer| {
-                let before = kept.len();
-                let mut read = ReadBuf::new(&mut buffer[before..]);
-                ready!(Pin::new(&mut *transport).poll_read(cx, &mut read))?;
-                let length = before + read.filled().len();
-                if length == before {
-                    return io::Result::Ok(Some(Head::Ended)).into();
-                }
-                kept.copy_to(&mut buffer[..before]);
-                let head = &buffer[..length];
-                match scan.progress(head, headers) {
-                    Progress::Whole => {
-                        return io::Result::Ok(Some(Head::Whole(Bytes::copy_from_slice(head))))
-                            .into();
-                    }
-                    Progress::Partial if length < most.min(BUFFER) => {}
-                    Progress::Partial | Progress::Wrong => {
-                        return io::Result::Ok(Some(Head::Part(Bytes::copy_from_slice(head))))
-                            .into();
-                    }
-                }
-                kept.push(&buffer[before..length]);
-                io::Result::Ok(None).into()
-            })
-        });
-        if let Some(head) = ready.await? {
-            return Ok(head);
+    waits: impl Fn(&mut T, Awaited) + Unpin + 'a,
+) -> impl Future<Output = io::Result<Head>> {
+    let (kept, scan) = (Kept::default(), Scan::default());
+    Reading { transport, pending, base, most, headers, waits, kept, scan, told: None }
+}
+
+/// Written out, for an async function would hold much of it twice, and a stranger can have it held for thousands.
+struct Reading<'a, T, W> {
+    transport: &'a mut T,
+    pending: &'a Pending,
+    base: usize,
+    most: usize,
+    headers: usize,
+    waits: W,
+    kept: Kept,
+    scan: Scan,
+    told: Option<Awaited>,
+}
+
+impl<T: AsyncRead + Unpin, W: Fn(&mut T, Awaited) + Unpin> Future for Reading<'_, T, W> {
+    type Output = io::Result<Head>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        loop {
+            if let Some(head) = ready!(HEADS.with_borrow_mut(|buffer| this.poll_read(buffer, cx)))?
+            {
+                return Poll::Ready(Ok(head));
+            }
+            this.pending.waits(this.base + cost::SOCKET + this.kept.capacity());
         }
-        pending.waits(base + cost::SOCKET + kept.capacity());
+    }
+}
+
+impl<T: AsyncRead + Unpin, W: Fn(&mut T, Awaited)> Reading<'_, T, W> {
+    /// Reads once. `None`: more is needed.
+    fn poll_read(
+        &mut self,
+        buffer: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Head>>> {
+        let before = self.kept.len();
+        let mut read = ReadBuf::new(&mut buffer[before..]);
+        let polled = Pin::new(&mut *self.transport).poll_read(cx, &mut read);
+        let awaited = if before == 0 { Awaited::Head } else { Awaited::Rest };
+        if polled.is_pending() && self.told != Some(awaited) {
+            (self.waits)(&mut *self.transport, awaited);
+            self.told = Some(awaited);
+        }
+        ready!(polled)?;
+        let length = before + read.filled().len();
+        if length == before {
+            return Poll::Ready(Ok(Some(Head::Ended)));
+        }
+        self.kept.copy_to(&mut buffer[..before]);
+        let head = &buffer[..length];
+        let progress = self.scan.progress(head, self.headers);
+        Poll::Ready(Ok(match progress {
+            Progress::Whole => Some(Head::Whole(Bytes::copy_from_slice(head))),
+            Progress::Partial if length < self.most.min(BUFFER) => {
+                self.kept.push(&buffer[before..length]);
+                None
+            }
+            Progress::Partial | Progress::Wrong => Some(Head::Part(Bytes::copy_from_slice(head))),
+        }))
     }
 }
 

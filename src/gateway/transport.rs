@@ -13,8 +13,11 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::socket::{self, Delivery};
-use super::tls::{ClientStream, ServerStream};
+use super::{
+    request_head::Awaited,
+    socket::{self, Delivery},
+    tls::{ClientStream, ServerStream},
+};
 
 /// One leg of a connection.
 #[derive(Debug)]
@@ -44,6 +47,15 @@ impl Transport {
             Self::Plain(_) => 0,
             Self::Server(stream) => stream.unsent(),
             Self::Client(stream) => stream.unsent(),
+        }
+    }
+
+    /// Does what is due where a client's request has not come with the end of the handshake.
+    pub(super) fn wait_for_head(&mut self, part: Awaited) {
+        let Self::Server(stream) = self else { return };
+        match part {
+            Awaited::Head => stream.acknowledge(),
+            Awaited::Rest => stream.send_tickets(),
         }
     }
 

@@ -46,7 +46,7 @@ use super::{
     request_head::{self, Head},
     rewind::Rewind,
     sessions::Sessions,
-    tls,
+    socket, tls,
     transport::Transport,
 };
 use crate::{table::TableCell, telemetry::GatewayMetrics};
@@ -319,8 +319,7 @@ fn serve(worker: Rc<Worker>, stream: TcpStream, of: Arrived) -> impl Future<Outp
     let Arrived { peer, listener, pending, live } = of;
     let deadline = Instant::now() + worker.settings.limits.before_request(listener);
     async move {
-        let readable = timeout_at(deadline, stream.readable()).await;
-        pending.works();
+        let readable = timeout_at(deadline, socket::readable(&stream)).await;
         match (readable, listener) {
             (Ok(Ok(())), ListenerKind::Http) => {
                 let client = Client { worker, peer, listener, pending, live };
@@ -343,7 +342,7 @@ fn serve(worker: Rc<Worker>, stream: TcpStream, of: Arrived) -> impl Future<Outp
             }
             (failed, listener) => {
                 // A thousand that are silent together do not end together.
-                drop(worker.gate.enter(Priority::New(peer.ip())).await);
+                drop(worker.gate.enter(Priority::New(peer.ip()), || pending.works()).await);
                 match (failed, listener) {
                     (Err(_), ListenerKind::Https) => worker.metrics.tls_failed("timeout"),
                     (Err(_), ListenerKind::Http) => worker.metrics.head_timed_out("http"),
@@ -373,45 +372,31 @@ impl Client {
         base: usize,
     ) -> impl Future<Output = ()> {
         async move {
-            let deadline = Instant::now() + self.worker.settings.limits.head_timeout;
+            let limits = &self.worker.settings.limits;
+            let deadline = Instant::now() + limits.head_timeout;
+            let most = (limits.head_bytes, limits.headers);
+            let waits = Transport::wait_for_head;
+            let head = request_head::read(&mut transport, &self.pending, base, most, waits);
             // What hyper holds is made only then.
-            match self.head(&mut transport, base, deadline).await {
-                Some(Head::Whole(head)) => {
+            match timeout_at(deadline, head).await {
+                Ok(Ok(Head::Whole(head))) => {
                     let transport = Rewind::new(transport, head);
                     Box::pin(self.serve_http(transport, arrival, None)).await;
                 }
-                Some(Head::Part(head)) => {
+                Ok(Ok(Head::Part(head))) => {
                     self.pending.waits_in_hyper(base);
                     let transport = Rewind::new(transport, head);
                     Box::pin(self.serve_part(transport, arrival, deadline)).await;
                 }
-                Some(Head::Ended) | None => {}
-            }
-        }
-    }
-
-    /// The head of its first request. `None`: it did not come, which was counted.
-    async fn head(
-        &self,
-        transport: &mut Transport,
-        base: usize,
-        deadline: Instant,
-    ) -> Option<Head> {
-        let limits = &self.worker.settings.limits;
-        let most = (limits.head_bytes, limits.headers);
-        let head = request_head::read(transport, &self.pending, base, most);
-        // The future that reads is gone before the gate is entered.
-        match timeout_at(deadline, head).await {
-            Ok(Ok(head)) => Some(head),
-            Ok(Err(error)) => {
-                tracing::debug!(peer = %self.peer, %error, "connection ended before a request");
-                None
-            }
-            Err(_) => {
-                self.pending.works();
-                drop(self.worker.gate.enter(Priority::New(self.peer.ip())).await);
-                self.worker.metrics.head_timed_out(self.listener.as_str());
-                None
+                Ok(Ok(Head::Ended)) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(peer = %self.peer, %error, "connection ended before a request");
+                }
+                Err(_) => {
+                    let works = || self.pending.works();
+                    drop(self.worker.gate.enter(Priority::New(self.peer.ip()), works).await);
+                    self.worker.metrics.head_timed_out(self.listener.as_str());
+                }
             }
         }
     }

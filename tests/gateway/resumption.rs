@@ -130,3 +130,25 @@ fn the_fallback_certificate_gives_no_tickets() {
         }
     }
 }
+
+#[test]
+fn a_client_that_is_slow_with_its_head_is_sent_its_tickets_meanwhile() {
+    let authority = Authority::new();
+    let backend = Backend::bind();
+    let gateway = serving(&authority, &backend);
+    let mut socket = TcpStream::connect(gateway.https).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let name = "a.test".try_into().unwrap();
+    let mut tls = ClientConnection::new(client_config(&authority.pem), name).unwrap();
+    let mut stream = rustls::Stream::new(&mut tls, &mut socket);
+    stream.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    while tls.tls13_tickets_received() == 0 {
+        assert_ne!(tls.read_tls(&mut socket).expect("the tickets come"), 0);
+        tls.process_new_packets().unwrap();
+    }
+    let mut stream = rustls::Stream::new(&mut tls, &mut socket);
+    stream.write_all(b"host: a.test\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 426 "), "{answer}");
+}

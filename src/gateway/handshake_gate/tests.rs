@@ -46,7 +46,7 @@ fn run<T>(test: impl AsyncFnOnce(Rc<HandshakeGate>) -> T) -> T {
 
 /// Does a step that takes longer than a turn may.
 async fn long_step(gate: &HandshakeGate, priority: Priority) {
-    let step = gate.enter(priority).await;
+    let step = gate.enter(priority, || {}).await;
     let begun = Instant::now();
     while begun.elapsed() < BUDGET {
         std::hint::spin_loop();
@@ -110,7 +110,7 @@ fn who_leaves_the_queue_or_its_turn_holds_up_nobody() {
         long_step(&gate, NEW).await;
         let wait = || {
             let gate = Rc::clone(&gate);
-            spawn_local(async move { drop(gate.enter(NEW).await) })
+            spawn_local(async move { drop(gate.enter(NEW, || {}).await) })
         };
         let tasks: Vec<_> = (0..9).map(|_| wait()).collect();
         yield_now().await;
@@ -119,7 +119,7 @@ fn who_leaves_the_queue_or_its_turn_holds_up_nobody() {
         for task in tasks {
             let _ = task.await;
         }
-        let last = tokio::time::timeout(Duration::from_secs(10), gate.enter(NEW)).await;
+        let last = tokio::time::timeout(Duration::from_secs(10), gate.enter(NEW, || {})).await;
         assert!(last.is_ok(), "it is its turn");
     });
 }
@@ -127,7 +127,7 @@ fn who_leaves_the_queue_or_its_turn_holds_up_nobody() {
 #[test]
 fn without_a_queue_a_step_is_done_at_once() {
     run(async |gate| {
-        let mut step = std::pin::pin!(gate.enter(NEW));
+        let mut step = std::pin::pin!(gate.enter(NEW, || {}));
         let ready = poll_fn(|cx| Poll::Ready(step.as_mut().poll(cx).is_ready())).await;
         assert!(ready);
     });
@@ -138,9 +138,9 @@ fn a_turn_that_is_not_taken_goes_to_the_next_one() {
     run(async |gate| {
         long_step(&gate, NEW).await;
         // As a future that a timeout has given up, and that is still there.
-        let mut late = std::pin::pin!(gate.enter(NEW));
+        let mut late = std::pin::pin!(gate.enter(NEW, || {}));
         poll_fn(|cx| Poll::Ready(late.as_mut().poll(cx).is_pending())).await;
-        let other = tokio::time::timeout(Duration::from_secs(10), gate.enter(NEW)).await;
+        let other = tokio::time::timeout(Duration::from_secs(10), gate.enter(NEW, || {})).await;
         drop(other.expect("it gets the turn that nobody took"));
         drop(late.await);
     });

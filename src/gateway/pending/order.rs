@@ -24,11 +24,37 @@ pub(in crate::gateway) fn client_of(address: IpAddr) -> IpAddr {
     }
 }
 
+/// One of a slab, or none, in four bytes: of these there are several for each connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Link(u32);
+
+impl Link {
+    const NONE: Self = Self(u32::MAX);
+
+    /// There are fewer of anything than a process may have files, and those are counted in 31 bits.
+    fn to(id: usize) -> Self {
+        Self(u32::try_from(id).unwrap_or(u32::MAX))
+    }
+
+    const fn get(self) -> Option<usize> {
+        match self {
+            Self::NONE => None,
+            Self(id) => Some(id as usize),
+        }
+    }
+}
+
 /// Both neighbours in a list.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Links {
-    previous: Option<usize>,
-    next: Option<usize>,
+    previous: Link,
+    next: Link,
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        Self { previous: Link::NONE, next: Link::NONE }
+    }
 }
 
 trait Linked {
@@ -44,9 +70,10 @@ struct List {
 
 impl List {
     fn push<T: Linked>(&mut self, items: &mut Slab<T>, id: usize) {
-        *items[id].links() = Links { previous: self.last, next: None };
+        let previous = self.last.map_or(Link::NONE, Link::to);
+        *items[id].links() = Links { previous, next: Link::NONE };
         match self.last {
-            Some(last) => items[last].links().next = Some(id),
+            Some(last) => items[last].links().next = Link::to(id),
             None => self.first = Some(id),
         }
         self.last = Some(id);
@@ -54,13 +81,13 @@ impl List {
 
     fn remove<T: Linked>(&mut self, items: &mut Slab<T>, id: usize) {
         let Links { previous, next } = *items[id].links();
-        match previous {
+        match previous.get() {
             Some(previous) => items[previous].links().next = next,
-            None => self.first = next,
+            None => self.first = next.get(),
         }
-        match next {
+        match next.get() {
             Some(next) => items[next].links().previous = previous,
-            None => self.last = previous,
+            None => self.last = previous.get(),
         }
     }
 }
@@ -81,10 +108,16 @@ pub(super) enum Phase {
 #[derive(Debug)]
 struct Entry<T> {
     links: Links,
-    client: usize,
+    client: Link,
     phase: Phase,
     held: usize,
     item: T,
+}
+
+impl<T> Entry<T> {
+    const fn client(&self) -> usize {
+        self.client.0 as usize
+    }
 }
 
 impl<T> Linked for Entry<T> {
@@ -168,7 +201,8 @@ impl<T> Order<T> {
             })
         });
         self.clients[client].entries += 1;
-        let entry = Entry { links: Links::default(), client, phase: Phase::Out, held: 0, item };
+        let links = Links::default();
+        let entry = Entry { links, client: Link::to(client), phase: Phase::Out, held: 0, item };
         let id = self.entries.insert(entry);
         self.set_phase(id, Phase::Arriving);
         id
@@ -178,10 +212,10 @@ impl<T> Order<T> {
     pub(super) fn leave(&mut self, id: usize) -> T {
         self.set_phase(id, Phase::Out);
         let entry = self.entries.remove(id);
-        let client = &mut self.clients[entry.client];
+        let client = &mut self.clients[entry.client()];
         client.entries -= 1;
         if client.entries == 0 {
-            let client = self.clients.remove(entry.client);
+            let client = self.clients.remove(entry.client());
             self.by_address.remove(&client.address);
         }
         entry.item
@@ -190,7 +224,7 @@ impl<T> Order<T> {
     /// Says what it waits for now. Who waits anew waits behind the client's others.
     pub(super) fn set_phase(&mut self, id: usize, phase: Phase) {
         let entry = &mut self.entries[id];
-        let (client, before) = (entry.client, std::mem::replace(&mut entry.phase, phase));
+        let (client, before) = (entry.client(), std::mem::replace(&mut entry.phase, phase));
         let load = self.clients[client].load();
         if before == Phase::Waiting {
             let mut waiting = self.clients[client].waiting;
@@ -246,7 +280,7 @@ impl<T> Order<T> {
     pub(super) fn hold(&mut self, id: usize, bytes: usize) {
         let entry = &mut self.entries[id];
         let before = std::mem::replace(&mut entry.held, bytes);
-        let client = &mut self.clients[entry.client];
+        let client = &mut self.clients[entry.client()];
         client.held = client.held - before + bytes;
         self.held = self.held - before + bytes;
     }
@@ -277,7 +311,7 @@ impl<T> Order<T> {
                     held -= entry.held;
                     chosen.push(id);
                 }
-                next = entry.links.next;
+                next = entry.links.next.get();
             }
         }
         chosen

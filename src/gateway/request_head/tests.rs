@@ -1,6 +1,14 @@
+use std::{cell::RefCell, sync::Arc};
+
+use prometheus::Registry;
 use proptest::prelude::*;
+use tokio::io::AsyncWriteExt;
 
 use super::*;
+use crate::{
+    gateway::{PendingLimits, files::FileBudget, pending::PendingConnections},
+    telemetry::GatewayMetrics,
+};
 
 /// After how many bytes, one by one, it is ready.
 fn ready_after(head: &[u8]) -> Option<usize> {
@@ -51,6 +59,29 @@ fn no_byte_of_a_head_in_crumbs_is_looked_at_again() {
         // An end of a line, and what may be the next one.
         assert!(left <= 2, "{left} bytes at {end}");
     }
+}
+
+#[tokio::test]
+async fn what_is_due_before_a_wait_is_done_once_for_the_head_and_once_for_its_rest() {
+    let metrics = Arc::new(GatewayMetrics::register(&Registry::new()).unwrap());
+    let files = Arc::new(FileBudget::new(100, 0, 0));
+    let all = PendingConnections::new(PendingLimits::default(), BUFFER, Vec::new(), files, metrics);
+    let pending = Arc::new(all).enter([192, 0, 2, 1].into());
+    let (mut client, mut transport) = tokio::io::duplex(100);
+    let waits = RefCell::new(Vec::new());
+    let reading = read(&mut transport, &pending, 0, (BUFFER, 100), |_, awaited| {
+        waits.borrow_mut().push(awaited);
+    });
+    let sending = async {
+        for part in ["GET / HTTP/1.1\r\n", "Host: ", "a.test\r\n", "\r\n"] {
+            // The reader waits.
+            tokio::task::yield_now().await;
+            client.write_all(part.as_bytes()).await.unwrap();
+        }
+    };
+    let (head, ()) = tokio::join!(reading, sending);
+    assert!(matches!(head.unwrap(), Head::Whole(_)));
+    assert_eq!(*waits.borrow(), [Awaited::Head, Awaited::Rest]);
 }
 
 proptest! {

@@ -25,9 +25,10 @@ use self::{
 };
 use super::{
     admit::Arrival,
-    handshake_gate::{HandshakeGate, Priority},
+    handshake_gate::{HandshakeGate, Priority, Step},
     kept::Kept,
     pending::{Pending, cost},
+    socket,
 };
 use crate::{
     table::{BackendTls, RoutingTable, TableCell, TlsIdentity},
@@ -107,8 +108,7 @@ impl Accept<'_> {
             Ok(Err(error)) => error,
             Err(_) => {
                 // A thousand that are late together do not end together.
-                self.pending.works();
-                let step = self.gate.enter(Priority::New(self.client)).await;
+                let step = self.enter(Priority::New(self.client)).await;
                 drop(under_way);
                 drop(step);
                 io::ErrorKind::TimedOut.into()
@@ -125,14 +125,18 @@ impl Accept<'_> {
         let tls = under_way.answered.insert(tls);
         while self.send_flight(tls).await? == Handshake::Open {
             self.pending.waits(cost::HANDSHAKE + tls.kept());
-            tls.socket().readable().await?;
-            self.pending.works();
-            let step = self.gate.enter(Priority::Begun).await;
+            socket::readable(tls.socket()).await?;
+            let step = self.enter(Priority::Begun).await;
             tls.step()?;
             drop(step);
         }
         self.pending.waits(cost::TLS + tls.kept());
         Ok(arrival)
+    }
+
+    /// Waits for its turn. While it does the connection waits for us, not for the client.
+    async fn enter(&self, priority: Priority) -> Step<'_> {
+        self.gate.enter(priority, || self.pending.works()).await
     }
 
     /// Sends our part. Where the client does not take it, the connection waits for the client.
@@ -157,7 +161,7 @@ impl Accept<'_> {
         under_way: &mut UnderWay,
     ) -> io::Result<(Box<ServerStream>, Arrival)> {
         loop {
-            let step = self.gate.enter(Priority::New(self.client)).await;
+            let step = self.enter(Priority::New(self.client)).await;
             let Some(stream) = under_way.socket.take() else {
                 return Err(io::ErrorKind::NotConnected.into());
             };
@@ -167,8 +171,7 @@ impl Accept<'_> {
             };
             drop(step);
             self.pending.waits(cost::SOCKET + under_way.kept.capacity());
-            stream.readable().await?;
-            self.pending.works();
+            socket::readable(stream).await?;
         }
     }
 

@@ -15,6 +15,7 @@ use std::{
 };
 
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
@@ -176,6 +177,26 @@ impl<C: Connection> TlsStream<C> {
             self.flush().await?;
         }
         Ok(if done { Handshake::Done } else { Handshake::Open })
+    }
+
+    /// Has the kernel acknowledge at once what the peer has sent. Where that was the end of the handshake, our tickets wait for our
+    /// first write, or there are none, and nothing else would acknowledge it. A peer whose kernel holds back a small segment until
+    /// the one before it is acknowledged (RFC 9293 §3.7.4, Nagle) would send its request only after our kernel's delay, 40 ms.
+    pub(in crate::gateway) fn acknowledge(&self) {
+        if let Err(error) = SockRef::from(&self.tcp).set_tcp_quickack(true) {
+            tracing::debug!(%error, "a socket could not be told to acknowledge at once");
+        }
+    }
+
+    /// Sends the tickets that wait for our first write, where it is not to come soon: nothing is held for it then.
+    pub(in crate::gateway) fn send_tickets(&mut self) {
+        if !std::mem::take(&mut self.corked) {
+            return;
+        }
+        // What cannot be written now is written by the next write, and an error is for that to tell.
+        if let Ok(count) = self.tcp.try_write(self.unsent.rest()) {
+            self.unsent.advance(count);
+        }
     }
 
     /// Bytes that were received and are not processed.

@@ -89,7 +89,7 @@ async fn a_deadline_that_passes_in_the_queue_holds_up_nobody() {
             let giving = Rc::clone(&parts);
             // Nothing takes turns back here: there is none to be taken back.
             spawn_local(async move { match giving.gate.give_turns().await {} });
-            let step = parts.gate.enter(Priority::Begun).await;
+            let step = parts.gate.enter(Priority::Begun, || {}).await;
             let (_client, server) = greeted();
             let deadline = Instant::now() + Duration::from_millis(20);
             let late = spawn_local(Rc::clone(&parts).accept(server, deadline));
@@ -97,7 +97,7 @@ async fn a_deadline_that_passes_in_the_queue_holds_up_nobody() {
             yield_now().await;
             drop(step);
             let limit = Duration::from_secs(10);
-            let next = timeout(limit, parts.gate.enter(Priority::New(CLIENT))).await;
+            let next = timeout(limit, parts.gate.enter(Priority::New(CLIENT), || {})).await;
             drop(next.expect("the next one has its turn"));
             assert!(!timeout(limit, late).await.expect("it ends").unwrap());
         })

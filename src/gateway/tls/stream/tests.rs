@@ -20,6 +20,7 @@ use tokio::{io::AsyncReadExt, time::timeout};
 
 use self::peer::{Peer, as_client, as_server, client_config, server_config, sockets};
 use super::*;
+use crate::gateway::{request_head::Awaited, transport::Transport};
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
 
@@ -394,6 +395,42 @@ fn the_ticket_for_a_client_is_sent_together_with_the_first_answer() {
         assert_holds_no_buffer(&stream);
         assert!(peer.receive().await.unwrap());
         assert_eq!(peer.plaintext, b"answer", "with one read");
+        let rustls::Connection::Client(client) = &peer.tls else { panic!("it is a client") };
+        assert!(client.tls13_tickets_received() > 0);
+    });
+}
+
+#[test]
+fn the_end_of_a_handshake_is_acknowledged_at_once() {
+    run(async {
+        let (stream, _peer) = as_server(server_config(&TLS13)).await;
+        let mut transport = Transport::Server(Box::new(stream));
+        let quick = |transport: &Transport| {
+            let Transport::Server(stream) = transport else { unreachable!() };
+            SockRef::from(&stream.tcp).tcp_quickack().unwrap()
+        };
+        assert!(!quick(&transport), "the kernel waits for a write of ours to acknowledge with");
+        transport.wait_for_head(Awaited::Head);
+        assert!(quick(&transport));
+    });
+}
+
+#[test]
+fn tickets_do_not_wait_for_a_write_that_does_not_come_soon() {
+    run(async {
+        let mut config = server_config(&TLS13);
+        config.send_tls13_tickets = 1;
+        let (stream, mut peer) = as_server(config).await;
+        assert!(stream.unsent() > 0);
+        let mut transport = Transport::Server(Box::new(stream));
+        transport.wait_for_head(Awaited::Rest);
+        let Transport::Server(mut stream) = transport else { unreachable!() };
+        assert_holds_no_buffer(&stream);
+        stream.write_all(b"answer").await.unwrap();
+        while peer.plaintext.is_empty() {
+            assert!(peer.receive().await.unwrap());
+        }
+        assert_eq!(peer.plaintext, b"answer");
         let rustls::Connection::Client(client) = &peer.tls else { panic!("it is a client") };
         assert!(client.tls13_tickets_received() > 0);
     });
