@@ -92,7 +92,8 @@ fn no_route_leads_back_to_the_gateway() {
             assert_eq!(status, "503", "{ip} port {port}: {answer}");
             assert!(!answer.contains("tidegate_") && !answer.contains("hostname"), "{answer}");
         }
-        let log = program.log_so_far();
+        // The log is written by a thread of its own, and may come after the answers.
+        let log = program.logs(&format!("/{name}: EndpointNotPermitted"));
         let line = log.lines().find(|line| {
             line.contains(&format!("/{name}: EndpointNotPermitted")) && line.contains("is left out")
         });
