@@ -138,6 +138,36 @@ fn every_metric_is_explained_and_no_other() {
     assert_eq!(first_cells(&read("docs/metrics.md")), names);
 }
 
+/// Each decision has a record of its own, with a date and three parts, and the index lists it.
+#[test]
+fn every_decision_has_its_parts_and_stands_in_the_index() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/decisions");
+    let mut expected = BTreeSet::new();
+    for room in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if !room.is_dir() {
+            continue;
+        }
+        for path in fs::read_dir(&room).unwrap().map(|entry| entry.unwrap().path()) {
+            let (text, name) = (fs::read_to_string(&path).unwrap(), path.display());
+            let lines: Vec<&str> = text.lines().collect();
+            let title = lines[0].strip_prefix("# ").unwrap_or_else(|| panic!("{name}: a title"));
+            let date = lines[2].strip_prefix("Date: ").unwrap_or_else(|| panic!("{name}: a date"));
+            assert!(date.len() == 10 && date.starts_with("20"), "{name}: {date}");
+            let parts: Vec<_> = lines.iter().filter(|line| line.starts_with("## ")).collect();
+            assert_eq!(parts, [&"## Context", &"## Decision", &"## Consequences"], "{name}");
+            let long = lines.iter().find(|line| line.chars().count() > 120);
+            assert_eq!(long, None, "{name}: wrap it");
+            let place = path.strip_prefix(&folder).unwrap().display();
+            expected.insert(format!("- [{title}]({place})"));
+        }
+    }
+    assert!(expected.len() > 50, "the records were not found");
+    let index = read("docs/decisions/README.md");
+    let listed: BTreeSet<_> =
+        index.lines().filter(|line| line.starts_with("- [")).map(str::to_owned).collect();
+    assert_eq!(listed, expected);
+}
+
 /// Each attack of docs/security.md names the tests that fail if it works again. All of those are there.
 #[test]
 fn every_test_that_security_md_names_exists() {
