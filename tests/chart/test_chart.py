@@ -114,13 +114,13 @@ class Pages(unittest.TestCase):
         found = set()
         for page in self.PAGES:
             text = (ROOT / page).read_text()
-            # A path that begins as one of a value does; and whatever stands behind "in the chart" or "chart:".
+            # A path that begins as one of a value does; and whatever stands behind "in the chart", "chart:" or "In the chart, set".
             # Traefik's labels, which begin as values do as well, are no values.
             dotted = {word for word in re.findall(r"`([a-zA-Z0-9]+(?:\.[a-zA-Z0-9]+)+)[`=: ]", text) if word.split(".")[0] in top}
             dotted -= {word for word in dotted if page == "docs/migrating.md" and word.startswith("service.")}
             # A file that import writes is none either.
             dotted.discard("secrets.yaml")
-            said = set(re.findall(r"\bchart:?\s+`([a-zA-Z0-9.]+)", text))
+            said = set(re.findall(r"\bchart(?::|, set)?\s+`([a-zA-Z0-9.]+)", text))
             with self.subTest(page):
                 self.assertEqual((dotted - self.fields() | said) - self.values(), set(), "no such values (nor fields of a route)")
             found |= dotted | said
