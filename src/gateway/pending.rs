@@ -65,6 +65,8 @@ enum Evicted {
 }
 
 impl Evicted {
+    const ALL: [Self; 4] = [Self::Connections, Self::Client, Self::Files, Self::Memory];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Connections => "connections",
@@ -145,6 +147,8 @@ impl PendingConnections {
         let most = limits
             .connections
             .unwrap_or_else(|| (files.for_clients() / 2).clamp(1, MOST_CONNECTIONS));
+        // A rate needs a value from before the first.
+        Evicted::ALL.iter().for_each(|reason| metrics.pending_evicted(reason.as_str(), 0));
         Self {
             state: Mutex::default(),
             most,
@@ -251,7 +255,7 @@ impl PendingConnections {
     /// Counts one that was ended, or closed at once, and tells of it now and then.
     fn count(&self, state: &mut State, reason: Evicted) {
         let reason = reason.as_str();
-        self.metrics.pending_evicted(reason);
+        self.metrics.pending_evicted(reason, 1);
         if let Some(count) = state.log.add(Instant::now()) {
             tracing::warn!(
                 reason,

@@ -377,9 +377,9 @@ impl GatewayMetrics {
         self.accept_errors.with_label_values(&[listener, reason]).inc();
     }
 
-    /// Counts a connection without a request that was ended to make room for others.
-    pub fn pending_evicted(&self, reason: &str) {
-        self.pending_evicted.with_label_values(&[reason]).inc();
+    /// Counts connections without a request that were ended to make room for others. With 0 the series is there before the first.
+    pub fn pending_evicted(&self, reason: &'static str, count: u64) {
+        self.pending_evicted.with_label_values(&[reason]).inc_by(count);
     }
 
     /// Counts a connection whose request did not come in time.

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::support::{
@@ -32,7 +32,13 @@ fn uninstalling_leaves_the_routes_for_the_next_installation() {
     let close = socket.read_to_end(Duration::from_secs(10)).expect("its replica is gone");
     assert_eq!(close.expect("a Close frame").code, CloseCode::Restart);
     kubectl(&["get", "crd/websocketroutes.tidegate.io"]);
-    assert_eq!(app.namespace.get("wsr/chat"), before);
+    // A replica may see that its Service has gone before it loses its rights, and takes the address back then.
+    let without_address = |mut route: Value| {
+        route["status"].as_object_mut().expect("it has one").remove("addresses");
+        route["metadata"].as_object_mut().expect("it has some").remove("resourceVersion");
+        route
+    };
+    assert_eq!(without_address(app.namespace.get("wsr/chat")), without_address(before.clone()));
     assert!(release.pods().is_empty());
 
     release.install(&[]);
@@ -42,8 +48,10 @@ fn uninstalling_leaves_the_routes_for_the_next_installation() {
         });
     }
     app.open(release.load_balancer()).echo("hello again");
-    // Nothing about the route has changed, so nothing is written.
-    assert_eq!(app.namespace.get("wsr/chat")["status"], before["status"]);
+    // Nothing about the route has changed, so no condition is written again.
+    eventually("its status is what it was", 20, || {
+        expect_eq(&app.namespace.get("wsr/chat")["status"], &before["status"])
+    });
 }
 
 /// While the API server hangs, sockets live on, new ones are opened, and the replicas stay ready; afterwards

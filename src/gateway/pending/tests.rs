@@ -46,6 +46,19 @@ async fn ends(task: tokio::task::JoinHandle<()>) {
     assert!(task.await.unwrap_err().is_cancelled());
 }
 
+#[test]
+fn every_reason_for_an_end_is_counted_from_0_on() {
+    let registry = Registry::new();
+    let metrics = Arc::new(GatewayMetrics::register(&registry).unwrap());
+    let files = Arc::new(FileBudget::new(100, 0, 0));
+    let _all = PendingConnections::new(PendingLimits::default(), HEAD, Vec::new(), files, metrics);
+    let families = registry.gather();
+    let evicted =
+        families.iter().find(|family| family.name().ends_with("_connections_evicted_total"));
+    let reasons = evicted.expect("it is there").get_metric().len();
+    assert_eq!(reasons, Evicted::ALL.len());
+}
+
 #[tokio::test]
 async fn where_it_is_full_the_longest_wait_of_who_has_most_ends_for_the_next_one() {
     let all = connections(limits(3, 9, 1 << 20), 1000);
