@@ -53,8 +53,8 @@ pub(super) fn tune_listener(socket: &impl AsFd) -> io::Result<()> {
     tune(&SockRef::from(socket), &keepalive)
 }
 
-/// Waits until there is something to read, or the end. For a socket with one reader: tokio's own `readable` holds an entry in a
-/// list of those that wait, which is twice as much as all else that a silent connection needs to wait.
+/// Waits until there is something to read, or the end. For a socket with one reader: tokio's own `readable` is for several, and
+/// holds an entry in a list of those that wait.
 pub(super) fn readable(socket: &TcpStream) -> impl Future<Output = io::Result<()>> {
     poll_fn(|cx| socket.poll_read_ready(cx))
 }

@@ -377,7 +377,7 @@ impl Client {
             let most = (limits.head_bytes, limits.headers);
             let waits = Transport::wait_for_head;
             let head = request_head::read(&mut transport, &self.pending, base, most, waits);
-            // What hyper holds is made only then.
+            // What hyper holds is made only then. The future that reads is gone before the gate is entered.
             match timeout_at(deadline, head).await {
                 Ok(Ok(Head::Whole(head))) => {
                     let transport = Rewind::new(transport, head);

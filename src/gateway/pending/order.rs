@@ -33,7 +33,7 @@ impl Link {
 
     /// There are fewer of anything than a process may have files, and those are counted in 31 bits.
     fn to(id: usize) -> Self {
-        Self(u32::try_from(id).unwrap_or(u32::MAX))
+        Self(u32::try_from(id).expect("each takes a file of the process"))
     }
 
     const fn get(self) -> Option<usize> {
