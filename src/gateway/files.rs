@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{
             AtomicUsize,
-            Ordering::{AcqRel, Acquire},
+            Ordering::{AcqRel, Acquire, Relaxed},
         },
     },
 };
@@ -31,6 +31,9 @@ pub(super) struct FileBudget {
     for_backends: usize,
     /// Told when a place is given back.
     freed: Notify,
+    /// Told when at least `many` places are taken.
+    many_in_use: Notify,
+    many: AtomicUsize,
 }
 
 /// One socket of the data plane; gives its place back when dropped.
@@ -44,14 +47,20 @@ impl FileBudget {
         let free = limit.saturating_sub(open);
         let for_clients = free - RESERVE.saturating_add(admin).min(free / 4);
         let for_backends = for_clients - TELLING.min(for_clients / 4);
-        Self { used: AtomicUsize::new(0), for_clients, for_backends, freed: Notify::new() }
+        Self {
+            used: AtomicUsize::new(0),
+            for_clients,
+            for_backends,
+            freed: Notify::new(),
+            many_in_use: Notify::new(),
+            many: AtomicUsize::new(usize::MAX),
+        }
     }
 
     /// Of this process, as it is now.
     pub(super) fn of_process(admin: usize) -> io::Result<Self> {
-        let limit = rlimit::Resource::NOFILE.get_soft()?;
         let open = std::fs::read_dir("/proc/self/fd")?.count();
-        Ok(Self::new(usize::try_from(limit).unwrap_or(usize::MAX), open, admin))
+        Ok(Self::new(limit_of_process()?, open, admin))
     }
 
     /// A place for a client's socket.
@@ -87,9 +96,28 @@ impl FileBudget {
         self.freed.notified().await;
     }
 
+    /// From now on [`Self::many_in_use`] waits until so many places are taken.
+    pub(super) fn tell_from(&self, many: usize) {
+        self.many.store(many, Relaxed);
+        self.tell_if_many(self.used());
+    }
+
+    fn tell_if_many(&self, used: usize) {
+        if used >= self.many.load(Relaxed) {
+            self.many.store(usize::MAX, Relaxed);
+            self.many_in_use.notify_one();
+        }
+    }
+
+    /// Waits until as many places are taken as [`Self::tell_from`] says.
+    pub(super) async fn many_in_use(&self) {
+        self.many_in_use.notified().await;
+    }
+
     fn take(self: &Arc<Self>, most: usize) -> Option<FileToken> {
         let more = |used| (used < most).then_some(used + 1);
-        self.used.fetch_update(AcqRel, Acquire, more).ok()?;
+        let before = self.used.fetch_update(AcqRel, Acquire, more).ok()?;
+        self.tell_if_many(before + 1);
         Some(FileToken(Arc::clone(self)))
     }
 }
@@ -99,6 +127,11 @@ impl Drop for FileToken {
         self.0.used.fetch_sub(1, AcqRel);
         self.0.freed.notify_one();
     }
+}
+
+/// Files that this process may have.
+pub(super) fn limit_of_process() -> io::Result<usize> {
+    Ok(usize::try_from(rlimit::Resource::NOFILE.get_soft()?).unwrap_or(usize::MAX))
 }
 
 /// Whether the process (EMFILE) or the system (ENFILE) has no file left: see open(2).

@@ -10,6 +10,7 @@ pub mod authority;
 mod balance;
 pub mod cdn_loop;
 mod drain;
+mod fd_table;
 mod files;
 mod forward;
 pub mod forwarded;
@@ -201,6 +202,7 @@ impl Gateway {
     ) -> io::Result<Self> {
         let (sender, shutdown) = watch::channel(false);
         let files = Arc::new(FileBudget::of_process(settings.reserved_files)?);
+        let room = fd_table::begin(Arc::clone(&files), files::limit_of_process()?);
         let (served, serving) = watch::channel(());
         let open = OpenConnections::default();
         let load = EndpointLoad::default();
@@ -249,7 +251,7 @@ impl Gateway {
             };
             workers.push(worker::spawn(parts.clone(), own)?);
         }
-        let beside = spawn_beside(survey::follow(table, load), accepting, !first_accepts)?;
+        let beside = spawn_beside(survey::follow(table, load), room, accepting, !first_accepts)?;
         Ok(Self { shutdown: sender, workers, beside, open })
     }
 
@@ -272,10 +274,11 @@ impl Gateway {
     }
 }
 
-/// Starts the thread for what is no worker's: it surveys the tables, and accepts where none of the workers does, or stands by.
-/// It ends when no worker serves any more.
+/// Starts the thread for what is no worker's: it surveys the tables, makes room for descriptors, and accepts where none of
+/// the workers does, or stands by. It ends when no worker serves any more.
 fn spawn_beside(
     survey: impl Future<Output = ()> + Send + 'static,
+    room: impl Future<Output = ()> + Send + 'static,
     accepting: Accepting,
     accepts: bool,
 ) -> io::Result<JoinHandle<()>> {
@@ -287,6 +290,7 @@ fn spawn_beside(
     std::thread::Builder::new().name(name.into()).spawn(move || {
         runtime.block_on(async {
             tokio::spawn(survey);
+            tokio::spawn(room);
             match acceptors {
                 Some(acceptors) => acceptors.run().await,
                 None => accepting.stand_by().await,

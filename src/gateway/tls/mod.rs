@@ -127,7 +127,12 @@ impl Accept<'_> {
             self.pending.waits(cost::HANDSHAKE + tls.kept());
             socket::readable(tls.socket()).await?;
             let step = self.enter(Priority::Begun).await;
-            tls.step()?;
+            if let Err(error) = tls.step() {
+                // Closing is part of the step: a thousand that fail together do not end together.
+                under_way.answered = None;
+                drop(step);
+                return Err(error);
+            }
             drop(step);
         }
         self.pending.waits(cost::TLS + tls.kept());
