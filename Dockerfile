@@ -1,6 +1,19 @@
 # The image of Tidegate: `docker build -t tidegate .`, for several platforms with `docker buildx build --platform …`.
 # It is built natively on each platform (a C compiler is all that aws-lc and jemalloc need).
 
+# The manifests alone, less the root's test and bench targets, whose files are not here; each package is empty.
+FROM rust:1.95-bookworm AS manifests
+WORKDIR /build
+COPY Cargo.toml Cargo.lock ./
+COPY crates ./crates
+RUN awk '/^\[/ { drop = /^\[\[(test|bench|example)\]\]/ } !drop' Cargo.toml > Cargo.toml.image \
+    && mv Cargo.toml.image Cargo.toml \
+    && find crates -type f ! -name Cargo.toml -delete \
+    && for package in . crates/*; do \
+        mkdir -p "$package/src" && echo '//! Empty.' > "$package/src/lib.rs"; \
+    done \
+    && printf '//! Empty.\nfn main() {}\n' > src/main.rs
+
 FROM rust:1.95-bookworm AS build
 WORKDIR /build
 ENV CARGO_TERM_COLOR=never
@@ -10,19 +23,13 @@ RUN mkdir .cargo \
         printf '[env]\nJEMALLOC_SYS_WITH_LG_PAGE = "16"\n' > .cargo/config.toml; \
     fi
 
-# The dependencies, in a layer of their own that stays valid until Cargo.toml or Cargo.lock change: the real manifest
-# (less its test and bench targets, whose files are not here) around an empty program.
-COPY Cargo.toml Cargo.lock ./
-RUN awk '/^\[/ { drop = /^\[\[(test|bench|example)\]\]/ } !drop' Cargo.toml > Cargo.toml.image \
-    && mv Cargo.toml.image Cargo.toml \
-    && mkdir src \
-    && printf '//! Empty.\nfn main() {}\n' > src/main.rs \
-    && echo '//! Empty.' > src/lib.rs \
-    && cargo build --release --locked \
-    && rm -r src target/release/tidegate target/release/deps/*tidegate-* \
-        target/release/.fingerprint/tidegate-*
+# The dependencies, in a layer of their own that stays valid until a manifest or Cargo.lock changes.
+COPY --from=manifests /build ./
+RUN cargo build --release --locked \
+    && rm -r target/release/tidegate target/release/deps/*tidegate* target/release/.fingerprint/tidegate*
 
 # Tidegate itself.
+COPY crates ./crates
 COPY src ./src
 RUN cargo build --release --locked --bin tidegate
 

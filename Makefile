@@ -43,8 +43,8 @@ test: ## Run everything, from nothing: set-up, lint, unit, fuzz, chart, conforma
 
 .PHONY: test-unit
 test-unit: ## Run the Rust tests that need no cluster: unit, golden, property, sockets, docs
-	cargo nextest run --cargo-quiet --profile ci $(FEATURES) -E 'not binary(=e2e)'
-	cargo test --quiet --doc $(FEATURES)
+	cargo nextest run --cargo-quiet --profile ci --workspace $(FEATURES) -E 'not binary(=e2e)'
+	cargo test --quiet --doc --workspace $(FEATURES)
 
 .PHONY: test-fuzz
 test-fuzz: ## Fuzz what reads the bytes of peers, 10 seconds a target (needs a nightly toolchain, else says so)

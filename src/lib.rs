@@ -8,6 +8,9 @@
 //!                                   └──► statuses ──► status writer                └──► endpoints
 //! ```
 //!
+//! The program put together: [`cli`] and [`admin`]. All else is in packages under `crates/`, which are here by the names of
+//! their modules:
+//!
 //! | module | what it is for |
 //! |---|---|
 //! | [`api`] | `WebSocketRoute`, its status, durations, condition and reason names |
@@ -19,23 +22,21 @@
 //! | [`translate`] | inputs to table and statuses, pure |
 //! | [`admin`] | health, metrics and debugging, on a port of its own |
 //! | [`doctor`] | what is wrong on the way to a server, step by step; a client, no part of the gateway |
-//! | [`networks`] | what is known of clouds between clients and the gateway: ports, time-outs, marks |
+//! | [`networks`] | what is known of clouds between clients and the gateway: ports, timeouts, marks |
 //! | [`import`] | foreign configuration to manifests and notes, pure |
-//! | [`untrusted`] | text that others wrote: read within bounds, YAML within a budget, escaped for terminals |
+//! | [`untrusted`] | input that others wrote: files read within bounds, YAML within a budget |
 //! | [`cli`] | the command line |
 //!
-//! ARCHITECTURE.md tells the rules that hold between them.
+//! ARCHITECTURE.md says which of them may use which.
 
 pub mod admin;
-pub mod api;
 pub mod cli;
-pub mod control;
-pub mod doctor;
-pub mod gateway;
-pub mod import;
-pub mod networks;
-pub mod source;
-pub mod table;
-pub mod telemetry;
-pub mod translate;
-pub mod untrusted;
+
+pub use tidegate_api as api;
+pub use tidegate_controller::{control, source, translate};
+pub use tidegate_doctor::{self as doctor, networks};
+pub use tidegate_gateway as gateway;
+pub use tidegate_import as import;
+pub use tidegate_table as table;
+pub use tidegate_telemetry as telemetry;
+pub use tidegate_untrusted as untrusted;

@@ -1,17 +1,29 @@
-//! Holds the source to the shape that ARCHITECTURE.md gives it: who may import whom, which crates stay out of which room,
-//! and how long a file may be. A scanner of paths is enough for that; it knows comments, strings and test code.
+//! Holds the source to the shape that ARCHITECTURE.md gives it: which room may import what of another, which crates stay
+//! out of which room, and how long a file may be. A scanner of paths is enough for that; it knows comments, strings and
+//! test code.
+//!
+//! Most rooms are packages of the workspace, so Cargo refuses a cycle among them. What it cannot see is checked here: rooms
+//! that share a package, single items of a room, and crates that come in through others.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
+
+use serde_json::Value;
+
+/// Packages with several rooms, each a module of the package's root. In all others the package is the room.
+const SHARED: &[(&str, &[&str])] =
+    &[("controller", &["control", "source", "translate"]), ("doctor", &["networks"])];
 
 /// What each room may import of the others: whole rooms, or single items of them.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("api", &[]),
     ("table", &[]),
-    ("telemetry", &["untrusted"]),
+    ("telemetry", &["core"]),
     ("networks", &[]),
     ("untrusted", &[]),
     ("translate", &["api", "table"]),
@@ -28,20 +40,23 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "translate::SecretsWanted",
             "translate::Unread",
             "translate::secrets_wanted",
+            "core",
             "untrusted",
         ],
     ),
     ("control", &["api", "source", "table", "telemetry", "translate"]),
     ("gateway", &["table", "telemetry"]),
-    ("admin", &["table", "telemetry", "untrusted::escape"]),
-    ("doctor", &["networks", "untrusted::escape"]),
-    ("import", &["api", "untrusted::escape", "untrusted::yaml"]),
+    ("admin", &["core", "table", "telemetry"]),
+    ("core", &[]),
+    ("doctor", &["core", "networks"]),
+    ("import", &["api", "core", "untrusted::yaml"]),
     (
         "cli",
         &[
             "admin",
             "api",
             "control",
+            "core",
             "doctor",
             "gateway",
             "import",
@@ -68,6 +83,17 @@ const KEEP_OUT: &[(&str, &[&str], &str)] = &[
     ("translate", &["tokio", "fastrand", "kube"], "it is pure: no I/O, no clock, no randomness"),
 ];
 
+/// Crates that must not be in the tree of a package's dependencies, whoever brings them in.
+const NEVER_IN_TREE: &[(&str, &[&str])] = &[
+    ("tidegate-gateway", &["kube", "k8s-openapi", "clap", "serde-saphyr"]),
+    ("tidegate-table", &["kube", "k8s-openapi", "hyper"]),
+    ("tidegate-telemetry", &["kube", "k8s-openapi", "hyper", "rustls"]),
+    ("tidegate-doctor", &["kube", "k8s-openapi", "hyper"]),
+    ("tidegate-import", &["tidegate-table", "tidegate-gateway"]),
+    ("tidegate-untrusted", &["tokio", "kube", "k8s-openapi", "hyper"]),
+    ("tidegate-controller", &["tidegate-gateway"]),
+];
+
 const LONGEST_FILE: usize = 500;
 
 #[test]
@@ -85,12 +111,63 @@ fn no_room_names_a_crate_that_is_kept_out() {
 }
 
 #[test]
+fn no_package_brings_in_a_crate_that_is_kept_out_of_its_tree() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for (package, kept_out) in NEVER_IN_TREE {
+        let tree = tree(&metadata, package);
+        assert!(tree.len() > 3, "{package}: {tree:?}");
+        for name in *kept_out {
+            assert!(
+                !tree.contains(*name),
+                "{package} depends on {name}: cargo tree -p {package} -i {name}"
+            );
+        }
+    }
+    assert!(tree(&metadata, "tidegate-controller").contains("kube"), "the tree is read");
+}
+
+/// The names of all packages that one depends on, itself included, except for its tests and build scripts.
+fn tree(metadata: &Value, package: &str) -> BTreeSet<String> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let packages = list(&metadata["packages"]);
+    let name = |id: &str| {
+        let found = packages.iter().find(|package| package["id"] == id);
+        text(&found.expect("each node is a package")["name"])
+    };
+    let nodes = list(&metadata["resolve"]["nodes"]);
+    let mut todo: Vec<String> =
+        nodes.iter().map(|node| text(&node["id"])).filter(|id| name(id) == package).collect();
+    let (mut seen, mut names) = (BTreeSet::new(), BTreeSet::new());
+    while let Some(id) = todo.pop() {
+        if !seen.insert(id.clone()) {
+            continue;
+        }
+        names.insert(name(&id));
+        let node = nodes.iter().find(|node| node["id"] == *id).expect("it is resolved");
+        for dependency in list(&node["deps"]) {
+            let normal = list(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"].is_null());
+            if normal {
+                todo.push(text(&dependency["pkg"]));
+            }
+        }
+    }
+    names
+}
+
+#[test]
 fn no_file_is_too_long() {
     let long: Vec<_> = sources()
         .iter()
         .map(|(path, text)| (path.display().to_string(), text.lines().count()))
         .filter(|(_, lines)| *lines > LONGEST_FILE)
-        .map(|(path, lines)| format!("src/{path} has {lines} lines: split what it does"))
+        .map(|(path, lines)| format!("{path} has {lines} lines: split what it does"))
         .collect();
     assert!(long.is_empty(), "\nno file over {LONGEST_FILE} lines:\n{}\n", long.join("\n"));
 }
@@ -116,7 +193,7 @@ fn the_rules_have_no_cycle() {
     assert_eq!(settled.len(), MAY_IMPORT.len(), "only these can be put in an order: {settled:?}");
 }
 
-/// All of src/, by path below it.
+/// All sources, by room and path below it: `gateway/http.rs` is crates/gateway/src/http.rs.
 fn sources() -> Vec<(PathBuf, String)> {
     fn walk(root: &Path, folder: &Path, found: &mut Vec<(PathBuf, String)>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -129,12 +206,56 @@ fn sources() -> Vec<(PathBuf, String)> {
             }
         }
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
-    walk(&root, &root, &mut found);
+    walk(&root.join("src"), &root.join("src"), &mut found);
+    for package in fs::read_dir(root.join("crates")).unwrap() {
+        let package = package.unwrap();
+        let sources = package.path().join("src");
+        let mut own = Vec::new();
+        walk(&sources, &sources, &mut own);
+        let package = package.file_name().into_string().unwrap();
+        found.extend(own.into_iter().map(|(path, text)| (in_room(&package, &path), text)));
+    }
+    // A package with several rooms has nothing but their names at its root.
+    found.retain(|(path, _)| !path.starts_with("controller"));
     found.sort();
     assert!(found.len() > 20, "the sources were not found");
     found
+}
+
+/// The rooms of a package that share it.
+fn rooms_of(package: &str) -> &'static [&'static str] {
+    SHARED.iter().find(|(shared, _)| *shared == package).map_or(&[], |(_, rooms)| rooms)
+}
+
+/// Where a file of a package stands: below its room, whose root is called `mod.rs`.
+fn in_room(package: &str, path: &Path) -> PathBuf {
+    if rooms_of(package).iter().any(|room| path.starts_with(room)) {
+        return path.to_owned();
+    }
+    let path = if path == Path::new("lib.rs") { Path::new("mod.rs") } else { path };
+    Path::new(package).join(path)
+}
+
+/// What a path below the root of a room's package imports, by room; `None`: something of the room's own.
+fn in_own_package(room: &str, import: String) -> Option<String> {
+    // The root of the workspace names all packages by their rooms.
+    let Some(package) = package(room) else { return Some(import) };
+    if rooms_of(package).contains(&first(&import)) {
+        Some(import)
+    } else {
+        (package != room).then(|| format!("{package}::{import}"))
+    }
+}
+
+/// The package of a room; `None`: that at the workspace's root.
+fn package(room: &str) -> Option<&str> {
+    let shared = SHARED.iter().find(|(_, rooms)| rooms.contains(&room));
+    match shared {
+        Some((package, _)) => Some(package),
+        None => (!matches!(room, "admin" | "cli")).then_some(room),
+    }
 }
 
 /// The room of a file; `None` for those at the top.
@@ -159,12 +280,16 @@ fn forbidden_imports(path: &Path, text: &str) -> Vec<String> {
                 .iter()
                 .any(|allowed| import == *allowed || import.starts_with(&format!("{allowed}::")))
     };
-    crate_paths(&code_of(text), depth(path))
+    let code = code_of(text);
+    let mut imports = package_paths(&code);
+    let own = crate_paths(&code, depth(path));
+    imports.extend(own.into_iter().filter_map(|import| in_own_package(&room, import)));
+    imports
         .into_iter()
         .filter(|import| !may(import))
         .map(|import| {
             format!(
-                "src/{} names crate::{import}, but `{room}` may import {}",
+                "{} names {import}, but `{room}` may import {}",
                 path.display(),
                 if allowed.is_empty() {
                     "nothing of ours".into()
@@ -186,13 +311,44 @@ fn forbidden_crates(path: &Path, text: &str) -> Vec<String> {
         .flat_map(|(_, crates, why)| crates.iter().map(move |name| (name, why)))
         .filter(|(name, _)| names_crate(&code, name))
         .map(|(name, why)| {
-            format!("src/{} names {name}, which is kept out of `{room}`: {why}", path.display())
+            format!("{} names {name}, which is kept out of `{room}`: {why}", path.display())
         })
         .collect()
 }
 
 fn is_test(path: &Path) -> bool {
     path.file_stem().is_some_and(|stem| stem == "tests") || path.iter().any(|part| part == "tests")
+}
+
+/// Paths that code names in other packages of the workspace, by room.
+fn package_paths(code: &str) -> Vec<String> {
+    const PREFIX: &str = "tidegate_";
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices(PREFIX) {
+        if code[..at].ends_with(is_word) {
+            continue;
+        }
+        let rest = &code[at + PREFIX.len()..];
+        let end = rest.find(|next| !is_word(next)).unwrap_or(rest.len());
+        let (package, rest) = rest.split_at(end);
+        let mut paths = Vec::new();
+        match rest.strip_prefix("::") {
+            Some(rest) => drop(expand("", rest, &mut paths)),
+            None => paths.push(String::new()),
+        }
+        let rooms = SHARED
+            .iter()
+            .find(|(shared, _)| *shared == package)
+            .map_or(&[][..], |(_, rooms)| rooms);
+        found.extend(paths.into_iter().map(|path| match path.as_str() {
+            "" => package.to_owned(),
+            path if rooms.contains(&first(path)) => path.to_owned(),
+            path => format!("{package}::{path}"),
+        }));
+    }
+    found.sort();
+    found.dedup();
+    found
 }
 
 /// How many modules deep a file's module is below the crate's root.
@@ -373,16 +529,14 @@ mod scanner {
     #[test]
     fn a_planted_import_is_found_and_told() {
         assert_eq!(
-            imports("gateway/http.rs", "use crate::translate::Inputs;"),
+            imports("gateway/http.rs", "use tidegate_controller::translate::Inputs;"),
             [
-                "src/gateway/http.rs names crate::translate::Inputs, but `gateway` may import only table, telemetry"
+                "gateway/http.rs names translate::Inputs, but `gateway` may import only table, telemetry"
             ]
         );
         assert_eq!(
-            imports("table/rule.rs", "fn f() { crate::api::crd_yaml() }"),
-            [
-                "src/table/rule.rs names crate::api::crd_yaml, but `table` may import nothing of ours"
-            ]
+            imports("table/rule.rs", "fn f() { tidegate_api::crd_yaml() }"),
+            ["table/rule.rs names api::crd_yaml, but `table` may import nothing of ours"]
         );
     }
 
@@ -398,56 +552,68 @@ mod scanner {
 
     #[test]
     fn climbing_to_the_root_is_an_import_as_well() {
-        let climb = "use super::super::api::Route;";
-        assert_eq!(imports("gateway/http.rs", climb).len(), 1);
-        assert_eq!(imports("gateway/relay/direction.rs", climb).len(), 0);
-        assert_eq!(imports("gateway/mod.rs", "use super::api;").len(), 1);
-        assert_eq!(imports("gateway/http.rs", "use super::refuse::Refusal;").len(), 0);
+        let climb = "use super::super::control::HoldOff;";
+        assert_eq!(imports("source/files.rs", climb).len(), 1);
+        assert_eq!(imports("source/files/scan.rs", climb).len(), 0);
+        assert_eq!(imports("source/mod.rs", "use super::control;").len(), 1);
+        assert_eq!(imports("source/files.rs", "use super::backoff::Backoff;").len(), 0);
     }
 
     #[test]
     fn what_is_allowed_is_no_finding() {
-        let code = "use crate::{gateway::bind, table::Rule, telemetry};";
+        let code = "use tidegate_table::Rule;\nuse tidegate_telemetry;\nuse crate::bind;";
         assert_eq!(imports("gateway/http.rs", code).len(), 0);
-        assert_eq!(imports("source/files.rs", "use crate::{table::ObjectRef, api};").len(), 0);
+        let code = "use tidegate_table::ObjectRef;\nuse crate::translate::{Inputs, Unread};";
+        assert_eq!(imports("source/files.rs", code).len(), 0);
+        assert_eq!(imports("doctor/mod.rs", "use crate::networks::{Network, all};").len(), 0);
+        assert_eq!(imports("cli/run.rs", "use crate::{admin, gateway::bind};").len(), 0);
         assert_eq!(imports("lib.rs", "use crate::cli;").len(), 0);
     }
 
     #[test]
     fn a_rule_may_be_for_single_items_of_a_room() {
-        for code in ["use crate::table::Rule;", "use crate::table::*;", "use crate::translate;"] {
+        for code in ["use tidegate_table::Rule;", "use tidegate_table::*;", "use crate::translate;"]
+        {
             assert_eq!(imports("source/files.rs", code).len(), 1, "{code}");
         }
     }
 
     #[test]
+    fn rooms_that_share_a_package_are_told_apart() {
+        assert_eq!(imports("translate/mod.rs", "use crate::source::Change;").len(), 1);
+        assert_eq!(imports("networks/mod.rs", "use crate::seen::Seen;").len(), 1);
+        assert_eq!(imports("admin/mod.rs", "use crate::cli::args::Args;").len(), 1);
+        assert_eq!(imports("cli/run.rs", "use tidegate_doctor::networks::all;").len(), 0);
+    }
+
+    #[test]
     fn comments_strings_and_test_code_are_not_looked_at() {
         for code in [
-            "// use crate::api;",
-            "/* /* */ use crate::api; */",
-            "/// See [`crate::api`].",
-            "let a = \"crate::api\";",
-            "let a = r#\"\" crate::api\"#;",
-            "let a = ('\"', \"crate::api\", '\\'');",
-            "#[cfg(test)]\nuse crate::api;",
-            "#[cfg(test)]\nmod tests { fn a() { crate::api::b(); } }",
+            "// use tidegate_api;",
+            "/* /* */ use tidegate_api; */",
+            "/// See [`tidegate_api`].",
+            "let a = \"tidegate_api\";",
+            "let a = r#\"\" tidegate_api\"#;",
+            "let a = ('\"', \"tidegate_api\", '\\'');",
+            "#[cfg(test)]\nuse tidegate_api;",
+            "#[cfg(test)]\nmod tests { fn a() { tidegate_api::b(); } }",
             "macro_rules! a { () => { $crate::api::b() } }",
         ] {
             assert_eq!(imports("gateway/http.rs", code), Vec::<String>::new(), "{code}");
         }
-        assert_eq!(imports("gateway/http/tests.rs", "use crate::api;").len(), 0);
+        assert_eq!(imports("gateway/http/tests.rs", "use tidegate_api;").len(), 0);
     }
 
     #[test]
     fn code_behind_comments_strings_and_test_code_is_looked_at() {
         for code in [
-            "// a\nuse crate::api;",
-            "/* a */ use crate::api;",
-            "let a = \"\\\"\"; use crate::api;",
-            "let a = r\"\\\"; use crate::api;",
-            "fn a<'a>(b: &'a str) -> char { '\"' } use crate::api;",
-            "#[cfg(test)]\nmod tests { fn a() {} }\nuse crate::api;",
-            "#[cfg(test)]\nmod tests;\nuse crate::api;",
+            "// a\nuse tidegate_api;",
+            "/* a */ use tidegate_api;",
+            "let a = \"\\\"\"; use tidegate_api;",
+            "let a = r\"\\\"; use tidegate_api;",
+            "fn a<'a>(b: &'a str) -> char { '\"' } use tidegate_api;",
+            "#[cfg(test)]\nmod tests { fn a() {} }\nuse tidegate_api;",
+            "#[cfg(test)]\nmod tests;\nuse tidegate_api;",
         ] {
             assert_eq!(imports("gateway/http.rs", code).len(), 1, "{code}");
         }

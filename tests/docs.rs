@@ -128,7 +128,7 @@ fn assert_holds(whole: &Value, part: &Value, block: &str) {
 #[test]
 fn every_metric_is_explained_and_no_other() {
     let mut names = BTreeSet::new();
-    for file in ["src/telemetry/names.rs", "src/telemetry/control.rs"] {
+    for file in ["crates/telemetry/src/names.rs", "crates/telemetry/src/control.rs"] {
         let text = read(file);
         names.extend(
             text.split('"').filter(|part| part.starts_with("tidegate_")).map(str::to_owned),
@@ -193,7 +193,7 @@ fn every_test_that_security_md_names_exists() {
 
 /// The Rust and Python of the project.
 fn sources(root: &Path) -> Vec<String> {
-    let mut folders = vec![root.join("src"), root.join("tests"), root.join("benches")];
+    let mut folders = ["src", "crates", "tests", "benches"].map(|name| root.join(name)).to_vec();
     let mut found = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {

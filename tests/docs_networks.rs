@@ -1,14 +1,18 @@
-//! Holds docs/networks.md to the facts of networks, and its words to those of the program.
+//! Holds docs/networks.md to the facts of networks, and its words to those of the program; and the default pings of a
+//! route to what networks cut.
 //!
 //! The tables of facts are made from them: `UPDATE_GOLDEN=1 cargo test --test docs_networks` writes them.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{collections::BTreeSet, fmt::Write as _, fs};
+use std::{collections::BTreeSet, fmt::Write as _, fs, sync::Arc, time::Duration};
 
+use serde_json::json;
 use tidegate::{
+    api::WebSocketRoute,
     doctor::diagnosis::Code,
     gateway::{CloseCause, RefusalReason},
     networks::{self, Enabled, Limit, Network, ProxyProtocol, Transport},
+    translate::{Inputs, RouteInput, translate},
 };
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/networks.md");
@@ -242,4 +246,37 @@ fn every_code_of_the_doctor_is_on_the_page() {
     for word in like_codes {
         assert!(codes.contains(word), "{word} is no code of the doctor");
     }
+}
+
+/// A quiet connection of a route that says nothing of pings outlives the defaults of all networks but those that the
+/// chart raises: tests/chart looks at what it sets.
+#[test]
+fn default_pings_are_sent_before_a_quiet_socket_is_cut() {
+    let ping = default_client_ping().as_secs();
+    let too_short = |network: &&Network| {
+        network.idle.as_ref().is_some_and(|idle| idle.default <= ping + ping / 2)
+    };
+    let short: Vec<_> =
+        networks::all().iter().filter(too_short).map(|network| &*network.name).collect();
+    assert_eq!(short, ["azure"]);
+    let can_be_raised = networks::named("azure").unwrap().idle.as_ref().unwrap().maximum.unwrap();
+    assert!(can_be_raised > 2 * ping);
+}
+
+/// What a route gets that does not speak of it.
+fn default_client_ping() -> Duration {
+    let route: WebSocketRoute = serde_json::from_value(json!({
+        "metadata": {"name": "chat", "namespace": "chat"},
+        "spec": {
+            "hostnames": ["chat.example.com"],
+            "plaintext": "Allow",
+            "rules": [{"backendRefs": [{"name": "chat", "port": 8080}]}],
+        },
+    }))
+    .unwrap();
+    let routes = vec![RouteInput::Valid(Arc::new(route))];
+    let table = translate(&Inputs { routes, ..Inputs::default() }, "tidegate").table;
+    let host = table.host("chat.example.com").expect("served");
+    let entry = host.entries().next().expect("one rule");
+    entry.rule.keepalive.client_ping.expect("pings are sent")
 }

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use rustls::{Error, InvalidMessage, server::Acceptor};
-use tidegate_fuzz::gateway::client_hello::{MAX_HELLO, Progress, progress};
+use tidegate_gateway::client_hello::{MAX_HELLO, Progress, progress};
 
 #[derive(arbitrary::Arbitrary, Debug)]
 struct Input<'a> {

@@ -4,10 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use tidegate_fuzz::untrusted::{
-    escape,
-    yaml::{DEEPEST, Document, Reader, documents},
-};
+use tidegate_core::escape;
+use tidegate_untrusted::yaml::{DEEPEST, Document, Reader, documents};
 
 /// More than any stream of this length stands for.
 const MOST: usize = (1 << 20) + 100_000;

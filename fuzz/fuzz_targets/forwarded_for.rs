@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
-use tidegate_fuzz::gateway::{
+use tidegate_gateway::{
     authority::Authority,
     forwarded::{Scheme, Sender, client_address, tell_sender},
 };

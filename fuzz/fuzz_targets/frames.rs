@@ -2,10 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidegate_fuzz::{
-    gateway::frames::{Allowance, ControlFrame, Extensions, FrameScanner, Role, Stop},
-    table::FrameChecks,
-};
+use tidegate_gateway::frames::{Allowance, ControlFrame, Extensions, FrameScanner, Role, Stop};
+use tidegate_table::FrameChecks;
 
 #[derive(arbitrary::Arbitrary, Debug)]
 struct Input {

@@ -3,7 +3,7 @@
 
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 use libfuzzer_sys::fuzz_target;
-use tidegate_fuzz::gateway::{
+use tidegate_gateway::{
     frames::Extensions,
     handshake::{accept_for, check_request, check_response},
     headers::HopByHop,

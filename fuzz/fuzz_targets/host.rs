@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use libfuzzer_sys::fuzz_target;
-use tidegate_fuzz::gateway::authority::Authority;
+use tidegate_gateway::authority::Authority;
 
 /// The host and port that bytes stand for; `None` where they stand for none.
 fn reference(bytes: &[u8]) -> Option<(String, Option<u16>)> {

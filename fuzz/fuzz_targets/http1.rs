@@ -11,20 +11,18 @@ use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use libfuzzer_sys::fuzz_target;
-use tidegate_fuzz::{
-    gateway::{
-        authority::Authority,
-        cdn_loop::LoopMark,
-        forwarded::{Scheme, Sender, client_address},
-        handshake::check_request,
-        head,
-        headers::{HopByHop, is_alias},
-        outgoing::{Marks, prepare, prepare_upgrade},
-        target::Target,
-        way::Way,
-    },
-    table::{PathAmbiguities, RequestPath},
+use tidegate_gateway::{
+    authority::Authority,
+    cdn_loop::LoopMark,
+    forwarded::{Scheme, Sender, client_address},
+    handshake::check_request,
+    head,
+    headers::{HopByHop, is_alias},
+    outgoing::{Marks, prepare, prepare_upgrade},
+    target::Target,
+    way::Way,
 };
+use tidegate_table::{PathAmbiguities, RequestPath};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
     task::{LocalSet, spawn_local},

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
-use tidegate_fuzz::import::{
+use tidegate_import::{
     files::{Dump, Files, fits},
-    parse::{Body, Directive, Place, parse, to_text},
+    nginx::parse::{Body, Directive, Place, parse, to_text},
     paths::{encode, literal},
 };
 

@@ -8,12 +8,10 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use libfuzzer_sys::fuzz_target;
-use tidegate_fuzz::{
-    gateway::admit::{check_path, find_rule},
-    table::{
-        MatchKey, ObjectRef, PathAmbiguities, PathAmbiguity, PathKind, RequestFacts, RequestPath,
-        RouteEntry, RoutingTable, Rule, VirtualHost,
-    },
+use tidegate_gateway::admit::{check_path, find_rule};
+use tidegate_table::{
+    MatchKey, ObjectRef, PathAmbiguities, PathAmbiguity, PathKind, RequestFacts, RequestPath,
+    RouteEntry, RoutingTable, Rule, VirtualHost,
 };
 
 /// The rules of the host: guarded ones within others, by name. Paths as backends know them, decoded.
@@ -43,8 +41,8 @@ fn table(input: &Input<'_>) -> RoutingTable {
         let allowed = PathAmbiguity::ALL.into_iter().enumerate();
         let allowed = allowed.filter(|(bit, _)| input.allow[index] & (1 << bit) != 0);
         let rule = Rule {
-            route: ObjectRef { namespace: "n".into(), name: index.to_string() },
             path_allow: allowed.map(|(_, what)| what).collect::<PathAmbiguities>(),
+            ..Rule::with_defaults(ObjectRef::new("n", index.to_string()), "0")
         };
         let key = MatchKey {
             kind: *kind,
@@ -56,7 +54,7 @@ fn table(input: &Input<'_>) -> RoutingTable {
         RouteEntry { key: Arc::new(key), rule: Arc::new(rule) }
     });
     let host = VirtualHost::new("a.test", None, entries);
-    RoutingTable([("a.test".to_owned(), Arc::new(host))].into())
+    RoutingTable::new([host])
 }
 
 /// The rule of a path, by the words of the documentation: an exact one, else the longest prefix of whole elements.

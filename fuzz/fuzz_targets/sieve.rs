@@ -3,13 +3,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidegate_fuzz::{
-    gateway::{
-        frames::{Allowance, Extensions, FrameScanner, Role, Stop, ping_frame},
-        sieve::{Finding, Sieve},
-    },
-    table::FrameChecks,
+use tidegate_gateway::{
+    frames::{Allowance, Extensions, FrameScanner, Role, Stop, ping_frame},
+    sieve::{Finding, Sieve},
 };
+use tidegate_table::FrameChecks;
 
 #[derive(arbitrary::Arbitrary, Debug)]
 enum Step {

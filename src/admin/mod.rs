@@ -36,7 +36,9 @@ use self::{
     patience::Impatient,
     table_view::{Page, Wanted},
 };
-use crate::{table::TableCell, untrusted::escape};
+use tidegate_core::escape;
+
+use crate::table::TableCell;
 
 /// Connections at once, unless set otherwise.
 pub const DEFAULT_CONNECTIONS: u16 = 32;

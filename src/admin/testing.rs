@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::table::{MatchKey, PathKind, RouteEntry, RoutingTable, Rule, VirtualHost};
+use crate::table::{MatchKey, ObjectRef, PathKind, RouteEntry, RoutingTable, Rule, VirtualHost};
 
 /// Hosts with so many matches each, under `/0`, `/1` and so on.
 pub(super) fn table(hosts: &[(&str, usize)]) -> RoutingTable {
-    let rule = Arc::new(Rule::for_tests("r", "0"));
+    let rule = Arc::new(Rule::with_defaults(ObjectRef::new("n", "r"), "0"));
     RoutingTable::new(hosts.iter().map(|(name, matches)| {
         let entries = (0..*matches).map(|number| RouteEntry {
             key: Arc::new(MatchKey {

@@ -14,6 +14,8 @@ use anyhow::Result;
 use jiff::Timestamp;
 
 use self::report::{Report, RouteReport};
+use tidegate_core::escape;
+
 use super::{
     args::{CheckArgs, OutputArg},
     last_words, print,
@@ -23,7 +25,6 @@ use crate::{
     source::{files::Manifests, hostname_policy},
     table::ObjectRef,
     translate::{EndpointPolicy, Inputs, RouteInput, RouteStatus, Translator},
-    untrusted::escape,
 };
 
 /// The exit code where a file or folder could not be read, as for arguments that make no sense.

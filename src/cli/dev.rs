@@ -13,6 +13,8 @@ use self::{
     certificate::{Certificate, Certificates, NAMES, Origin, quoted},
     manifests::Folder,
 };
+use tidegate_core::escape;
+
 use super::{
     args::{Cli, DevArgs},
     ports::{self, Found},
@@ -24,7 +26,6 @@ use crate::{
     api::DEFAULT_CLASS,
     control::{Budgets, ControlSettings, EndpointPolicy, SourceSettings},
     gateway::{DrainSettings, FallbackCertificate, GatewaySettings, ListenerKind, RequestLimits},
-    untrusted::escape,
 };
 
 pub use upstream::Upstream;

@@ -8,13 +8,11 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
+use tidegate_core::escape;
 
 use super::{args::DoctorArgs, print};
-use crate::{
-    doctor::{
-        Proxy, Settings, Target, Told, Trust, diagnosis::diagnose, examine, no_proxy_covers, report,
-    },
-    untrusted::escape,
+use crate::doctor::{
+    Proxy, Settings, Target, Told, Trust, diagnosis::diagnose, examine, no_proxy_covers, report,
 };
 
 /// Runs `tidegate doctor`. The exit code is that of the first fault.

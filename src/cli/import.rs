@@ -11,11 +11,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use tidegate_core::escape;
 
 use super::{args::ImportArgs, last_words, print};
 use crate::{
     import::{Files, Imported, NoteKind, Options, Source, fits, import, yaml},
-    untrusted::{escape, files},
+    untrusted::files,
 };
 
 /// The exit code of `--strict` where something has no counterpart.

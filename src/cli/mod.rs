@@ -73,7 +73,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 /// Writes to standard error. Where nobody reads it the program ends without: a second signal must end it at once.
 fn last_words(text: &str) {
-    let text = crate::untrusted::escape::lines(text).into_owned();
+    let text = tidegate_core::escape::lines(text).into_owned();
     let (end, ended) = mpsc::channel::<()>();
     std::thread::spawn(move || {
         let _end = end;

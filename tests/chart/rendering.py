@@ -13,7 +13,7 @@ HERE = ROOT / "tests/chart"
 CHART = ROOT / "charts/tidegate"
 CRD_NAME = "websocketroutes.tidegate.io"
 CRD = ROOT / f"crds/{CRD_NAME}.yaml"
-NAMES = ROOT / "src/telemetry/names.rs"
+NAMES = ROOT / "crates/telemetry/src/names.rs"
 
 # Each set of values with its golden file. The CRD and the dashboard are left out: they are compared with their sources.
 VALUES = {"default": None, "full": HERE / "values-full.yaml", "minimal": HERE / "values-minimal.yaml"}

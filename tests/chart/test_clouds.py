@@ -18,7 +18,7 @@ class Clouds(unittest.TestCase):
     @staticmethod
     @functools.cache
     def facts():
-        networks = yaml.safe_load((ROOT / "src/networks/facts.yaml").read_text())["networks"]
+        networks = yaml.safe_load((ROOT / "crates/doctor/src/networks/facts.yaml").read_text())["networks"]
         return {network["name"]: network for network in networks}
 
     def test_each_network_and_each_cloud_has_its_file(self):
@@ -34,7 +34,7 @@ class Clouds(unittest.TestCase):
         self.assertFalse({"Ingress", "BackendConfig"} & {d["kind"] for d in documents})
 
     def test_quiet_sockets_outlive_two_pings(self):
-        ping = 30  # of a route that says nothing; the tests of src/networks hold the program to it
+        ping = 30  # of a route that says nothing; the tests of crates/doctor/src/networks hold the program to it
         for name, network in self.facts().items():
             annotations = {**self.annotations(name, "Service"), **self.annotations(name, "Ingress")}
             found = {

@@ -83,7 +83,7 @@ class MetricNames(unittest.TestCase):
             with self.subTest(where):
                 used = set(re.findall(r"\btidegate_\w+", expression))
                 self.assertTrue(used, expression)
-                self.assertEqual(used - there.keys(), set(), "metrics that src/telemetry/names.rs does not have")
+                self.assertEqual(used - there.keys(), set(), "metrics that crates/telemetry/src/names.rs does not have")
                 labels = TARGET_LABELS.union(*(there.get(name, ()) for name in used))
                 self.assertEqual(label_names(expression) - labels, set(), "labels that these metrics do not have")
                 seen += 1

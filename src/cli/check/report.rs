@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
+use tidegate_core::escape::value;
 
 use crate::{
     source::files::{FileProblem, Place},
     table::ObjectRef,
     translate::ConditionOutput,
-    untrusted::escape::value,
 };
 
 /// All that was found.
