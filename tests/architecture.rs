@@ -45,7 +45,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("control", &["api", "source", "table", "telemetry", "translate"]),
-    ("gateway", &["table", "telemetry"]),
+    ("gateway", &["core", "table", "telemetry"]),
     ("admin", &["core", "table", "telemetry"]),
     ("core", &[]),
     ("doctor", &["core", "networks"]),
@@ -531,7 +531,7 @@ mod scanner {
         assert_eq!(
             imports("gateway/http.rs", "use tidegate_controller::translate::Inputs;"),
             [
-                "gateway/http.rs names translate::Inputs, but `gateway` may import only table, telemetry"
+                "gateway/http.rs names translate::Inputs, but `gateway` may import only core, table, telemetry"
             ]
         );
         assert_eq!(

@@ -1,138 +1,45 @@
-//! Refusals: why an upgrade was not granted, in one enum, and what the client is told.
+//! Refusals: what a client is told whose request is not granted, and why ([`RefusalReason`]).
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
+pub use tidegate_core::RefusalReason;
 
-/// Why a request was not granted: the value of the metric label `reason`, the word in the log line and in the
-/// answer's `tidegate-reason` header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RefusalReason {
-    /// No route for the host, or none for the request under it.
-    NoRoute,
-    /// A plain HTTP request where only WebSockets are served.
-    NotWebsocket,
-    /// A WebSocket client's request that a box on the way has made plain HTTP, or HTTP/1.0.
-    UpgradeStripped,
-    /// A WebSocket version other than 13 (RFC 6455 §4.2.1).
-    BadVersion,
-    /// Not a sound opening handshake (RFC 6455 §4.2.1), or not sound HTTP.
-    BadHandshake,
-    /// A path that servers read in different ways, which its rule does not allow, or none.
-    BadPath,
-    /// A transfer coding other than chunked (RFC 9112 §6.1).
-    TransferCoding,
-    /// The request has been here before (RFC 8586).
-    LoopDetected,
-    /// The body of the request did not come in time.
-    BodyTimeout,
-    /// The Host is not one that the certificate of this connection is for (RFC 9110 §15.5.20).
-    Misdirected,
-    /// In clear text where the route wants TLS.
-    Plaintext,
-    /// No backend of the rule has a ready endpoint.
-    NoEndpoints,
-    /// The endpoint could not be reached.
-    BackendConnect,
-    /// The endpoint did not answer in time.
-    BackendTimeout,
-    /// The endpoint answered the upgrade with another status, which is passed on.
-    BackendRefused,
-    /// The endpoint's 101 is not a sound one (RFC 6455 §4.1).
-    BackendBadHandshake,
-    /// The gateway has as many sockets as it may have files.
-    LimitFiles,
-    /// The gateway is shutting down.
-    Draining,
-    /// The client left, or lost patience, before it was answered: nobody was told.
-    ClientGone,
+/// Whether the way that the request took may be why: what was seen of it is told to the client and to the log.
+pub(super) const fn concerns_way(reason: RefusalReason) -> bool {
+    matches!(
+        reason,
+        RefusalReason::NoRoute
+            | RefusalReason::NotWebsocket
+            | RefusalReason::UpgradeStripped
+            | RefusalReason::BadVersion
+            | RefusalReason::BadHandshake
+            | RefusalReason::LoopDetected
+            | RefusalReason::Plaintext
+    )
 }
 
-impl RefusalReason {
-    /// Every reason, for tests and docs.
-    pub const ALL: [Self; 19] = [
-        Self::NoRoute,
-        Self::NotWebsocket,
-        Self::UpgradeStripped,
-        Self::BadVersion,
-        Self::BadHandshake,
-        Self::BadPath,
-        Self::TransferCoding,
-        Self::LoopDetected,
-        Self::BodyTimeout,
-        Self::Misdirected,
-        Self::Plaintext,
-        Self::NoEndpoints,
-        Self::BackendConnect,
-        Self::BackendTimeout,
-        Self::BackendRefused,
-        Self::BackendBadHandshake,
-        Self::LimitFiles,
-        Self::Draining,
-        Self::ClientGone,
-    ];
-
-    /// The word in metric, log and header.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NoRoute => "no_route",
-            Self::NotWebsocket => "not_websocket",
-            Self::UpgradeStripped => "upgrade_stripped",
-            Self::BadVersion => "bad_version",
-            Self::BadHandshake => "bad_handshake",
-            Self::BadPath => "bad_path",
-            Self::TransferCoding => "transfer_coding",
-            Self::LoopDetected => "loop_detected",
-            Self::BodyTimeout => "body_timeout",
-            Self::Misdirected => "misdirected",
-            Self::Plaintext => "plaintext",
-            Self::NoEndpoints => "no_endpoints",
-            Self::BackendConnect => "backend_connect",
-            Self::BackendTimeout => "backend_timeout",
-            Self::BackendRefused => "backend_refused",
-            Self::BackendBadHandshake => "backend_bad_handshake",
-            Self::LimitFiles => "limit_files",
-            Self::Draining => "draining",
-            Self::ClientGone => "client_gone",
+/// The status of the answer, unless the refusal brings its own.
+const fn status(reason: RefusalReason) -> StatusCode {
+    match reason {
+        RefusalReason::NoRoute => StatusCode::NOT_FOUND,
+        RefusalReason::NotWebsocket | RefusalReason::UpgradeStripped | RefusalReason::BadVersion => {
+            StatusCode::UPGRADE_REQUIRED
         }
-    }
-
-    /// Whether the way that the request took may be why: what was seen of it is told to the client and to the log.
-    pub(super) const fn concerns_way(self) -> bool {
-        matches!(
-            self,
-            Self::NoRoute
-                | Self::NotWebsocket
-                | Self::UpgradeStripped
-                | Self::BadVersion
-                | Self::BadHandshake
-                | Self::LoopDetected
-                | Self::Plaintext
-        )
-    }
-
-    /// The status of the answer, unless the refusal brings its own.
-    const fn status(self) -> StatusCode {
-        match self {
-            Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::NotWebsocket | Self::UpgradeStripped | Self::BadVersion => {
-                StatusCode::UPGRADE_REQUIRED
-            }
-            Self::BadHandshake | Self::BadPath | Self::ClientGone => StatusCode::BAD_REQUEST,
-            Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
-            Self::LoopDetected => StatusCode::LOOP_DETECTED,
-            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::Plaintext => StatusCode::FORBIDDEN,
-            Self::NoEndpoints | Self::LimitFiles | Self::Draining => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Self::BackendConnect | Self::BackendRefused | Self::BackendBadHandshake => {
-                StatusCode::BAD_GATEWAY
-            }
-            Self::BackendTimeout => StatusCode::GATEWAY_TIMEOUT,
+        RefusalReason::BadHandshake | RefusalReason::BadPath | RefusalReason::ClientGone => StatusCode::BAD_REQUEST,
+        RefusalReason::TransferCoding => StatusCode::NOT_IMPLEMENTED,
+        RefusalReason::LoopDetected => StatusCode::LOOP_DETECTED,
+        RefusalReason::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+        RefusalReason::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+        RefusalReason::Plaintext => StatusCode::FORBIDDEN,
+        RefusalReason::NoEndpoints | RefusalReason::LimitFiles | RefusalReason::Draining => {
+            StatusCode::SERVICE_UNAVAILABLE
         }
+        RefusalReason::BackendConnect | RefusalReason::BackendRefused | RefusalReason::BackendBadHandshake => {
+            StatusCode::BAD_GATEWAY
+        }
+        RefusalReason::BackendTimeout => StatusCode::GATEWAY_TIMEOUT,
     }
 }
 
@@ -213,7 +120,7 @@ impl Refusal {
         let mut response = Response::new(Bytes::from(text));
         *response.status_mut() = match &self.location {
             Some(_) => StatusCode::PERMANENT_REDIRECT,
-            None => self.reason.status(),
+            None => status(self.reason),
         };
         let headers = response.headers_mut();
         let mut set = |name: header::HeaderName, value| headers.insert(name, value);

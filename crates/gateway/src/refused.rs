@@ -10,7 +10,7 @@ use tidegate_telemetry::bounded;
 use super::{
     balance::Seat,
     http::{AnswerBody, ClientConnection, Facts, MAX_LOGGED, full},
-    refuse::{REASON_HEADER, Refusal, RefusalReason, SEEN_HEADER},
+    refuse::{REASON_HEADER, Refusal, RefusalReason, SEEN_HEADER, concerns_way},
     way::Way,
 };
 
@@ -44,7 +44,7 @@ impl ClientConnection {
         refusal: &Refusal,
     ) -> Response<AnswerBody> {
         let mut response = refusal.response();
-        if refusal.reason.concerns_way() {
+        if concerns_way(refusal.reason) {
             let name = HeaderName::from_static(SEEN_HEADER);
             response.headers_mut().insert(name, facts.way.seen());
         }
@@ -75,7 +75,7 @@ impl ClientConnection {
         if !self.worker.may_log_refusal(facts.client) {
             return;
         }
-        let way = refusal.reason.concerns_way().then_some(&facts.way);
+        let way = concerns_way(refusal.reason).then_some(&facts.way);
         let path = bounded(facts.uri.path(), MAX_LOGGED);
         let error = refusal.source.as_deref().map(|error| bounded(error, MAX_LOGGED));
         tracing::info!(

@@ -1,5 +1,7 @@
 //! Refusals: of the gateway, which names its reason, and of other servers.
 
+use tidegate_core::RefusalReason;
+
 use super::{
     super::seen::Answer,
     Code, Culprit, Diagnosis, marks,
@@ -7,96 +9,21 @@ use super::{
     view::View,
 };
 
-/// A refusal of Tidegate's, by its reason.
-pub(super) fn by_gateway(answer: &Answer, reason: &str) -> Diagnosis {
-    let (code, culprit, how) = match reason {
+/// A refusal of Tidegate's, by the word of its reason.
+pub(super) fn by_gateway(answer: &Answer, word: &str) -> Diagnosis {
+    let (code, culprit, how) = match word.parse() {
         // Only where nothing but the subprotocol is wrong does its sentence name that header.
-        "no_route" if answer.body.contains("Sec-WebSocket-Protocol") => (
+        Ok(RefusalReason::NoRoute) if answer.body.contains("Sec-WebSocket-Protocol") => (
             Code::SubprotocolDenied,
             Culprit::Gateway,
             "Offer a subprotocol that the sentence names (--subprotocol), or give the route a rule without `subprotocols` for all others.",
         ),
-        "no_route" => (
-            Code::UpgradeRefused,
-            Culprit::Gateway,
-            "Compare host and path with `kubectl get wsr -A`; `Accepted` and `Programmed` of the route say whether it is served.",
-        ),
-        "plaintext" => (
-            Code::UpgradeRefused,
-            Culprit::Gateway,
-            "The route wants TLS: use wss://. Where clients cannot, `plaintext: Allow` of the route.",
-        ),
-        "misdirected" => (
-            Code::UpgradeRefused,
-            Culprit::Gateway,
-            "The certificate shown is not for this host: connect by its name, and give the route a certificate for it.",
-        ),
-        "origin_denied" => (
-            Code::UpgradeRefused,
-            Culprit::Gateway,
-            "The page's origin is not among `handshake.allowedOrigins` of the route: add it, or try with --origin.",
-        ),
-        "auth_denied" => (
-            Code::UpgradeRefused,
-            Culprit::Gateway,
-            "Credentials are missing or wrong: send them with --header, or in the query as the client does.",
-        ),
-        "subprotocol_denied" => (
-            Code::SubprotocolDenied,
-            Culprit::Gateway,
-            "Offer a subprotocol that the route allows (`handshake.allowedSubprotocols`), or add this one to it.",
-        ),
-        "draining" => (
-            Code::UpgradeRefused,
-            Culprit::Gateway,
-            "This replica is shutting down: try again. If it stays so, look whether the load balancer still sends to pods that are not ready.",
-        ),
-        "limit_files" => (
-            Code::UpgradeRefused,
-            Culprit::Gateway,
-            "The gateway has as many connections as it may have: raise its limit on open files, or add replicas.",
-        ),
-        "no_endpoints" => (
-            Code::UpgradeRefused,
-            Culprit::Backend,
-            "No pod of the backend is ready: `kubectl get endpointslices`, and the readiness of the pods.",
-        ),
-        "backend_connect" | "backend_timeout" => (
-            Code::UpgradeRefused,
-            Culprit::Backend,
-            "The gateway's log line of this request names the endpoint and the error: a wrong targetPort, a NetworkPolicy, or a pod that hangs.",
-        ),
-        "backend_bad_handshake" => (
-            Code::UpgradeRefused,
-            Culprit::Backend,
-            "The port may not be a WebSocket's; the sentence says which part of its answer is wrong.",
-        ),
-        "backend_refused" => (
-            Code::UpgradeRefused,
-            Culprit::Backend,
-            "The backend itself said so; its log knows why: login, path, origin.",
-        ),
-        "bad_path" => (
-            Code::UpgradeRefused,
-            Culprit::Gateway,
-            "The sentence says what in the path servers read in different ways: write the URL without it, or allow it with `path.allow` in the route's rule.",
-        ),
-        "loop_detected" => (
-            Code::UpgradeRefused,
-            Culprit::Gateway,
-            "An endpoint of the route leads back to the gateway: look at what the Service's selector takes, and at its EndpointSlices.",
-        ),
-        "bad_version" | "bad_handshake" => (
-            Code::UpgradeRefused,
-            Culprit::Gateway,
-            "The sentence says which part of the request the gateway objects to; what of it --header set is yours.",
-        ),
-        _ if reason.starts_with("limit_") => (
-            Code::UpgradeRefused,
-            Culprit::Gateway,
-            "A limit of the route is reached: wait as long as Retry-After says, or raise it under `limits`.",
-        ),
-        _ => (
+        Ok(reason) => {
+            let (culprit, how) = of_reason(reason);
+            (Code::UpgradeRefused, culprit, how)
+        }
+        // Of a gateway that is newer than this doctor.
+        Err(_) => (
             Code::UpgradeRefused,
             Culprit::Gateway,
             "docs/refusals.md explains each reason; the gateway's log has a line for this request.",
@@ -107,11 +34,82 @@ pub(super) fn by_gateway(answer: &Answer, reason: &str) -> Diagnosis {
         _ => "The gateway",
     };
     let retry = answer.header("retry-after").map(|after| format!("Retry-After: {after}"));
-    Diagnosis::fault(code, culprit, format!("{who} refuses the upgrade: {reason}."))
+    Diagnosis::fault(code, culprit, format!("{who} refuses the upgrade: {word}."))
         .seen(told(answer))
         .all_seen(retry)
         .all_seen(request_id(answer))
         .mend(how)
+}
+
+/// Whose it is, and what to do about it.
+const fn of_reason(reason: RefusalReason) -> (Culprit, &'static str) {
+    use Culprit::{Backend, Gateway, Unknown};
+    match reason {
+        RefusalReason::NoRoute => (
+            Gateway,
+            "Compare host and path with `kubectl get wsr -A`; `Accepted` and `Programmed` of the route say whether it is served.",
+        ),
+        RefusalReason::NotWebsocket | RefusalReason::UpgradeStripped => (
+            Unknown,
+            "The gateway received a plain HTTP request: look at what stands between this machine and the gateway, which has to pass `Upgrade` and `Connection`.",
+        ),
+        RefusalReason::BadVersion | RefusalReason::BadHandshake => (
+            Gateway,
+            "The sentence says which part of the request the gateway objects to; what of it --header set is yours.",
+        ),
+        RefusalReason::BadPath => (
+            Gateway,
+            "The sentence says what in the path servers read in different ways: write the URL without it, or allow it with `path.allow` in the route's rule.",
+        ),
+        RefusalReason::TransferCoding => (
+            Unknown,
+            "The request came with a transfer coding other than chunked, which a WebSocket client does not send: look at what stands between this machine and the gateway, and at --header.",
+        ),
+        RefusalReason::LoopDetected => (
+            Gateway,
+            "An endpoint of the route leads back to the gateway: look at what the Service's selector takes, and at its EndpointSlices.",
+        ),
+        RefusalReason::BodyTimeout => (
+            Unknown,
+            "The request announced a body that did not come in time, which a WebSocket client does not do: look at what stands between this machine and the gateway, and at --header.",
+        ),
+        RefusalReason::Misdirected => (
+            Gateway,
+            "The certificate shown is not for this host: connect by its name, and give the route a certificate for it.",
+        ),
+        RefusalReason::Plaintext => (
+            Gateway,
+            "The route wants TLS: use wss://. Where clients cannot, `plaintext: Allow` of the route.",
+        ),
+        RefusalReason::NoEndpoints => (
+            Backend,
+            "No pod of the backend is ready: `kubectl get endpointslices`, and the readiness of the pods.",
+        ),
+        RefusalReason::BackendConnect | RefusalReason::BackendTimeout => (
+            Backend,
+            "The gateway's log line of this request names the endpoint and the error: a wrong targetPort, a NetworkPolicy, or a pod that hangs.",
+        ),
+        RefusalReason::BackendRefused => (
+            Backend,
+            "The backend itself said so; its log knows why: login, path, origin.",
+        ),
+        RefusalReason::BackendBadHandshake => (
+            Backend,
+            "The port may not be a WebSocket's; the sentence says which part of its answer is wrong.",
+        ),
+        RefusalReason::LimitFiles => (
+            Gateway,
+            "The gateway has as many connections as it may have: raise its limit on open files, or add replicas.",
+        ),
+        RefusalReason::Draining => (
+            Gateway,
+            "This replica is shutting down: try again. If it stays so, look whether the load balancer still sends to pods that are not ready.",
+        ),
+        RefusalReason::ClientGone => (
+            Unknown,
+            "The gateway saw the client leave before it was answered: something between this machine and the gateway cut the connection.",
+        ),
+    }
 }
 
 /// A refusal of a server, or of a box in front that names itself.

@@ -17,8 +17,8 @@ pub(super) fn rows() -> Vec<Row> {
             vec![(Code::UpgradeRefused, Culprit::Backend)],
         ),
         (
-            "a limit",
-            over_tls(refusal(429, "limit_connections")),
+            "no files",
+            over_tls(refusal(503, "limit_files")),
             vec![(Code::UpgradeRefused, Culprit::Gateway)],
         ),
         (

@@ -59,9 +59,9 @@ pub(super) fn rows() -> Vec<Row> {
             vec![(Code::SubprotocolLost, Culprit::TransparentProxy)],
         ),
         (
-            "the route does not allow the subprotocol",
-            over_tls(refusal(400, "subprotocol_denied")),
-            vec![(Code::SubprotocolDenied, Culprit::Gateway)],
+            "a reason of a newer gateway",
+            over_tls(refusal(400, "of_the_future")),
+            vec![(Code::UpgradeRefused, Culprit::Gateway)],
         ),
         (
             "the routes of the path are for other subprotocols",
