@@ -20,9 +20,9 @@ fn frames(criterion: &mut Criterion) {
         group.bench_function(format!("scan: {name}"), |bencher| {
             bencher.iter(|| workload::scan(&mut scanner, black_box(&read)));
         });
-        let mut sieve = workload::sieve();
+        let mut filter = workload::filter();
         group.bench_function(format!("sift: {name}"), |bencher| {
-            bencher.iter(|| workload::sift(&mut sieve, black_box(&mut read)));
+            bencher.iter(|| workload::apply(&mut filter, black_box(&mut read)));
         });
     }
     group.finish();

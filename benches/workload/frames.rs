@@ -1,9 +1,9 @@
-//! Frames of one direction, read by read, through the scanner and the sieve around it.
+//! Frames of one direction, read by read, through the scanner and the filter around it.
 
 use tidegate::{
     gateway::{
+        frame_filter::{Filtered, FrameFilter},
         frames::{Allowance, Extensions, FrameScanner, Role, Scan, Stop},
-        sieve::{Sieve, Sifted},
     },
     table::FrameChecks,
 };
@@ -29,8 +29,8 @@ pub fn scanner() -> FrameScanner {
 }
 
 /// Around that scanner.
-pub fn sieve() -> Sieve {
-    Sieve::new(scanner(), &[])
+pub fn filter() -> FrameFilter {
+    FrameFilter::new(scanner(), &[])
 }
 
 /// Scans one read. All of it has to pass: else there would be nothing to measure.
@@ -41,8 +41,8 @@ pub fn scan(scanner: &mut FrameScanner, read: &[u8]) -> Scan {
 }
 
 /// Sifts one read, as the relay does.
-pub fn sift(sieve: &mut Sieve, read: &mut [u8]) -> Sifted {
-    let sifted = sieve.sift(read, Allowance::UNLIMITED);
-    assert!(sifted.passed == read.len() && sifted.finding.is_none());
-    sifted
+pub fn apply(filter: &mut FrameFilter, read: &mut [u8]) -> Filtered {
+    let filtered = filter.apply(read, Allowance::UNLIMITED);
+    assert!(filtered.passed == read.len() && filtered.finding.is_none());
+    filtered
 }

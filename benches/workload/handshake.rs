@@ -8,8 +8,8 @@ use tidegate::gateway::{
     forwarded::{Scheme, Sender, claimed_scheme, client_address, tell_sender},
     handshake::{Upgrade, check_request, check_response, switching},
     headers::HopByHop,
+    intermediaries::IntermediaryTrace,
     target::Target,
-    way::Way,
 };
 
 /// The example of RFC 6455 §1.3.
@@ -52,8 +52,8 @@ pub fn answer() -> HeaderMap {
 }
 
 /// What is seen of the way that a request took.
-pub fn way(request: &request::Parts) -> Way {
-    Way::of(request)
+pub fn way(request: &request::Parts) -> IntermediaryTrace {
+    IntermediaryTrace::of(request)
 }
 
 /// Who the client is, as the backend is told, and what it asked for.

@@ -15,9 +15,9 @@ const WORKLOADS: [(&str, fn(u64)); 8] = [
             black_box(frames::scan(&mut scanner, black_box(&read)));
         }
     }),
-    ("frames: sift a read of 1 of 64 B", |times| sift(times, 1, 64)),
-    ("frames: sift a read of 1 of 16 KiB", |times| sift(times, 1, 16_384)),
-    ("frames: sift a read of 100 of 64 B", |times| sift(times, 100, 64)),
+    ("frames: sift a read of 1 of 64 B", |times| apply(times, 1, 64)),
+    ("frames: sift a read of 1 of 16 KiB", |times| apply(times, 1, 16_384)),
+    ("frames: sift a read of 100 of 64 B", |times| apply(times, 100, 64)),
     ("handshake: way of a request, 14 headers", |times| {
         let request = handshake::request();
         for _ in 0..times {
@@ -45,10 +45,10 @@ const WORKLOADS: [(&str, fn(u64)); 8] = [
     }),
 ];
 
-fn sift(times: u64, frames: usize, payload: u16) {
-    let (mut sieve, mut read) = (frames::sieve(), frames::read(frames, payload));
+fn apply(times: u64, frames: usize, payload: u16) {
+    let (mut filter, mut read) = (frames::filter(), frames::read(frames, payload));
     for _ in 0..times {
-        black_box(frames::sift(&mut sieve, black_box(&mut read)));
+        black_box(frames::apply(&mut filter, black_box(&mut read)));
     }
 }
 

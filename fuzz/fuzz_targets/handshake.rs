@@ -7,9 +7,9 @@ use tidegate_gateway::{
     frames::Extensions,
     handshake::{accept_for, check_request, check_response},
     headers::HopByHop,
-    refuse::RefusalReason,
+    intermediaries::{IntermediaryTrace, RequestTarget},
+    refusal::RefusalReason,
     target::Target,
-    way::{Asked, Way},
 };
 
 /// Names that the checks look at.
@@ -66,11 +66,11 @@ fuzz_target!(|input: Input<'_>| {
         let rewritten = target.rewritten().unwrap_or_else(|| uri.clone());
         assert!(rewritten.authority().is_none() && rewritten.path() == target.path.as_str());
     }
-    let way = Way::of(&parts);
+    let way = IntermediaryTrace::of(&parts);
     let seen = way.seen();
     let seen = seen.to_str().expect("visible ASCII is all that is told");
     assert!(seen.len() < 400 && matches!(seen.matches('"').count(), 0 | 2), "{seen}");
-    let asked = Asked {
+    let asked = RequestTarget {
         secure: input.get,
         claims_tls: false,
         websocket: way.wants_websocket(),

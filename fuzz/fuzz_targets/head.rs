@@ -3,7 +3,7 @@
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use tidegate_gateway::head::{AnswerHead, HeadFault, MAX_HEAD, of_answer};
+use tidegate_gateway::http1_head::{AnswerHead, HeadFault, MAX_HEAD, of_answer};
 
 #[derive(arbitrary::Arbitrary, Debug)]
 struct Input<'a> {

@@ -16,11 +16,11 @@ use tidegate_gateway::{
     cdn_loop::LoopMark,
     forwarded::{Scheme, Sender, client_address},
     handshake::check_request,
-    head,
     headers::{HopByHop, is_alias},
+    http1_head,
+    intermediaries::IntermediaryTrace,
     outgoing::{Marks, prepare, prepare_upgrade},
     target::Target,
-    way::Way,
 };
 use tidegate_table::{PathAmbiguities, RequestPath};
 use tokio::{
@@ -55,7 +55,7 @@ async fn handle(log: Log, request: Request<Incoming>) -> Result<Response<Full<By
 /// The way of a request through the gateway, in its order; `None` where it is refused.
 async fn pass(log: Log, request: Request<Incoming>) -> Option<Response<Full<Bytes>>> {
     let (mut parts, body) = request.into_parts();
-    let _ = Way::of(&parts);
+    let _ = IntermediaryTrace::of(&parts);
     let hop = HopByHop::take(&mut parts.headers);
     let loop_mark = LoopMark::new(7);
     if loop_mark.is_looping(&parts.headers) {
@@ -92,7 +92,7 @@ async fn pass(log: Log, request: Request<Incoming>) -> Option<Response<Full<Byte
         check_request(&parts.method, parts.version, &parts.headers, &hop).ok()?;
         prepare_upgrade(&mut parts, &marks);
         // As it is written where an upgrade is asked for, and as hyper would write it.
-        *sent.borrow_mut() = head::of_request(&parts);
+        *sent.borrow_mut() = http1_head::of_request(&parts);
         log.0.borrow_mut().push(passed);
         let again = Rc::new(RefCell::new(Vec::new()));
         let _ = send(Request::from_parts(parts, Empty::<Bytes>::new()), Rc::clone(&again)).await;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use libfuzzer_sys::fuzz_target;
-use tidegate_gateway::admit::{check_path, find_rule};
+use tidegate_gateway::route_match::{check_path, find_rule};
 use tidegate_table::{
     MatchKey, ObjectRef, PathAmbiguities, PathAmbiguity, PathKind, RequestFacts, RequestPath,
     RouteEntry, RoutingTable, Rule, VirtualHost,

@@ -10,7 +10,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 use serde_json::{Value, json};
 
 use crate::table::{
-    Backend, Endpoint, PathKind, Published, RouteEntry, RoutingTable, Solver, SolverKey,
+    Backend, Endpoint, PathKind, RouteEntry, RoutingTable, Solver, SolverKey, TableVersion,
     VirtualHost,
 };
 
@@ -87,7 +87,7 @@ impl Wanted {
 
 /// A page of a table.
 pub(super) struct Page {
-    published: Arc<Published>,
+    published: Arc<TableVersion>,
     hosts: Vec<Section>,
     /// What asks for the next one.
     next: Option<String>,
@@ -102,7 +102,7 @@ struct Section {
 
 impl Page {
     /// The page that is asked for.
-    pub(super) fn of(published: Arc<Published>, wanted: &Wanted) -> Self {
+    pub(super) fn of(published: Arc<TableVersion>, wanted: &Wanted) -> Self {
         let table = &published.table;
         let mut hosts: Vec<_> = match &wanted.host {
             Some(host) => table.host(host).into_iter().collect(),

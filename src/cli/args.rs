@@ -37,19 +37,19 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve WebSocketRoutes: the controller and the gateway in one process
+    /// Serve WebSocketRoutes: run the controller and the gateway in one process
     Serve(Box<ServeArgs>),
-    /// Try it on a laptop: sample route, self-made certificate, built-in echo backend
+    /// Try it on a laptop: sample route, self-signed certificate, built-in echo backend
     Dev(DevArgs),
-    /// Judge manifests without a cluster: what the API server and the conditions of routes would say
+    /// Validate manifests without a cluster: what the API server would refuse, and the conditions of each route
     Check(CheckArgs),
-    /// Find out why a WebSocket does not come about, and which box on the way is to blame
+    /// Diagnose why a WebSocket connection fails, and which intermediary causes it
     Doctor(Box<DoctorArgs>),
-    /// Make WebSocketRoutes of nginx.conf or of Ingresses, with a note for all that has no counterpart
+    /// Convert nginx.conf or Ingresses to WebSocketRoutes, with a note for every line that has no counterpart
     Import(ImportArgs),
     /// Print the CustomResourceDefinition of WebSocketRoute
     Crd,
-    /// A backend that echoes every message, for tests and demonstrations
+    /// Run a backend that echoes every message, for tests and demonstrations
     #[command(hide = true)]
     EchoBackend(EchoArgs),
 }
@@ -57,7 +57,7 @@ pub enum Command {
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Where routes come from: "kubernetes", or a folder of manifests (reloaded when they change)
+    /// Read routes from "kubernetes", or from a folder of manifests (reloaded when they change)
     #[arg(
         long,
         env = "TIDEGATE_SOURCE",
@@ -66,7 +66,7 @@ pub struct ServeArgs {
     )]
     pub source: String,
 
-    /// Address for wss:// and https://; repeatable, or "off"
+    /// Listen on this address for wss:// and https://; repeatable, or "off"
     #[arg(
         long,
         env = "TIDEGATE_HTTPS_LISTEN",
@@ -76,7 +76,7 @@ pub struct ServeArgs {
     )]
     pub https_listen: Vec<Listen>,
 
-    /// Address for ws:// and http://; repeatable, or "off"
+    /// Listen on this address for ws:// and http://; repeatable, or "off"
     #[arg(
         long,
         env = "TIDEGATE_HTTP_LISTEN",
@@ -86,7 +86,7 @@ pub struct ServeArgs {
     )]
     pub http_listen: Vec<Listen>,
 
-    /// Address for health, metrics and debugging; repeatable, or "off"
+    /// Listen on this address for health, metrics and debugging; repeatable, or "off"
     #[arg(
         long,
         env = "TIDEGATE_ADMIN_LISTEN",
@@ -96,15 +96,15 @@ pub struct ServeArgs {
     )]
     pub admin_listen: Vec<Listen>,
 
-    /// Whom the admin port answers.
+    /// Settings of the admin port.
     #[command(flatten)]
     pub admin: AdminArgs,
 
-    /// The port at which clients reach the TLS listener, for redirects and messages
+    /// Port at which clients reach the TLS listener, used in redirects and messages
     #[arg(long, env = "TIDEGATE_PUBLIC_HTTPS_PORT", default_value_t = 443, value_name = "PORT")]
     pub public_https_port: u16,
 
-    /// Take ACME's HTTP-01 challenges to the Services that are labelled as cert-manager's solvers
+    /// Forward ACME HTTP-01 challenges to the Services that have the labels of cert-manager's solvers
     #[arg(
         long,
         env = "TIDEGATE_ACME_HTTP01",
@@ -114,7 +114,7 @@ pub struct ServeArgs {
     )]
     pub acme_http01: bool,
 
-    /// Which namespaces may claim which hostnames (YAML, read again when it changes) [default: a contest of evidence]
+    /// YAML file that says which namespaces may claim which hostnames, reloaded on change [default: evidence decides]
     #[arg(long, env = "TIDEGATE_HOSTNAME_POLICY", value_name = "FILE")]
     pub hostname_policy: Option<PathBuf>,
 
@@ -122,60 +122,60 @@ pub struct ServeArgs {
     #[arg(long, env = "TIDEGATE_CLASS", default_value = DEFAULT_CLASS, value_name = "NAME")]
     pub class: String,
 
-    /// The zone that this process runs in: endpoints whose hints (EndpointSlice) are for it are preferred
+    /// Prefer endpoints with topology hints (EndpointSlice) for this zone, the one that this process runs in
     #[arg(long, env = "TIDEGATE_ZONE", value_name = "NAME")]
     pub zone: Option<String>,
 
-    /// Take connections to loopback addresses too, at other ports than our own [default: true with --source DIR, else false]
+    /// Permit loopback endpoints, except on the gateway's own ports [default: true with --source DIR, else false]
     #[arg(long, env = "TIDEGATE_ALLOW_LOOPBACK_ENDPOINTS", value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
     pub allow_loopback_endpoints: Option<bool>,
 
-    /// What a namespace may take.
+    /// Budgets of a namespace.
     #[command(flatten)]
     pub budgets: BudgetArgs,
 
-    /// Read objects of this namespace alone, for which rights in it are enough; repeatable [default: all]
+    /// Read objects in this namespace only, so that rights in it are enough; repeatable [default: all namespaces]
     #[arg(long, env = "TIDEGATE_WATCH_NAMESPACE", value_delimiter = ',', value_name = "NAMESPACE", value_parser = parse_namespace)]
     pub watch_namespace: Vec<String>,
 
-    /// Which Secrets to read: "all" of type kubernetes.io/tls, or those "referenced" by routes, by name, each with a right of its own
+    /// Read "all" kubernetes.io/tls Secrets, or only those "referenced" by routes, which RBAC can permit by name
     #[arg(long, env = "TIDEGATE_SECRETS", value_enum, default_value_t = SecretsArg::All, value_name = "all|referenced")]
     pub secrets: SecretsArg,
 
-    /// Of all Secrets, read those with these labels alone: key=value, key, !key, key in (a,b); several after commas
+    /// Label selector for --secrets all: key=value, key, !key or key in (a,b); separate several with commas
     #[arg(long, env = "TIDEGATE_SECRET_SELECTOR", value_name = "SELECTOR", value_parser = parse_selector)]
     pub secret_selector: Option<String>,
 
-    /// Most Secrets to read by name, of one namespace's routes a tenth of it
+    /// Maximum number of Secrets to read by name; the routes of one namespace get at most a tenth of it
     #[arg(long, env = "TIDEGATE_MAX_REFERENCED_SECRETS", default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u32).range(10..=100_000))]
     pub max_referenced_secrets: u32,
 
-    /// Keep what was read last in this folder, and serve it after a start while the API server is away
+    /// Keep a copy of what was last read in this folder, and serve it if the API server is down at startup
     #[arg(long, env = "TIDEGATE_SNAPSHOT", value_name = "DIR")]
     pub snapshot: Option<PathBuf>,
 
-    /// Keep private keys there too, in clear text; without them certificates cannot be served from it
+    /// Keep private keys in the snapshot too, in clear text; without them, it cannot serve certificates
     #[arg(long, env = "TIDEGATE_SNAPSHOT_SECRETS", requires = "snapshot")]
     pub snapshot_secrets: bool,
 
-    /// The Service by which clients reach the gateway: routes name its addresses in their status
+    /// Service through which clients reach the gateway: routes list its addresses in their status
     #[arg(long, env = "TIDEGATE_PUBLISH_SERVICE", value_name = "NAMESPACE/NAME", value_parser = parse_object)]
     pub publish_service: Option<ObjectRef>,
 
-    /// An address or hostname to name there instead; repeatable
+    /// IP address or hostname that routes list in their status, instead of those of a Service; repeatable
     #[arg(long, env = "TIDEGATE_PUBLISH_ADDRESS", value_delimiter = ',', value_name = "ADDRESS", value_parser = parse_address)]
     #[arg(conflicts_with = "publish_service")]
     pub publish_address: Vec<RouteAddress>,
 
-    /// Worker threads [default: one for each CPU]
+    /// Number of worker threads [default: one for each CPU]
     #[arg(long, env = "TIDEGATE_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
 
-    /// Proxies whose X-Forwarded-For and X-Forwarded-Proto count; repeatable
+    /// Trust X-Forwarded-For and X-Forwarded-Proto from the proxies in this network; repeatable
     #[arg(long, env = "TIDEGATE_TRUSTED_PROXIES", value_delimiter = ',', value_name = "CIDR", value_parser = parse_cidr)]
     pub trusted_proxies: Vec<IpNet>,
 
-    /// Further headers about the client that these proxies set, and clients cannot: they pass as they are; repeatable
+    /// Also pass this header from trusted proxies unchanged; they must overwrite what clients send; repeatable
     #[arg(long, env = "TIDEGATE_TRUSTED_PROXY_HEADERS", value_delimiter = ',', value_name = "HEADER", value_parser = parse_claim)]
     #[arg(requires = "trusted_proxies")]
     pub trusted_proxy_headers: Vec<HeaderName>,
@@ -183,31 +183,31 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub pending: PendingArgs,
 
-    /// After SIGTERM: go on as before for so long, but not ready, so that load balancers look elsewhere
+    /// After SIGTERM, report not ready but serve as before for this long, so that load balancers send clients elsewhere
     #[arg(long, env = "TIDEGATE_DRAIN_DELAY", default_value = "5s", value_name = "DURATION")]
     pub drain_delay: Duration,
 
-    /// Then: spread the Close frames over so long, so that clients do not all come back at once
+    /// After that delay, spread the Close frames over this long, so that clients do not all reconnect at once
     #[arg(long, env = "TIDEGATE_DRAIN_SPREAD", default_value = "45s", value_name = "DURATION")]
     pub drain_spread: Duration,
 
-    /// Cut what is left so long after the delay; above --drain-spread
+    /// Cut connections that are still open this long after the delay; must be longer than --drain-spread
     #[arg(long, env = "TIDEGATE_DRAIN_TIMEOUT", default_value = "60s", value_name = "DURATION")]
     pub drain_timeout: Duration,
 
-    /// A kubeconfig file [default: the pod's ServiceAccount, else $KUBECONFIG]
+    /// Kubeconfig file [default: the pod's ServiceAccount, else $KUBECONFIG]
     #[arg(long, env = "TIDEGATE_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// Namespace of the Lease that decides which replica writes status [default: the pod's]
+    /// Namespace of the leader election Lease: its holder writes the status of routes [default: the pod's]
     #[arg(long, env = "TIDEGATE_LEASE_NAMESPACE", value_name = "NAMESPACE")]
     pub lease_namespace: Option<String>,
 
-    /// Name of that Lease [default: tidegate-CLASS]
+    /// Name of the leader election Lease [default: tidegate-CLASS]
     #[arg(long, env = "TIDEGATE_LEASE_NAME", value_name = "NAME")]
     pub lease_name: Option<String>,
 
-    /// How this replica calls itself in the Lease [default: $POD_NAME, else the host name]
+    /// Name of this replica in the Lease [default: $POD_NAME, else the host name]
     #[arg(long, env = "TIDEGATE_IDENTITY", value_name = "NAME")]
     pub identity: Option<String>,
 
@@ -219,14 +219,14 @@ pub struct ServeArgs {
 /// Arguments of `dev`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Environment: PORT (ws://), TLS_PORT (wss://), ADMIN_PORT choose the ports to begin with; where one is taken, the next free one is used. No .env file is read."
+    after_help = "Environment: PORT (ws://), TLS_PORT (wss://) and ADMIN_PORT set the first port to try. If it is in use, the next free port is used. No .env file is read."
 )]
 pub struct DevArgs {
-    /// A folder of manifests to serve, reloaded when they change [default: a sample route to a built-in echo]
+    /// Folder of manifests to serve, reloaded when they change [default: a sample route to a built-in echo backend]
     #[arg(value_name = "DIR")]
     pub dir: Option<PathBuf>,
 
-    /// Serve https://NAME.localhost and wss:// from a server that runs here, such as app=127.0.0.1:3000; repeatable
+    /// Serve https://NAME.localhost and wss:// from a server on this machine, such as app=127.0.0.1:3000; repeatable
     #[arg(
         long,
         env = "TIDEGATE_UPSTREAM",
@@ -256,26 +256,26 @@ pub struct DevArgs {
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit code: 0 all is well, 1 something is wrong, 2 something could not be read, or these arguments make no sense."
+    after_help = "Exit code: 0 no problem found, 1 a problem found (with --strict: or a note), 2 a file or folder could not be read, or the arguments are not valid."
 )]
 pub struct CheckArgs {
     /// Files, folders (all *.yaml, *.yml and *.json below them), or "-" for standard input
     #[arg(required = true, value_name = "FILE|DIR|-")]
     pub files: Vec<PathBuf>,
 
-    /// Judge the routes with this spec.className only [default: each by the class that it names]
+    /// Check only the routes with this spec.className [default: all routes, each in its own class]
     #[arg(long, env = "TIDEGATE_CHECK_CLASS", value_name = "NAME")]
     pub class: Option<String>,
 
-    /// The hostname policy of the gateway that is to serve them
+    /// Hostname policy of the gateway that will serve the routes
     #[arg(long, env = "TIDEGATE_CHECK_HOSTNAME_POLICY", value_name = "FILE")]
     pub hostname_policy: Option<PathBuf>,
 
-    /// Take nothing for granted: what is referred to must be among the files, and a note is a failure
+    /// Assume nothing: referenced objects must be among the files, and any note is a failure
     #[arg(long, env = "TIDEGATE_CHECK_STRICT")]
     pub strict: bool,
 
-    /// How to say it
+    /// Format of the report
     #[arg(long, short, env = "TIDEGATE_CHECK_OUTPUT", value_enum, default_value_t = OutputArg::Text)]
     pub output: OutputArg,
 }
@@ -283,22 +283,22 @@ pub struct CheckArgs {
 /// Arguments of `import`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Manifests go to standard output, notes to standard error. A whole configuration of nginx in one go: nginx -T | tidegate import -\n\nExit code: 0 all is well, 1 something could not be read, 2 these arguments make no sense, 3 with --strict: something has no counterpart."
+    after_help = "Manifests go to standard output, notes to standard error. To import a whole nginx configuration: nginx -T | tidegate import -\n\nExit code: 0 success, 1 a file could not be read or nothing was imported, 2 the arguments are not valid, 3 with --strict: something has no counterpart."
 )]
 pub struct ImportArgs {
     /// nginx.conf, the output of `nginx -T`, Ingresses with their Services (YAML or JSON), or "-" for standard input
     #[arg(required = true, value_name = "FILE|-")]
     pub files: Vec<PathBuf>,
 
-    /// Namespace of what is made of nginx.conf, and of Ingresses that name none
+    /// Namespace of objects made from nginx.conf, and from Ingresses that name none
     #[arg(long, short, env = "TIDEGATE_IMPORT_NAMESPACE", default_value = "default", value_name = "NAMESPACE", value_parser = parse_namespace)]
     pub namespace: String,
 
-    /// Write this spec.className [default: none, for the class "tidegate"]
+    /// Set this spec.className in the routes [default: none, which means the class "tidegate"]
     #[arg(long, env = "TIDEGATE_IMPORT_CLASS", value_name = "NAME")]
     pub class: Option<String>,
 
-    /// Hostname of servers and Ingress rules that have none; repeatable
+    /// Hostname for servers and Ingress rules that have none; repeatable
     #[arg(long, env = "TIDEGATE_IMPORT_HOSTNAME", value_delimiter = ',', value_name = "NAME", value_parser = parse_hostname)]
     pub hostname: Vec<String>,
 
@@ -306,11 +306,11 @@ pub struct ImportArgs {
     #[arg(long, env = "TIDEGATE_IMPORT_SECRETS")]
     pub secrets: bool,
 
-    /// Write routes.yaml, services.yaml and secrets.yaml into this folder; files that are there stay, and are an error
+    /// Write routes.yaml, services.yaml and secrets.yaml to this folder; fail if one of these files exists there
     #[arg(long, short, env = "TIDEGATE_IMPORT_OUTPUT", value_name = "DIR")]
     pub output: Option<PathBuf>,
 
-    /// Fail where something has no counterpart
+    /// Fail if something has no counterpart
     #[arg(long, env = "TIDEGATE_IMPORT_STRICT")]
     pub strict: bool,
 }
@@ -318,16 +318,16 @@ pub struct ImportArgs {
 /// Which Secrets are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SecretsArg {
-    /// All of the type kubernetes.io/tls, or those of them that --secret-selector chooses
+    /// All of type kubernetes.io/tls, or those of them that match --secret-selector
     All,
-    /// Those that routes refer to
+    /// Only those that routes reference
     Referenced,
 }
 
 /// Forms of a report.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum OutputArg {
-    /// For people
+    /// Human-readable text
     Text,
     /// One JSON object
     Json,
@@ -336,11 +336,11 @@ pub enum OutputArg {
 /// Arguments about the log, of every command that has one.
 #[derive(Debug, Args)]
 pub struct LogArgs {
-    /// How log lines look
+    /// Format of log lines
     #[arg(long, env = "TIDEGATE_LOG_FORMAT", value_enum, default_value_t = LogFormatArg::Text)]
     pub log_format: LogFormatArg,
 
-    /// error, warn, info, debug, trace, or directives: info,tidegate::access=off
+    /// Log level: error, warn, info, debug or trace; or directives, such as info,tidegate::access=off
     #[arg(long, env = "TIDEGATE_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
     pub log_level: String,
 }
@@ -348,25 +348,25 @@ pub struct LogArgs {
 /// Log formats.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum LogFormatArg {
-    /// For people
+    /// Human-readable text
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
 /// Arguments of `echo-backend`.
 #[derive(Debug, Args)]
 pub struct EchoArgs {
-    /// Where to listen
+    /// Address to listen on
     #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:8080")]
     pub listen: SocketAddr,
-    /// Certificate chain (PEM), to speak TLS
+    /// Certificate chain (PEM), to serve TLS
     #[arg(long, requires = "tls_key", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
-    /// Key of the certificate (PEM)
+    /// Private key of the certificate (PEM)
     #[arg(long, requires = "tls_cert", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
-    /// Serve on for so long after SIGTERM, then tell sockets Close 1001 (going away); without, end at once
+    /// Keep serving this long after SIGTERM, then send Close 1001 (going away); without this flag, exit at once
     #[arg(long, value_name = "SECONDS")]
     pub linger: Option<u64>,
 }
@@ -395,10 +395,10 @@ impl FromStr for Listen {
     }
 }
 
-/// A port to begin with.
+/// The first port to try.
 fn parse_port(text: &str) -> Result<u16, String> {
     text.parse().map_err(|_| {
-        "expected a port number, 1 to 65535, or 0 for any free one; the environment can set it too (PORT, TLS_PORT, ADMIN_PORT)"
+        "expected a port number, 1 to 65535, or 0 for any free port; you can also set it in the environment (PORT, TLS_PORT, ADMIN_PORT)"
             .to_owned()
     })
 }
@@ -424,7 +424,7 @@ fn parse_namespace(text: &str) -> Result<String, String> {
 
 /// A hostname of a route, with "*." in front at most.
 fn parse_hostname(text: &str) -> Result<String, String> {
-    if crate::import::draft::is_hostname(text) {
+    if crate::import::ir::is_hostname(text) {
         Ok(text.to_owned())
     } else {
         Err("expected a hostname in lower case, such as chat.example.com or *.example.com"
@@ -454,8 +454,7 @@ fn parse_address(text: &str) -> Result<RouteAddress, String> {
     }
 }
 
-/// Whether it can be a hostname or an object's name: lower-case DNS labels (RFC 1123 §2.1). What has digits and dots alone
-/// is a mistyped address.
+/// Whether it can be a hostname or an object's name: lower-case DNS labels (RFC 1123 §2.1), not digits and dots alone.
 fn is_dns_name(text: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -479,11 +478,11 @@ fn parse_cidr(text: &str) -> Result<IpNet, String> {
 fn parse_claim(text: &str) -> Result<HeaderName, String> {
     let name = HeaderName::from_str(text.trim()).ok().filter(forwarded::is_claim);
     let name = name.ok_or(
-        "expected X-Real-IP, Forwarded, X-Original-URL, X-Rewrite-URL or a header that begins with X-Forwarded-: all others pass anyway",
+        "expected X-Real-IP, Forwarded, X-Original-URL, X-Rewrite-URL or a header that starts with X-Forwarded-; all other headers pass anyway",
     )?;
     match name.as_str() {
         "x-forwarded-for" | "x-forwarded-proto" => {
-            Err("this one counts already, with --trusted-proxies".into())
+            Err("--trusted-proxies already covers this header".into())
         }
         _ => Ok(name),
     }

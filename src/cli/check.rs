@@ -18,7 +18,7 @@ use tidegate_core::escape;
 
 use super::{
     args::{CheckArgs, OutputArg},
-    last_words, print,
+    print, print_error,
 };
 use crate::{
     api::{HostnamePolicy, WebSocketRoute},
@@ -44,7 +44,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
     let policy = match args.hostname_policy.as_deref().map(hostname_policy::read).transpose() {
         Ok(policy) => policy.map(Arc::new),
         Err(error) => {
-            last_words(&format!("tidegate: {error}\n"));
+            print_error(&format!("tidegate: {error}\n"));
             return Ok(ExitCode::from(UNREADABLE));
         }
     };

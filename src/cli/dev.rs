@@ -89,8 +89,7 @@ pub(super) fn run(args: &DevArgs) -> Result<()> {
             fallback: FallbackCertificate::from_pem(
                 certificate.chain.as_bytes(),
                 certificate.key.as_bytes(),
-            )
-            .map_err(anyhow::Error::msg)?,
+            )?,
             public_https_port: data[0].1.port,
             limits: RequestLimits::default(),
             drain: DRAIN,

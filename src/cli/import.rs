@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tidegate_core::escape;
 
-use super::{args::ImportArgs, last_words, print};
+use super::{args::ImportArgs, print, print_error};
 use crate::{
     import::{Files, Imported, NoteKind, Options, Source, fits, import, yaml},
     untrusted::files,
@@ -52,7 +52,7 @@ pub(super) fn run(args: &ImportArgs) -> Result<ExitCode> {
         Some(folder) => write_folder(folder, &imported)?,
         None => print(&yaml::all(&imported))?,
     }
-    last_words(&report(&imported));
+    print_error(&report(&imported));
     Ok(if !imported.unreadable.is_empty() || imported.routes.is_empty() {
         ExitCode::FAILURE
     } else if args.strict && imported.has_losses() {

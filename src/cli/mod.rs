@@ -32,20 +32,20 @@ pub fn run() -> ExitCode {
         Command::Dev(args) => dev::run(&args),
         Command::Check(args) => {
             return check::run(&args).unwrap_or_else(|error| {
-                last_words(&format!("tidegate: {error:#}\n"));
+                print_error(&format!("tidegate: {error:#}\n"));
                 ExitCode::FAILURE
             });
         }
         Command::Doctor(args) => {
             return doctor::run(&args).unwrap_or_else(|error| {
-                last_words(&format!("tidegate: {error:#}\n"));
+                print_error(&format!("tidegate: {error:#}\n"));
                 // As for arguments that make no sense: nothing was found out.
                 ExitCode::from(2)
             });
         }
         Command::Import(args) => {
             return import::run(&args).unwrap_or_else(|error| {
-                last_words(&format!("tidegate: {error:#}\n"));
+                print_error(&format!("tidegate: {error:#}\n"));
                 ExitCode::FAILURE
             });
         }
@@ -57,7 +57,7 @@ pub fn run() -> ExitCode {
         Err(error) => match error.downcast_ref::<clap::Error>() {
             Some(error) => usage(error),
             None => {
-                last_words(&format!("tidegate: {error:#}\n"));
+                print_error(&format!("tidegate: {error:#}\n"));
                 ExitCode::FAILURE
             }
         },
@@ -72,7 +72,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 /// Writes to standard error. Where nobody reads it the program ends without: a second signal must end it at once.
-fn last_words(text: &str) {
+fn print_error(text: &str) {
     let text = tidegate_core::escape::lines(text).into_owned();
     let (end, ended) = mpsc::channel::<()>();
     std::thread::spawn(move || {

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     admin::{self, AdminSettings, AdminState},
     control::{
-        self, Budgets, ControlSettings, EndpointPolicy, Published, Scope, SecretScope,
+        self, Budgets, ControlSettings, EndpointPolicy, PublishedAddresses, Scope, SecretScope,
         SnapshotFolder, SourceSettings,
     },
     gateway::{
@@ -74,7 +74,7 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
             trusted_proxies: args.trusted_proxies,
             trusted_proxy_headers: args.trusted_proxy_headers,
             instance: fastrand::u64(..),
-            fallback: FallbackCertificate::self_made().map_err(anyhow::Error::msg)?,
+            fallback: FallbackCertificate::self_signed()?,
             public_https_port: args.public_https_port,
             limits: RequestLimits { pending: args.pending.into(), ..RequestLimits::default() },
             drain,
@@ -103,8 +103,8 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
                         },
                         namespaces: args.watch_namespace.into_iter().collect(),
                         published: match args.publish_service {
-                            Some(service) => Published::Service(service),
-                            None => Published::Addresses(args.publish_address),
+                            Some(service) => PublishedAddresses::Service(service),
+                            None => PublishedAddresses::Addresses(args.publish_address),
                         },
                     }),
                     identity: args

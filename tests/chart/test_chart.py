@@ -325,7 +325,7 @@ class Pods(unittest.TestCase):
                 arguments = pod["spec"]["containers"][0]["args"]
                 for value in drain.split(",drain."):
                     self.assertIn(f"--drain-{value}", arguments)
-                with self.assertRaisesRegex(AssertionError, f"make it at least {grace}, or"):
+                with self.assertRaisesRegex(AssertionError, f"Set it to at least {grace}, or"):
                     template(None, "--set", f"terminationGracePeriodSeconds={grace - 1},drain.{drain}")
 
 

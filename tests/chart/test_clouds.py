@@ -139,7 +139,7 @@ class Clouds(unittest.TestCase):
         template("cloudflare", "--set", "service.ports.https=3000,publicHttpsPort=443")
         template("cloudflare", "--set", "service.ports.http=3000,httpListen=off")
         template("aws-nlb", "--set", "service.ports.https=3000,service.ports.http=3001")
-        with self.assertRaisesRegex(AssertionError, "service.ports.https is 3000, a port that Cloudflare does not pass"):
+        with self.assertRaisesRegex(AssertionError, "service.ports.https is 3000, but Cloudflare does not pass this port"):
             template("cloudflare", "--set", "service.ports.https=3000")
 
     def test_their_backend_config_fits_its_schema(self):

@@ -48,7 +48,7 @@ def grouped_labels(expression):
 
 def not_in_the_program(words):
     """Those of the words that are no string literal of the sources."""
-    source = "".join(p.read_text() for p in sorted((ROOT / "src").rglob("*.rs")))
+    source = "".join(p.read_text() for name in ("src", "crates") for p in sorted((ROOT / name).rglob("*.rs")))
     return [word for word in sorted(words) if f'"{word}"' not in source]
 
 

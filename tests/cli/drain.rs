@@ -90,8 +90,14 @@ fn two_thousand_sockets_are_told_goodbye_in_their_turn_and_none_is_lost() {
     assert_eq!(closes.len(), SOCKETS);
     for close in closes {
         assert_eq!((&close["cause"], &close["initiator"]), (&"drain".into(), &"gateway".into()));
-        assert_eq!((&close["client_told"], &close["client_code"]), (&1012.into(), &1012.into()));
-        assert_eq!((&close["backend_told"], &close["backend_code"]), (&1001.into(), &1001.into()));
+        assert_eq!(
+            (&close["close_code_to_client"], &close["client_code"]),
+            (&1012.into(), &1012.into())
+        );
+        assert_eq!(
+            (&close["close_code_to_backend"], &close["backend_code"]),
+            (&1001.into(), &1001.into())
+        );
     }
 }
 

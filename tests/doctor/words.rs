@@ -55,7 +55,7 @@ fn arguments_that_make_no_sense_end_with_2() {
     refused(&[good, "--header", "Host: x"], "belongs to the handshake");
     refused(&[good, "--subprotocol", "a b"], "expected a token");
     refused(&[good, "--pin", "abc"], "64 hexadecimal digits");
-    refused(&[good, "--idle", "0s"], "more than nothing");
+    refused(&[good, "--idle", "0s"], "more than zero");
     refused(&[good, "--proxy", "socks5://joe:hush@127.0.0.1"], "--proxy: expected a proxy");
     refused(&[good, "--ca", "/no/such/file"], "--ca /no/such/file");
     let (code, _, err) =

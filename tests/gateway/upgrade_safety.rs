@@ -44,7 +44,7 @@ fn bytes_behind_the_request_arrive_first_once_the_backend_has_switched() {
     assert_eq!(server.bytes(expected.len()), expected);
 }
 
-/// The backend answers `head` with bytes behind it; the client must get a 502 and none of them.
+/// The backend answers `http1_head` with bytes behind it; the client must get a 502 and none of them.
 #[track_caller]
 fn assert_bad_101(head: &str, detail: &str) {
     let backend = Backend::bind();

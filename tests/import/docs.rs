@@ -5,7 +5,7 @@ use std::fs;
 use tidegate::import::{
     NoteKind,
     ingress::annotations::{Controller, Meaning},
-    nginx::directives::{DIRECTIVES, Fate},
+    nginx::directives::{DIRECTIVES, Disposition},
 };
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/migrating.md");
@@ -34,23 +34,23 @@ fn noted(kind: NoteKind, reason: &str) -> String {
 /// The tables, by what stands in their marks.
 fn tables() -> Vec<(String, String)> {
     const PLAIN: &str = "| directive | here |\n|---|---|";
-    let of = |wanted: fn(Fate) -> Option<String>| {
+    let of = |wanted: fn(Disposition) -> Option<String>| {
         table(PLAIN, DIRECTIVES.iter().filter_map(|(name, fate)| Some((*name, wanted(*fate)?))))
     };
     let written = of(|fate| match fate {
-        Fate::Written(what) => Some(what.to_owned()),
+        Disposition::Written(what) => Some(what.to_owned()),
         _ => None,
     });
     let by_itself = of(|fate| match fate {
-        Fate::ByItself(what) => Some(what.to_owned()),
+        Disposition::ByItself(what) => Some(what.to_owned()),
         _ => None,
     });
     let settings = of(|fate| match fate {
-        Fate::Setting(what) => Some(what.to_owned()),
+        Disposition::Setting(what) => Some(what.to_owned()),
         _ => None,
     });
     let noted_ones = of(|fate| match fate {
-        Fate::Noted(kind, reason) => Some(noted(kind, reason)),
+        Disposition::Noted(kind, reason) => Some(noted(kind, reason)),
         _ => None,
     });
     let mut tables = vec![

@@ -152,10 +152,10 @@
 {{- $facts := include "tidegate.networkFacts" . | fromYaml }}
 {{- if kindIs "bool" .Values.ingress.enabled }}
 {{- if and .Values.ingress.enabled (has $cloud (list "none" "aws-nlb" "cloudflare")) }}
-{{- fail (printf "ingress.enabled is true, but with cloud: %s no load balancer is made from an Ingress: take it out, or set cloud to aws-alb, gcp or azure." $cloud) }}
+{{- fail (printf "ingress.enabled is true, but cloud: %s creates no load balancer from an Ingress. Remove ingress.enabled, or set cloud to aws-alb, gcp or azure." $cloud) }}
 {{- end }}
 {{- if and (not .Values.ingress.enabled) (eq $cloud "aws-alb") }}
-{{- fail "ingress.enabled is false, but cloud: aws-alb is made from an Ingress: take it out, or set cloud to aws-nlb, which passes TCP." }}
+{{- fail "ingress.enabled is false, but cloud: aws-alb requires an Ingress. Remove ingress.enabled, or set cloud to aws-nlb, which passes TCP." }}
 {{- end }}
 {{- end }}
 {{- if ne $cloud "none" }}
@@ -163,21 +163,21 @@
 {{- $name := ternary "publicHttpsPort" "service.ports.https" (not (empty .Values.publicHttpsPort)) }}
 {{- if or (ne .Values.httpsListen "off") (include "tidegate.hasIngress" .) }}
 {{- if not (include "tidegate.portIsIn" (list $public $facts.tls_ports)) }}
-{{- fail (printf "%s is %d, a port that %s does not pass for wss://: clients would wait there until they give up. Take one of these: %s." $name (int $public) $facts.title (join ", " $facts.tls_ports)) }}
+{{- fail (printf "%s is %d, but %s does not pass this port for wss://: clients would wait until they time out. Use one of these ports: %s." $name (int $public) $facts.title (join ", " $facts.tls_ports)) }}
 {{- end }}
 {{- end }}
 {{- if ne .Values.httpListen "off" }}
 {{- if not (include "tidegate.portIsIn" (list .Values.service.ports.http $facts.plain_ports)) }}
-{{- fail (printf "service.ports.http is %d, a port that %s does not pass for ws:// and http://: clients would wait there until they give up. Take one of these: %s; or set httpListen to \"off\"." (int .Values.service.ports.http) $facts.title (join ", " $facts.plain_ports)) }}
+{{- fail (printf "service.ports.http is %d, but %s does not pass this port for ws:// and http://: clients would wait until they time out. Use one of these ports: %s; or set httpListen to \"off\"." (int .Values.service.ports.http) $facts.title (join ", " $facts.plain_ports)) }}
 {{- end }}
 {{- end }}
 {{- if and (eq (int $facts.layer) 4) (ne .Values.service.type "LoadBalancer") }}
-{{- fail (printf "service.type is %s, but the %s is made from a Service of the type LoadBalancer: take service.type out, or set cloud to none." .Values.service.type $facts.title) }}
+{{- fail (printf "service.type is %s, but the %s requires a Service of the type LoadBalancer. Remove service.type, or set cloud to none." .Values.service.type $facts.title) }}
 {{- end }}
 {{- end }}
 {{- if include "tidegate.hasIngress" . }}
 {{- if eq .Values.httpListen "off" }}
-{{- fail (printf "httpListen is \"off\", but the %s ends TLS and speaks plain HTTP to Tidegate: give httpListen an address, such as \"[::]:8080\"." $facts.title) }}
+{{- fail (printf "httpListen is \"off\", but the %s ends TLS and sends plain HTTP to Tidegate. Set httpListen to an address, such as \"[::]:8080\"." $facts.title) }}
 {{- end }}
 {{- $annotation := dict
   "aws-alb" (list "alb.ingress.kubernetes.io/certificate-arn")
@@ -191,11 +191,11 @@
 {{- end }}
 {{- end }}
 {{- if not $found }}
-{{- $ways := ternary "ingress.hosts, for which the controller finds certificates of ACM," "ingress.tls with the name of a Secret" (eq $cloud "aws-alb") }}
-{{- fail (printf "the %s ends TLS, and has no certificate: set %s or, in ingress.annotations, %s." $facts.title $ways (get $annotation $cloud | join " or ")) }}
+{{- $ways := ternary "ingress.hosts, for which the controller finds certificates in ACM," "ingress.tls with the name of a Secret" (eq $cloud "aws-alb") }}
+{{- fail (printf "the %s ends TLS, but has no certificate: set %s or, in ingress.annotations, %s." $facts.title $ways (get $annotation $cloud | join " or ")) }}
 {{- end }}
 {{- if not (include "tidegate.trustedProxies" . | fromYamlArray) }}
-{{- fail (printf "trustedProxies is empty, but the %s ends TLS: only if Tidegate trusts it does X-Forwarded-Proto count, and routes would refuse all of its clients as plaintext. Set trustedProxies to the networks of its subnets, such as [10.0.0.0/16]." $facts.title) }}
+{{- fail (printf "trustedProxies is empty, but the %s ends TLS. Tidegate uses X-Forwarded-Proto only from trusted proxies, so routes would refuse all clients as plaintext. Set trustedProxies to the networks of the load balancer's subnets, such as [10.0.0.0/16]." $facts.title) }}
 {{- end }}
 {{- end }}
 {{- end }}

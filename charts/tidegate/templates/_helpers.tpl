@@ -112,34 +112,34 @@ metricRelabelings:
 {{- $spread := include "tidegate.milliseconds" .spread | int64 }}
 {{- $timeout := include "tidegate.milliseconds" .timeout | int64 }}
 {{- if ge $spread $timeout }}
-{{- fail (printf "drain.spread (%s) must be shorter than drain.timeout (%s): the connections that are ended last need time to close." .spread .timeout) }}
+{{- fail (printf "drain.spread (%s) must be shorter than drain.timeout (%s): the connections that are closed last need time to end." .spread .timeout) }}
 {{- end }}
 {{- $needed := add 5 (div (add (include "tidegate.milliseconds" .delay) $timeout 999) 1000) }}
 {{- if lt (int64 $.Values.terminationGracePeriodSeconds) $needed }}
-{{- fail (printf "terminationGracePeriodSeconds (%d) is too short for drain.delay (%s) and drain.timeout (%s), so that pods would be killed while their connections are being ended: make it at least %d, or shorten those." (int64 $.Values.terminationGracePeriodSeconds) .delay .timeout $needed) }}
+{{- fail (printf "terminationGracePeriodSeconds (%d) is too short for drain.delay (%s) and drain.timeout (%s): pods would be killed while they close their connections. Set it to at least %d, or shorten drain.delay or drain.timeout." (int64 $.Values.terminationGracePeriodSeconds) .delay .timeout $needed) }}
 {{- end }}
 {{- end }}
 {{- if and (eq .Values.secrets.access "referenced") .Values.secrets.selector }}
-{{- fail "secrets.selector goes with secrets.access: all: Secrets that are read by name are not chosen by labels. Leave the one or the other out." }}
+{{- fail "secrets.selector requires secrets.access: all. With \"referenced\", Tidegate selects Secrets by name, not by labels. Remove secrets.selector, or set secrets.access to \"all\"." }}
 {{- end }}
 {{- $roles := list }}
 {{- range .Values.secrets.roles }}
 {{- if has .namespace $roles }}
-{{- fail (printf "secrets.roles names the namespace %s twice: put all its names into one entry." .namespace) }}
+{{- fail (printf "secrets.roles has two entries for the namespace %s: put all names into one entry." .namespace) }}
 {{- end }}
 {{- $roles = append $roles .namespace }}
 {{- end }}
 {{- if and (ne .Values.secrets.access "referenced") .Values.secrets.roles }}
-{{- fail "secrets.roles goes with secrets.access: referenced: with \"all\" the right to read every Secret is there already." }}
+{{- fail "secrets.roles requires secrets.access: referenced. With \"all\", Tidegate may already read every Secret." }}
 {{- end }}
 {{- if and (eq .Values.httpsListen "off") (eq .Values.httpListen "off") }}
-{{- fail "httpsListen and httpListen are both \"off\": no client could reach Tidegate. Give one of them an address, such as \"[::]:8443\"." }}
+{{- fail "httpsListen and httpListen are both \"off\": no client could reach Tidegate. Set one of them to an address, such as \"[::]:8443\"." }}
 {{- end }}
 {{- $ports := list }}
 {{- range list .Values.httpsListen .Values.httpListen .Values.adminListen }}
 {{- with include "tidegate.port" . }}
 {{- if has . $ports }}
-{{- fail (printf "two of httpsListen, httpListen and adminListen use port %s: give each a port of its own." .) }}
+{{- fail (printf "two of httpsListen, httpListen and adminListen use port %s: give each its own port." .) }}
 {{- end }}
 {{- $ports = append $ports . }}
 {{- end }}
@@ -156,7 +156,7 @@ metricRelabelings:
 {{- fail (printf "autoscaling.minReplicas (%d) is more than autoscaling.maxReplicas (%d): raise maxReplicas or lower minReplicas." (int .minReplicas) (int .maxReplicas)) }}
 {{- end }}
 {{- if not (or .targetCPUUtilizationPercentage .targetMemoryUtilizationPercentage .metrics) }}
-{{- fail "autoscaling.enabled is true and there is nothing to scale by: set autoscaling.targetCPUUtilizationPercentage, targetMemoryUtilizationPercentage or metrics." }}
+{{- fail "autoscaling.enabled is true, but there is no metric to scale by: set autoscaling.targetCPUUtilizationPercentage, targetMemoryUtilizationPercentage or metrics." }}
 {{- end }}
 {{- end }}
 {{- end }}

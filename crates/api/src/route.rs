@@ -15,7 +15,7 @@ pub use self::{
 };
 use super::{DEFAULT_CLASS, Duration, WebSocketRouteStatus};
 
-/// Which WebSockets to serve, and where to take them.
+/// Which WebSocket connections to serve, and where to route them.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "tidegate.io",
@@ -27,7 +27,7 @@ use super::{DEFAULT_CLASS, Duration, WebSocketRouteStatus};
     namespaced,
     derive = "PartialEq",
     status = "WebSocketRouteStatus",
-    doc = "A WebSocketRoute takes the WebSockets of some hostnames to the endpoints of Services.",
+    doc = "A WebSocketRoute routes the WebSockets of its hostnames to the endpoints of Services.",
     printcolumn(name = "Hostnames", type_ = "string", json_path = ".spec.hostnames"),
     printcolumn(
         name = "Accepted",
@@ -49,9 +49,8 @@ pub struct WebSocketRouteSpec {
     #[schemars(length(min = 1, max = 63))]
     pub class_name: String,
 
-    /// The hostnames served. A name may begin with "*." for any one label in its place:
-    /// "*.example.com" covers chat.example.com, but neither example.com nor a.chat.example.com.
-    /// An exact name beats a wildcard.
+    /// The hostnames to serve. A leading "*." stands for exactly one label: "*.example.com" covers chat.example.com,
+    /// but neither example.com nor a.chat.example.com. An exact name beats a wildcard.
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 253)))]
     #[x_kube(
         merge_strategy = kube::core::cel::ListMerge::Set,
@@ -63,16 +62,17 @@ pub struct WebSocketRouteSpec {
     )]
     pub hostnames: Vec<String>,
 
-    /// The certificate to serve on port 443. Without it clients see a self-made certificate.
+    /// The certificate to serve on port 443. Without it, clients see a self-signed certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<RouteTls>,
 
-    /// What happens to ws:// on port 80. Refuse answers 403 and says what to use in its place; Redirect answers 308 to wss:// (to
-    /// https:// where no WebSocket is asked for), which browsers do not follow for WebSockets; Allow serves it in clear text.
+    /// What happens to ws:// on port 80. Refuse answers 403, and the body says which URL to use instead. Redirect
+    /// answers 308 with the wss:// URL, or with the https:// URL if the request is not for a WebSocket. Browsers do not
+    /// follow redirects of a WebSocket. Allow serves the connection in clear text.
     #[serde(default)]
     pub plaintext: Plaintext,
 
-    /// What is served under the hostnames. The most specific match over all rules and routes wins.
+    /// What to serve under the hostnames. The most specific match across all rules and routes wins.
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(validation = Rule::new(
         "self.all(r, !has(r.name) || self.exists_one(q, has(q.name) && q.name == r.name))"
@@ -91,35 +91,36 @@ pub struct RouteTls {
     #[schemars(length(min = 1, max = 253))]
     pub secret_name: Option<String>,
 
-    /// A Secret of type kubernetes.io/tls that may be in another namespace, where a ReferenceGrant
-    /// must permit it.
+    /// A Secret of type kubernetes.io/tls. If it is in another namespace, a ReferenceGrant there must permit it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
 
-    /// The oldest TLS version accepted.
+    /// The minimum TLS version to accept.
     #[serde(default)]
     pub min_version: TlsVersion,
 
-    /// Tells browsers to use TLS alone for these hostnames (HSTS, RFC 6797): each answer over TLS has the header
-    /// Strict-Transport-Security. Without it there is none, and one of the backend's passes.
+    /// Tells browsers to use only TLS for these hostnames (HSTS, RFC 6797). Every answer over TLS then has the header
+    /// Strict-Transport-Security, which replaces the backend's own. If unset, the gateway adds no such header, and the
+    /// backend's passes unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hsts: Option<Hsts>,
 }
 
-/// HTTP Strict Transport Security (RFC 6797). Browsers remember it: taking it back takes 'maxAge: 0s' for as long as maxAge was.
+/// HTTP Strict Transport Security (RFC 6797). Browsers remember it. To turn it off, set 'maxAge: 0s' for as long as
+/// maxAge was.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
     "!self.preload || (self.includeSubdomains && duration(self.maxAge) >= duration('8760h'))"
 ).message("preload needs includeSubdomains: true and a maxAge of 8760h (a year) or more: the browsers' lists take no other hostname"))]
 pub struct Hsts {
-    /// For how long browsers remember it, in whole seconds. '0s' makes them forget.
+    /// How long browsers remember it, in whole seconds. 0s: browsers forget it.
     #[serde(default = "default_max_age")]
     pub max_age: Duration,
-    /// Whether it holds for all names below these hostnames too, whoever serves them.
+    /// Whether it also applies to all names below these hostnames, whoever serves them.
     #[serde(default)]
     pub include_subdomains: bool,
-    /// Consent to stand in the lists that browsers come with, from which it takes months to be removed.
+    /// Consent to be included in the preload lists that browsers ship with. Removal from these lists takes months.
     #[serde(default)]
     pub preload: bool,
 }
@@ -131,7 +132,7 @@ pub struct SecretRef {
     /// The Secret's name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The Secret's namespace; the route's own when absent.
+    /// The Secret's namespace. Default: the route's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
@@ -149,7 +150,7 @@ pub enum TlsVersion {
     V1_3,
 }
 
-/// What a request in clear text (port 80) meets.
+/// What happens to a request in clear text (port 80).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Plaintext {
     /// 403 with a sentence that names the wss:// URL.
@@ -161,7 +162,7 @@ pub enum Plaintext {
     Allow,
 }
 
-/// One rule: requests that it takes, and where they go.
+/// A rule: which requests it matches, and where they go.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -173,79 +174,79 @@ pub enum Plaintext {
     ).message("keepalive.backendPing must be shorter than timeouts.idle: pings are no activity, so that a quiet connection would end as idle before its first one; lower backendPing, raise idle, or write 'backendPing: 0s' for none")
 )]
 pub struct RouteRule {
-    /// Name of the rule, for conditions and logs.
+    /// Name of the rule in conditions and logs. Default: its index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub name: Option<String>,
 
-    /// A request is taken if any of these fits it; without matches, every path is.
+    /// The rule applies to requests that match at least one of these. Without matches, it applies to every path.
     #[serde(default = "default_matches")]
     #[schemars(length(max = 16))]
     pub matches: Vec<RouteMatch>,
 
-    /// Where the connections go, shared out by weight.
+    /// Where the connections go, distributed by weight.
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(validation = Rule::new("self.exists(b, b.weight > 0)")
         .message("at least one backendRef needs a weight above 0: with none, every upgrade would be refused"))]
     pub backend_refs: Vec<BackendRef>,
 
-    /// Limits of time.
+    /// Timeouts of requests and connections. Write durations as in Gateway API: 1h30m, 10s, 500ms.
     #[serde(default)]
     pub timeouts: Timeouts,
 
-    /// Pings that the gateway sends by itself, so that no load balancer or firewall on the way cuts a quiet connection,
-    /// and a peer that is gone is noticed.
+    /// Pings that the gateway sends. They keep load balancers and firewalls from cutting a quiet connection, and detect
+    /// peers that are gone.
     #[serde(default)]
     pub keepalive: Keepalive,
 
-    /// What is checked of the frames that pass. Strict ends a connection whose peer breaks the protocol (RFC 6455), with
-    /// close code 1002; PassThrough takes frames to the other side as they are, control frames of any length too. Limits
-    /// hold with both.
+    /// How to check frames. With Strict, a peer that breaks the protocol (RFC 6455) is closed with 1002. With
+    /// PassThrough, frames pass unchecked and unchanged, including control frames of any length. Limits apply with
+    /// both.
     #[serde(default)]
     pub frames: FrameChecks,
 
-    /// Limits of messages and frames.
+    /// Limits on messages and frames.
     #[serde(default)]
     pub limits: Limits,
 
-    /// Which endpoint takes a new connection.
+    /// How to choose the endpoint of a backend for a new connection.
     #[serde(default)]
     pub load_balancing: LoadBalancing,
 
-    /// What happens where an endpoint cannot be reached.
+    /// What happens if an endpoint cannot be reached.
     #[serde(default)]
     pub retry: Retry,
 
-    /// How connections are ended on purpose.
+    /// How the gateway ends connections on purpose.
     #[serde(default)]
     pub drain: Drain,
 
-    /// How request paths are read that servers read in different ways.
+    /// Which paths to accept that servers read in different ways.
     #[serde(default)]
     pub path: PathPolicy,
 
-    /// What happens to plain HTTP requests that this rule matches. Refuse answers 426 Upgrade Required; Forward takes them
-    /// to the same endpoints (Socket.IO and SignalR fall back to it, GraphQL posts to it).
+    /// What happens to plain HTTP requests that this rule matches. Refuse answers 426 Upgrade Required. Forward sends
+    /// them to the same endpoints: Socket.IO and SignalR fall back to plain HTTP, and GraphQL uses POST requests.
     #[serde(default)]
     pub http: HttpMode,
 }
 
-/// What a request must look like. All parts given must fit.
+/// Conditions on a request. All of those that you set must match.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteMatch {
     /// The path of the request.
     #[serde(default)]
     pub path: PathMatch,
-    /// Headers that must be present with these values.
+    /// Headers that must have these values. Each must be on exactly one line of the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub headers: Vec<HeaderMatch>,
-    /// Query parameters that must be present with these values.
+    /// Query parameters that must have these values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub query_params: Vec<QueryParamMatch>,
-    /// Subprotocols (Sec-WebSocket-Protocol), one of which the client must offer.
+    /// Subprotocols. The client must offer one of them in Sec-WebSocket-Protocol.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),
@@ -263,10 +264,10 @@ pub struct RouteMatch {
         .message("a path has no '//', '/./', '/../', '?' or '#'")
 )]
 pub struct PathMatch {
-    /// Prefix matches whole path elements: /ws fits /ws and /ws/room, but not /wss. Exact matches the path as it is.
+    /// Prefix matches whole path elements: /ws matches /ws and /ws/room, but not /wss. Exact matches the whole path.
     #[serde(default, rename = "type")]
     pub kind: PathMatchType,
-    /// The path, compared with that of the request, case included, percent-encoding not: both are compared in one form.
+    /// The path to compare with the request's path. Case matters. Both are normalized first: %61 is the same as a.
     #[serde(default = "default_path")]
     #[schemars(length(min = 1, max = 1024))]
     pub value: String,
@@ -282,24 +283,24 @@ pub enum PathMatchType {
     Exact,
 }
 
-/// What is taken of paths that servers read in different ways. A request's path is matched and forwarded in one form: letters, digits
-/// and "-._~" plain, other escapes in upper case. What is named here passes beyond that, as it was sent, but only where every
-/// way to read the path leads to this very rule: an inner rule is never stepped around.
+/// Which paths to accept that servers read in different ways. A request's path is matched and forwarded in normalized
+/// form: letters, digits and "-._~" are decoded, other escapes are in upper case. What is allowed here passes as it was
+/// sent, but only if every way to read the path leads to this same rule. So it never bypasses a more specific rule.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PathPolicy {
-    /// What is taken; all else of this kind is refused with 400 (reason bad_path). Default: none of it. EncodedSlash: %2F.
-    /// Backslash: a backslash or %5C. EncodedControl: %00 to %1F and %7F. BadPercent: a '%' without two hexadecimal digits, which goes on
-    /// as %25. DoubleEncoding: %25 before two hexadecimal digits. DoubleSlash: //. PathParameters: ; or %3B. DotSegments: /./ and
-    /// /../ in any coding. Warning: with DotSegments a backend that takes paths for files of its own has to hold them within its
-    /// folder by itself.
+    /// Which of the following to accept in paths. The others are refused with 400 (reason bad_path). Default: none.
+    /// EncodedSlash: %2F. Backslash: a backslash or %5C. EncodedControl: %00 to %1F and %7F. BadPercent: a '%' that is
+    /// not followed by two hexadecimal digits; it is forwarded as %25. DoubleEncoding: %25 before two hexadecimal
+    /// digits. DoubleSlash: //. PathParameters: ; or %3B. DotSegments: /./ and /../, also encoded. Warning: with
+    /// DotSegments, a backend that maps paths to files must keep them inside its own folder.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = kube::core::cel::ListMerge::Set)]
     pub allow: Vec<PathAmbiguity>,
 }
 
-/// What makes servers read one path in different ways.
+/// A part of a path that servers read in different ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum PathAmbiguity {
     /// %2F
@@ -324,7 +325,7 @@ pub enum PathAmbiguity {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HeaderMatch {
-    /// Name of the header, in any case.
+    /// Name of the header. Case does not matter.
     #[schemars(length(min = 1, max = 256), regex(pattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"))]
     pub name: String,
     /// Its whole value.
@@ -336,10 +337,10 @@ pub struct HeaderMatch {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct QueryParamMatch {
-    /// Name of the parameter, percent-decoded, case kept.
+    /// Name of the parameter, percent-decoded. Case matters.
     #[schemars(length(min = 1, max = 256))]
     pub name: String,
-    /// Its whole value, percent-decoded. The first occurrence counts.
+    /// Its whole value, percent-decoded. If the name occurs more than once, the first value counts.
     #[schemars(length(max = 1024))]
     pub value: String,
 }
@@ -351,33 +352,33 @@ pub struct BackendRef {
     /// A Service in the route's namespace.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// The Service's port, by number.
+    /// The port number of the Service.
     #[schemars(with = "i32", range(min = 1, max = 65535))]
     pub port: u16,
-    /// Its share among the rule's backendRefs: weight over the sum of weights. 0 takes none.
+    /// Its share of new connections: this weight divided by the sum of weights in the rule. 0: no connections.
     #[serde(default = "default_weight")]
     #[schemars(with = "i32", range(min = 0, max = 1_000_000))]
     pub weight: u32,
-    /// How the pods' certificates are verified, for Service ports with `appProtocol: kubernetes.io/wss`.
+    /// How to verify the pods' certificates, for Service ports with `appProtocol: kubernetes.io/wss`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<BackendTls>,
 }
 
-/// How the certificate of a backend is verified.
+/// How to verify the certificate of a backend.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.caCertificateRef) != self.insecureSkipVerify")
     .message("set caCertificateRef to verify the backend's certificate, or insecureSkipVerify: true to accept any, but not both"))]
 pub struct BackendTls {
-    /// Where the certificate authority is: key `ca.crt` of a ConfigMap, or of a Secret of type kubernetes.io/tls, in
-    /// the route's namespace.
+    /// The certificate authority: the key `ca.crt` of a ConfigMap, or of a Secret of type kubernetes.io/tls, in the
+    /// route's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_certificate_ref: Option<CaCertificateRef>,
-    /// The name that the certificate must have, also sent as SNI. Default: NAME.NAMESPACE.svc of the Service.
+    /// The name that the certificate must have. It is also sent as SNI. Default: NAME.NAMESPACE.svc of the Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub hostname: Option<String>,
-    /// Accept any certificate. Whoever can answer in a pod's place can then read everything.
+    /// Accept any certificate. Anyone who can answer in place of a pod can then read all traffic.
     #[serde(default)]
     pub insecure_skip_verify: bool,
 }
@@ -417,13 +418,13 @@ pub enum CaCertificateKind {
     Secret,
 }
 
-/// What plain HTTP meets.
+/// What happens to plain HTTP requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum HttpMode {
     /// 426 Upgrade Required.
     #[default]
     Refuse,
-    /// Taken to the backend as it is.
+    /// Forwarded to the backend.
     Forward,
 }
 

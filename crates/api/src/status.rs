@@ -8,36 +8,36 @@ use serde::{Deserialize, Serialize};
 /// One condition, in the shape all of Kubernetes uses (`metav1.Condition`).
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-/// What became of a route.
+/// The state of the route, as the controller reports it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WebSocketRouteStatus {
-    /// The generation of the spec that the conditions speak of.
+    /// The generation of the spec that the conditions describe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The hostnames of the spec under which this route serves something: not those that are no hostname, nor those that are
-    /// another namespace's, nor those of which older routes hold every match.
+    /// The hostnames of the spec under which this route serves something. It does not include invalid hostnames, those
+    /// that another namespace owns, or those of which older routes have every match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hostnames: Vec<String>,
-    /// Where clients reach those hostnames, as far as the gateway was told: the addresses of its Service (`--publish-service`)
-    /// or given ones (`--publish-address`).
+    /// Where clients reach these hostnames, as far as the gateway knows. These are the addresses of its Service
+    /// (`--publish-service`) or those that you set (`--publish-address`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<RouteAddress>,
-    /// Accepted, ResolvedRefs and Programmed; PartiallyInvalid where parts of the route are not served.
+    /// Accepted, ResolvedRefs and Programmed. PartiallyInvalid is present only if parts of the route are not served.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
-/// Where clients reach the gateway, in the shape of a Gateway's status.
+/// Where clients reach the gateway, in the form of a Gateway's status.
 #[derive(
     Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub struct RouteAddress {
-    /// What the value is.
+    /// The type of the address.
     #[serde(rename = "type")]
     pub kind: AddressType,
-    /// An IP address, or a name to be found in DNS.
+    /// An IP address, or a hostname to look up in DNS.
     pub value: String,
 }
 
@@ -49,7 +49,7 @@ pub enum AddressType {
     /// IPv4 or IPv6.
     #[serde(rename = "IPAddress")]
     IpAddress,
-    /// A name, as the load balancers of some clouds have.
+    /// A hostname, as the load balancers of some providers have.
     Hostname,
 }
 
@@ -67,9 +67,9 @@ impl RouteAddress {
 /// The types of our conditions, named as in Gateway API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ConditionType {
-    /// The route makes sense and has a place in the table.
+    /// The route is valid and has a place in the routing table.
     Accepted,
-    /// All that the route refers to exists, is sound and may be referred to.
+    /// All that the route refers to exists, is valid and may be referred to.
     ResolvedRefs,
     /// The route is served as written.
     Programmed,
@@ -91,8 +91,8 @@ pub enum Reason {
     /// Accepted: False, if older routes hold every match. PartiallyInvalid: True, if they hold some, or
     /// a hostname's certificate.
     Conflicted,
-    /// Accepted: False. The routes of the namespace with precedence leave no room for this one. PartiallyInvalid: True. They
-    /// leave some. ResolvedRefs: False. A certificate, a backend's endpoints or its authorities take too much.
+    /// Accepted: False. The routes of the namespace with precedence leave no room for this one. PartiallyInvalid: True.
+    /// They leave some. ResolvedRefs: False. A certificate, a backend's endpoints or its authorities take too much.
     BudgetExceeded,
     /// ResolvedRefs: True.
     ResolvedRefs,

@@ -12,10 +12,10 @@ use tidegate_table::Solver;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    files::out_of_files,
+    fd_budget::out_of_files,
     headers::{HopByHop, X_REQUEST_ID},
-    http::{AnswerBody, ClientConnection, Facts, full},
-    refuse::{Refusal, RefusalReason},
+    http::{AnswerBody, ClientConnection, RequestContext, full},
+    refusal::{Refusal, RefusalReason},
     socket,
     transport::Transport,
     upstream,
@@ -50,7 +50,7 @@ impl ClientConnection {
     /// Fetches the answer to a challenge.
     pub(super) async fn solve(
         &self,
-        facts: &Facts,
+        facts: &RequestContext,
         asked: &HeaderMap,
         solver: &Solver,
         host: &str,

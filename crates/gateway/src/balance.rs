@@ -17,7 +17,7 @@ use std::{
 
 use tidegate_table::{Backend, LoadBalancing, Policy};
 
-use self::{draw::Draw, ejection::Ejections};
+use self::{draw::Picker, ejection::Ejections};
 
 pub use self::ejection::Fault;
 
@@ -62,7 +62,7 @@ enum Readiness {
 
 /// What a connection needs.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a, 'w> {
+pub struct PickRequest<'a, 'w> {
     /// Where it may go.
     pub backends: &'a [Backend],
     /// How the endpoint is chosen.
@@ -75,7 +75,7 @@ pub struct Wanted<'a, 'w> {
 
 /// One connection's place at an endpoint; given back when dropped.
 #[derive(Debug)]
-pub struct Seat {
+pub struct EndpointPermit {
     load: EndpointLoad,
     address: SocketAddr,
 }
@@ -86,12 +86,12 @@ impl EndpointLoad {
     /// refuse. `None` where no endpoint is left that was not tried.
     pub fn choose<'a>(
         &self,
-        wanted: &Wanted<'a, '_>,
+        wanted: &PickRequest<'a, '_>,
         random: u64,
         now: Instant,
-    ) -> Option<(&'a Backend, Seat)> {
+    ) -> Option<(&'a Backend, EndpointPermit)> {
         let mut state = self.state();
-        let (backend, endpoint) = Draw::new(&state, wanted, random, now).run()?;
+        let (backend, endpoint) = Picker::new(&state, wanted, random, now).run()?;
         let address = endpoint.address;
         state.known.entry(address).or_default().live += 1;
         state.ejections.chosen(address, backend.tls.as_deref(), now);
@@ -99,12 +99,12 @@ impl EndpointLoad {
             state.turns.insert(key::of_backend(backend), address);
         }
         drop(state);
-        Some((backend, Seat { load: self.clone(), address }))
+        Some((backend, EndpointPermit { load: self.clone(), address }))
     }
 
-    /// Notes that the table with the number `survey` has these as ready endpoints. A table's come in any number of parts, so
+    /// Notes that the table with the number `endpoint_readiness` has these as ready endpoints. A table's come in any number of parts, so
     /// that nobody waits long for the lock, and [`Self::finish_survey`] after the last.
-    pub fn note_ready(&self, ready: &[SocketAddr], survey: u64, now: Instant) {
+    pub fn mark_ready(&self, ready: &[SocketAddr], survey: u64, now: Instant) {
         let mut state = self.state();
         let state = &mut *state;
         for address in ready {
@@ -143,7 +143,7 @@ impl EndpointLoad {
     }
 }
 
-impl Seat {
+impl EndpointPermit {
     /// The endpoint's address.
     pub const fn address(&self) -> SocketAddr {
         self.address
@@ -161,7 +161,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for EndpointPermit {
     fn drop(&mut self) {
         let known = &mut self.load.state().known;
         if let Some(endpoint) = known.get_mut(&self.address) {

@@ -1,22 +1,22 @@
 //! Ending connections of a worker on purpose: not at once, but spread over a time, so that the wave of
-//! clients that come again stays flat. Here all of them, since the gateway is told to stop; in `change` those that a change of
+//! clients that come again stays flat. Here all of them, since the gateway is told to stop; in `on_table_change` those that a change of
 //! the table concerns.
 
-mod change;
-mod judgement;
-mod turns;
+mod on_table_change;
+mod pacing;
+mod policy;
 
 use std::{rc::Rc, time::Duration};
 
 use fastrand::Rng;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-pub(super) use self::change::follow;
-use self::turns::Turns;
+pub(super) use self::on_table_change::follow;
+use self::pacing::PacedQueue;
 
 use super::{
-    goodbye::CloseCause,
-    sessions::{Request, Sessions},
+    close::CloseCause,
+    registry::{Registry, Request},
 };
 
 /// How long connections that are cut may take to be gone: they have only their log line to write.
@@ -45,13 +45,13 @@ impl Default for DrainSettings {
 }
 
 /// Says goodbye to every connection, one after the other, and returns when all have ended or their time is up.
-pub(super) async fn drain(sessions: &Rc<Sessions>, settings: DrainSettings) {
+pub(super) async fn drain(sessions: &Rc<Registry>, settings: DrainSettings) {
     let begin = Instant::now();
     let end = begin + settings.timeout;
     let goodbye = Request::Close(CloseCause::Drain);
     // Upgrades that were under way.
     sessions.ask_late_ones(goodbye);
-    let mut turns = Turns::new(sessions.live(), begin, settings.spread, Rng::new());
+    let mut turns = PacedQueue::new(sessions.live(), begin, settings.spread, Rng::new());
     let telling = async {
         while let Some(due) = turns.due() {
             // Many share a tick of the timer: those that are due already need not wait for the next.

@@ -22,15 +22,15 @@ use tokio::{
 };
 
 use super::{
-    balance::Seat,
+    balance::EndpointPermit,
     forwarded::Sender,
     headers::HopByHop,
-    http::{AnswerBody, BackendOpen, ClientConnection, Facts, hash_key},
+    http::{AnswerBody, BackendOpen, ClientConnection, RequestContext, hash_key},
     outgoing::prepare,
     pace::Pace,
     pending::Answering,
-    refuse::{Refusal, RefusalReason},
-    sessions::RequestEntry,
+    refusal::{Refusal, RefusalReason},
+    registry::RequestEntry,
     upstream::{self, ConnectionTask},
 };
 
@@ -40,7 +40,7 @@ impl ClientConnection {
     /// A request that asks for no WebSocket.
     pub(super) async fn plain_http(
         self: &Rc<Self>,
-        facts: &Facts,
+        facts: &RequestContext,
         rule: &Arc<Rule>,
         mut parts: request::Parts,
         body: Incoming,
@@ -243,7 +243,7 @@ struct ForwardedBody {
     fault: BodyEnd,
     /// Told why it breaks off.
     broken: Option<oneshot::Sender<Refusal>>,
-    _held: (Seat, BackendOpen, RequestEntry, ConnectionTask, Answering),
+    _held: (EndpointPermit, BackendOpen, RequestEntry, ConnectionTask, Answering),
 }
 
 impl ForwardedBody {

@@ -1,7 +1,7 @@
 //! Frame headers as they pass (RFC 6455 §5): where frames begin and end, what they are, and whether they are sound.
 //!
 //! Sans-io: bytes in, findings out. Payload is never looked at, copied or unmasked, but for that of control frames. No
-//! socket, no clock, no policy: what follows from a finding is decided by `sieve` and `goodbye`.
+//! socket, no clock, no policy: what follows from a finding is decided by `frame_filter` and `close`.
 
 use http::HeaderMap;
 use tidegate_table::FrameChecks;

@@ -6,7 +6,7 @@ use sha1::{Digest, Sha1};
 
 use super::{
     headers::{HopByHop, set_upgrade, tokens},
-    refuse::{Refusal, RefusalReason},
+    refusal::{Refusal, RefusalReason},
 };
 
 /// Appended to the key before hashing (RFC 6455 §1.3).
@@ -99,32 +99,55 @@ fn first_bad_subprotocol(headers: &HeaderMap) -> Option<usize> {
     })
 }
 
+/// Why a backend's 101 is not the answer to what it was asked (RFC 6455 §4.1). Nothing of the answer is quoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerFault {
+    /// `Upgrade` does not name `websocket`.
+    #[error("its 101 lacks \"Upgrade: websocket\"")]
+    NoUpgrade,
+    /// `Connection` does not name `Upgrade`.
+    #[error("its 101 lacks \"Connection: Upgrade\"")]
+    NoConnection,
+    /// There is no `Sec-WebSocket-Accept`.
+    #[error("its 101 lacks Sec-WebSocket-Accept")]
+    NoAccept,
+    /// There are several, or it is that of another key.
+    #[error("the Sec-WebSocket-Accept of its 101 does not fit the key")]
+    WrongAccept,
+    /// It chooses several subprotocols, or one that was not offered.
+    #[error("its 101 chooses a subprotocol that the client did not offer")]
+    Subprotocol,
+    /// It uses an extension that was not offered.
+    #[error("its 101 uses an extension that the client did not offer")]
+    Extension,
+}
+
 /// Checks the headers of a backend's 101 (RFC 6455 §4.1, the client's list). `hop` is what was taken off them; `request` are the
-/// headers that it was asked with. The error is a sentence.
+/// headers that it was asked with.
 pub fn check_response(
     answer: &HeaderMap,
     hop: &HopByHop,
     accept: &str,
     request: &HeaderMap,
-) -> Result<(), String> {
+) -> Result<(), AnswerFault> {
     if !hop.upgrade_websocket {
-        return Err("its 101 lacks \"Upgrade: websocket\"".into());
+        return Err(AnswerFault::NoUpgrade);
     }
     if !hop.connection_upgrade {
-        return Err("its 101 lacks \"Connection: Upgrade\"".into());
+        return Err(AnswerFault::NoConnection);
     }
     let mut accepts = answer.get_all(header::SEC_WEBSOCKET_ACCEPT).iter();
     match (accepts.next(), accepts.next()) {
         (Some(value), None) if value == accept => {}
-        (None, _) => return Err("its 101 lacks Sec-WebSocket-Accept".into()),
-        _ => return Err("the Sec-WebSocket-Accept of its 101 does not fit the key".into()),
+        (None, _) => return Err(AnswerFault::NoAccept),
+        _ => return Err(AnswerFault::WrongAccept),
     }
     let mut chosen = answer.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
     if let Some(protocol) = chosen.next() {
         let offered = tokens(request, &header::SEC_WEBSOCKET_PROTOCOL)
             .any(|offer| protocol.as_bytes() == offer);
         if !offered || chosen.next().is_some() {
-            return Err("its 101 chooses a subprotocol that the client did not offer".into());
+            return Err(AnswerFault::Subprotocol);
         }
     }
     let extensions = |headers| {
@@ -133,7 +156,7 @@ pub fn check_response(
             .map(<[u8]>::trim_ascii)
     };
     if extensions(answer).any(|used| extensions(request).all(|offered| offered != used)) {
-        return Err("its 101 uses an extension that the client did not offer".into());
+        return Err(AnswerFault::Extension);
     }
     Ok(())
 }

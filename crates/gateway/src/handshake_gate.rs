@@ -55,7 +55,7 @@ enum Now {
     /// A step is being done.
     Step,
     /// Somebody has been told to do one.
-    Granted(Rc<Waiter>),
+    EstablishedConnection(Rc<Waiter>),
     /// The queue waits for the next turn of the runtime.
     NextTurn,
 }
@@ -182,7 +182,7 @@ impl HandshakeGate {
                 if let Some(waker) = next.waker.take() {
                     waker.wake();
                 }
-                state.now = Now::Granted(next);
+                state.now = Now::EstablishedConnection(next);
                 state.grants += 1;
                 self.granted.notify_one();
                 return;
@@ -215,7 +215,7 @@ impl HandshakeGate {
             let mut state = self.state.borrow_mut();
             // Of a later one this is told again.
             if state.grants == grants
-                && let Now::Granted(waiter) = &state.now
+                && let Now::EstablishedConnection(waiter) = &state.now
             {
                 waiter.turn.set(Turn::Missed);
                 self.pass_on(&mut state);

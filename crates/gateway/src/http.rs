@@ -21,23 +21,23 @@ use tokio::task::spawn_local;
 
 use super::{
     ListenerKind, acme,
-    admit::{Arrival, Found, check_host, check_path, check_plaintext, find_rule},
-    balance::{Seat, Wanted, key},
-    files::FileToken,
+    balance::{EndpointPermit, PickRequest, key},
+    connection::{ConnectionGuards, EstablishedConnection},
+    fd_budget::FileToken,
     forwarded::{self, Scheme, Sender},
     frames::Extensions,
-    granted::{Granted, Held},
     handshake,
     headers::{FramingFault, HopByHop, X_REQUEST_ID},
+    intermediaries::{IntermediaryTrace, RequestTarget},
     outgoing::{Marks, prepare_upgrade},
     pending::{Answering, Pending},
-    refuse::{Refusal, RefusalReason},
+    refusal::{Refusal, RefusalReason},
     refused_requests::RefusedRequests,
-    sessions::Origin,
+    registry::Origin,
+    route_match::{Arrival, Found, check_host, check_path, check_plaintext, find_rule},
     target::{Target, refuse_path},
     transport::Transport,
     upstream::{self, Answer},
-    way::{Asked, Way},
     worker::{LiveToken, Worker},
 };
 
@@ -73,11 +73,11 @@ pub(super) struct BackendOpen {
 
 /// One request, as far as it is known.
 #[derive(Clone)]
-pub(super) struct Facts {
+pub(super) struct RequestContext {
     pub(super) id: HeaderValue,
     pub(super) client: IpAddr,
     pub(super) uri: Uri,
-    pub(super) way: Way,
+    pub(super) way: IntermediaryTrace,
     /// The host that it is for, once that is known.
     pub(super) host: OnceCell<String>,
     pub(super) started: Instant,
@@ -85,7 +85,7 @@ pub(super) struct Facts {
 
 /// What is found out about a request on the way to its answer, whatever that is.
 #[derive(Default)]
-struct Learned {
+struct RouteContext {
     rule: OnceCell<Arc<Rule>>,
     /// Whether the client came by TLS.
     secure: Cell<bool>,
@@ -94,14 +94,14 @@ struct Learned {
 }
 
 /// A request without an answer yet. Dropped as such it is counted: the client has left.
-struct Unanswered<'a> {
+struct PendingResponse<'a> {
     connection: &'a ClientConnection,
-    facts: &'a Facts,
-    learned: Learned,
+    facts: &'a RequestContext,
+    learned: RouteContext,
     answered: bool,
 }
 
-impl Drop for Unanswered<'_> {
+impl Drop for PendingResponse<'_> {
     fn drop(&mut self) {
         if !self.answered {
             let refusal =
@@ -122,13 +122,13 @@ pub(super) async fn handle(
     let answering = connection.answering();
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (mut parts, body) = request.into_parts();
-    let way = Way::of(&parts);
+    let way = IntermediaryTrace::of(&parts);
     let hop = HopByHop::take(&mut parts.headers);
     let facts = connection.facts(&parts, way);
-    let mut exchange = Unanswered {
+    let mut exchange = PendingResponse {
         connection: &connection,
         facts: &facts,
-        learned: Learned::default(),
+        learned: RouteContext::default(),
         answered: false,
     };
     let learned = &exchange.learned;
@@ -175,13 +175,13 @@ impl ClientConnection {
         self.worker.settings.trusted_proxies.iter().any(|net| net.contains(&address.to_canonical()))
     }
 
-    fn facts(&self, parts: &request::Parts, way: Way) -> Facts {
+    fn facts(&self, parts: &request::Parts, way: IntermediaryTrace) -> RequestContext {
         let peer = self.peer.ip();
         let sound = |id: &&HeaderValue| {
             (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
         };
         let given = parts.headers.get(X_REQUEST_ID).filter(sound).filter(|_| self.trusts(peer));
-        Facts {
+        RequestContext {
             id: given.cloned().unwrap_or_else(|| {
                 HeaderValue::from_str(&format!("{:032x}", fastrand::u128(..)))
                     .expect("hex is visible ASCII")
@@ -196,8 +196,8 @@ impl ClientConnection {
 
     async fn answer(
         self: &Rc<Self>,
-        facts: &Facts,
-        learned: &Learned,
+        facts: &RequestContext,
+        learned: &RouteContext,
         mut parts: request::Parts,
         hop: &HopByHop,
         body: Incoming,
@@ -250,7 +250,7 @@ impl ClientConnection {
         let rule = Arc::clone(learned.rule.get_or_init(|| rule));
         check_path(&published.table, host, &rule, &target.path, &request)?;
         drop(published);
-        let asked = Asked {
+        let asked = RequestTarget {
             secure,
             claims_tls,
             websocket: facts.way.wants_websocket(),
@@ -291,7 +291,7 @@ impl ClientConnection {
                 metrics.upgrade_duration.observe(facts.started.elapsed().as_secs_f64());
                 let endpoint = seat.address();
                 let origin = Origin { hostname, rule: Arc::clone(&rule), endpoint };
-                let held = Held {
+                let held = ConnectionGuards {
                     worker: Rc::clone(&self.worker),
                     listener: self.listener,
                     _live: Rc::clone(&self.live),
@@ -302,7 +302,7 @@ impl ClientConnection {
                     entry: self.worker.sessions.enter(origin),
                     started: Instant::now(),
                 };
-                let granted = Granted { held, rule, metrics };
+                let granted = EstablishedConnection { held, rule, metrics };
                 granted.log_open(facts, host, &response);
                 spawn_local(granted.run(on_upgrade, transport, early, extensions));
                 Ok(response)
@@ -317,7 +317,7 @@ impl ClientConnection {
         rule: &Rule,
         key: Option<u64>,
         metrics: &RouteMetrics,
-    ) -> Result<(Seat, Transport, BackendOpen), Refusal> {
+    ) -> Result<(EndpointPermit, Transport, BackendOpen), Refusal> {
         let file = self.worker.files.backend().ok_or_else(Refusal::out_of_files)?;
         let deadline = Instant::now() + rule.timeouts.connect;
         let endpoints = rule.backends.iter().filter(|backend| backend.weight > 0);
@@ -333,7 +333,7 @@ impl ClientConnection {
         for left in (1..=attempts).rev() {
             let started = Instant::now();
             let (backends, how) = (&rule.backends, &rule.load_balancing);
-            let wanted = Wanted { backends, how, key, tried: &tried };
+            let wanted = PickRequest { backends, how, key, tried: &tried };
             let chosen = self.worker.load.choose(&wanted, fastrand::u64(..), started);
             let Some((backend, seat)) = chosen else { break };
             let limit = deadline.saturating_duration_since(started) / left as u32;
@@ -375,7 +375,11 @@ impl ClientConnection {
     }
 
     /// What is put on a request on its way to a backend.
-    pub(super) fn marks<'a>(&'a self, facts: &'a Facts, sender: &'a Sender<'_>) -> Marks<'a> {
+    pub(super) fn marks<'a>(
+        &'a self,
+        facts: &'a RequestContext,
+        sender: &'a Sender<'_>,
+    ) -> Marks<'a> {
         Marks {
             id: &facts.id,
             loop_mark: &self.worker.loop_mark,
@@ -396,7 +400,7 @@ impl ClientConnection {
 }
 
 /// The request's key, where the rule asks for one.
-pub(super) fn hash_key(rule: &Rule, facts: &Facts, parts: &request::Parts) -> Option<u64> {
+pub(super) fn hash_key(rule: &Rule, facts: &RequestContext, parts: &request::Parts) -> Option<u64> {
     let Policy::ConsistentHash(hash_on) = &rule.load_balancing.policy else { return None };
     key::of_request(hash_on, facts.client, parts.uri.query(), &parts.headers)
 }

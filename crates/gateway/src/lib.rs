@@ -1,52 +1,52 @@
 //! The data plane: from an accepted socket to its end.
 //!
 //! Serves whatever table is in the cell; never waits for the control plane and knows nothing of Kubernetes. What
-//! peers send is judged by pure functions (`target`, `authority`, `headers`, `forwarded`, `handshake`, `way`, `admit`, `balance`, `frames`); `http` and `worker` do
+//! peers send is judged by pure functions (`target`, `authority`, `headers`, `forwarded`, `handshake`, `intermediaries`, `route_match`, `balance`, `frames`); `http` and `worker` do
 //! the I/O around them. Those of them that are public are so for benchmarks and fuzz targets.
 
 mod acme;
-pub mod admit;
 pub mod authority;
 mod balance;
 pub mod cdn_loop;
+mod close;
+mod connection;
 mod drain;
+mod endpoint_readiness;
+mod fd_budget;
 mod fd_table;
-mod files;
 mod forward;
 pub mod forwarded;
+pub mod frame_filter;
 pub mod frames;
-mod goodbye;
-mod granted;
 mod guarded;
 pub mod handshake;
 mod handshake_gate;
-pub mod head;
 pub mod headers;
 mod http;
+pub mod http1_head;
+pub mod intermediaries;
 mod kept;
 mod listen;
 pub mod outgoing;
 mod pace;
 mod pending;
 mod rebalance;
+pub mod refusal;
 mod refusal_log;
-pub mod refuse;
 mod refused;
 mod refused_requests;
+mod registry;
 mod relay;
 mod replay;
 mod request_head;
 mod rewind;
+pub mod route_match;
 mod scrape;
-mod sessions;
-pub mod sieve;
 mod socket;
-mod survey;
 pub mod target;
 mod tls;
 mod transport;
 mod upstream;
-pub mod way;
 mod worker;
 
 use std::{
@@ -68,16 +68,22 @@ use tokio::sync::{mpsc, watch};
 
 use self::{
     balance::EndpointLoad,
-    files::FileBudget,
+    fd_budget::FileBudget,
     listen::Accepting,
     pending::PendingConnections,
-    rebalance::Ledger,
+    rebalance::ConnectionCounts,
     worker::{OwnParts, WorkerHandle, WorkerParts},
 };
 pub use self::{
-    drain::DrainSettings, goodbye::CloseCause, goodbye::CloseCode, listen::bind,
-    pending::PendingLimits, refuse::RefusalReason, scrape::scrape, tls::FallbackCertificate,
+    close::CloseCause,
+    close::CloseCode,
+    drain::DrainSettings,
+    listen::bind,
+    pending::PendingLimits,
+    refusal::RefusalReason,
+    scrape::scrape,
     tls::client_hello,
+    tls::{FallbackCertificate, FallbackError},
 };
 
 /// Up to so many workers the first of them accepts for all: a thread of its own would be woken by each connection only to
@@ -204,7 +210,7 @@ impl Gateway {
     ) -> io::Result<Self> {
         let (sender, shutdown) = watch::channel(false);
         let files = Arc::new(FileBudget::of_process(settings.reserved_files)?);
-        let room = fd_table::begin(Arc::clone(&files), files::limit_of_process()?);
+        let room = fd_table::begin(Arc::clone(&files), fd_budget::limit_of_process()?);
         let (served, serving) = watch::channel(());
         let open = OpenConnections::default();
         let load = EndpointLoad::default();
@@ -231,7 +237,7 @@ impl Gateway {
         let parts = WorkerParts {
             table: Arc::clone(&table),
             load: load.clone(),
-            ledger: Ledger::new(count),
+            ledger: ConnectionCounts::new(count),
             files,
             pending,
             metrics,
@@ -253,7 +259,8 @@ impl Gateway {
             };
             workers.push(worker::spawn(parts.clone(), own)?);
         }
-        let beside = spawn_beside(survey::follow(table, load), room, accepting, !first_accepts)?;
+        let beside =
+            spawn_beside(endpoint_readiness::follow(table, load), room, accepting, !first_accepts)?;
         Ok(Self { shutdown: sender, workers, beside, open })
     }
 

@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     ListenerKind,
-    files::{FileBudget, FileToken, out_of_files},
+    fd_budget::{FileBudget, FileToken, out_of_files},
     pending::{PendingConnections, Room},
     socket,
     worker::WorkerHandle,

@@ -24,7 +24,7 @@ pub(super) use self::order::client_of;
 use tidegate_telemetry::GatewayMetrics;
 
 use self::order::{Order, Phase};
-use super::files::FileBudget;
+use super::fd_budget::FileBudget;
 
 /// Between two log lines about connections that are ended for others.
 const LOG_EVERY: Duration = Duration::from_secs(30);

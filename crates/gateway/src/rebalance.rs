@@ -3,8 +3,8 @@
 //!
 //! Nothing here is on the way of a message or an upgrade, and where no rule asks for it nothing runs.
 
-mod ledger;
-mod mover;
+mod counts;
+mod policy;
 
 use std::{
     cmp::Reverse,
@@ -24,13 +24,13 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-pub(super) use self::ledger::{Ledger, Place, PlaceKey};
+pub(super) use self::counts::{ConnectionCounts, PlaceKey, RuleEndpoint};
 use tidegate_table::{Backend, ObjectRef, RoutingTable, Rule, TableCell};
 
-use self::mover::{Load, Mover, Moves};
-use super::sessions::Sessions;
+use self::policy::{Load, Moves, RebalancePolicy};
+use super::registry::Registry;
 
-/// Between two looks at the counts. [`Mover`] counts in it.
+/// Between two looks at the counts. [`RebalancePolicy`] counts in it.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Orders that may wait for a worker: more than a second's, up to some 200,000 connections that are all to move in a minute.
@@ -39,13 +39,13 @@ pub(super) const ORDERS: usize = 4096;
 /// One connection of a place that a worker is to tell to go elsewhere.
 #[derive(Debug)]
 pub(super) struct Order {
-    place: Arc<Place>,
+    place: Arc<RuleEndpoint>,
     /// When: spread over the tick.
     at: Instant,
 }
 
 /// Carries orders out, for as long as it is polled.
-pub(super) async fn carry_out(sessions: &Sessions, orders: &mut Receiver<Order>) -> Infallible {
+pub(super) async fn carry_out(sessions: &Registry, orders: &mut Receiver<Order>) -> Infallible {
     let mut random = Rng::new();
     let mut waiting = Waiting::default();
     loop {
@@ -67,7 +67,7 @@ pub(super) async fn carry_out(sessions: &Sessions, orders: &mut Receiver<Order>)
 #[derive(Default)]
 struct Waiting {
     order: BinaryHeap<Reverse<(Instant, usize)>>,
-    places: HashMap<usize, Arc<Place>>,
+    places: HashMap<usize, Arc<RuleEndpoint>>,
     count: usize,
 }
 
@@ -83,7 +83,7 @@ impl Waiting {
     }
 
     /// Waits for the next one that is due. Cancelling it loses none.
-    async fn next(&mut self) -> Arc<Place> {
+    async fn next(&mut self) -> Arc<RuleEndpoint> {
         loop {
             match self.order.peek() {
                 Some(&Reverse((at, number))) => {
@@ -102,7 +102,7 @@ impl Waiting {
 /// Gives orders to the workers, for as long as it is polled.
 pub(super) async fn plan(
     table: &TableCell,
-    ledger: &Ledger,
+    ledger: &ConnectionCounts,
     workers: &[Sender<Order>],
 ) -> Infallible {
     let mut published = table.subscribe();
@@ -155,7 +155,7 @@ type MoverKey = (ObjectRef, String, ObjectRef, u16);
 
 struct Planner {
     random: Rng,
-    movers: HashMap<MoverKey, Mover>,
+    movers: HashMap<MoverKey, RebalancePolicy>,
 }
 
 impl Planner {
@@ -164,10 +164,10 @@ impl Planner {
         &mut self,
         tick: u64,
         rules: &[Arc<Rule>],
-        places: &[Arc<Place>],
-    ) -> Vec<(Arc<Place>, Duration)> {
+        places: &[Arc<RuleEndpoint>],
+    ) -> Vec<(Arc<RuleEndpoint>, Duration)> {
         let mut all: HashMap<SocketAddr, usize> = HashMap::new();
-        let mut own: HashMap<(&ObjectRef, &str, SocketAddr), &Arc<Place>> = HashMap::new();
+        let mut own: HashMap<(&ObjectRef, &str, SocketAddr), &Arc<RuleEndpoint>> = HashMap::new();
         for place in places {
             let PlaceKey { rule, endpoint } = place.key();
             *all.entry(*endpoint).or_default() += place.staying();
@@ -188,8 +188,9 @@ impl Planner {
                     .collect();
                 let (route, service) = (rule.route.clone(), backend.service.clone());
                 let key = (route, rule.name.clone(), service, backend.port);
-                let mut mover =
-                    before.remove(&key).unwrap_or_else(|| Mover::new(tick, self.random.f64()));
+                let mut mover = before
+                    .remove(&key)
+                    .unwrap_or_else(|| RebalancePolicy::new(tick, self.random.f64()));
                 let percent = rule.load_balancing.rebalance_percent;
                 let Moves { from, pausing } = mover.tick(tick, percent, &loads, &mut self.random);
                 self.movers.insert(key, mover);
@@ -216,7 +217,7 @@ impl Planner {
     }
 
     /// Has a worker tell one, each of them as often as it has of the place's connections.
-    fn order(&mut self, place: &Arc<Place>, at: Instant, workers: &[Sender<Order>]) {
+    fn order(&mut self, place: &Arc<RuleEndpoint>, at: Instant, workers: &[Sender<Order>]) {
         let counts: Vec<_> = (0..workers.len()).map(|worker| place.of_worker(worker)).collect();
         let total = counts.iter().sum::<usize>();
         let mut ticket = self.random.usize(..total.max(1));

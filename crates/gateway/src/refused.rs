@@ -8,19 +8,19 @@ use tidegate_table::Rule;
 use tidegate_telemetry::bounded;
 
 use super::{
-    balance::Seat,
-    http::{AnswerBody, ClientConnection, Facts, MAX_LOGGED, full},
-    refuse::{REASON_HEADER, Refusal, RefusalReason, SEEN_HEADER, concerns_way},
-    way::Way,
+    balance::EndpointPermit,
+    http::{AnswerBody, ClientConnection, MAX_LOGGED, RequestContext, full},
+    intermediaries::IntermediaryTrace,
+    refusal::{REASON_HEADER, Refusal, RefusalReason, SEEN_HEADER, concerns_way},
 };
 
 impl ClientConnection {
     /// The backend's own refusal, counted and passed on.
     pub(super) fn pass_refusal(
         &self,
-        facts: &Facts,
+        facts: &RequestContext,
         rule: &Rule,
-        seat: &Seat,
+        seat: &EndpointPermit,
         response: Response<Bytes>,
     ) -> Response<AnswerBody> {
         let refusal = Refusal::new(
@@ -39,7 +39,7 @@ impl ClientConnection {
 
     pub(super) fn refuse(
         &self,
-        facts: &Facts,
+        facts: &RequestContext,
         rule: Option<&Rule>,
         refusal: &Refusal,
     ) -> Response<AnswerBody> {
@@ -61,7 +61,7 @@ impl ClientConnection {
     /// Counts a refusal and, as far as there is room in the log, writes its line.
     pub(super) fn count_refusal(
         &self,
-        facts: &Facts,
+        facts: &RequestContext,
         rule: Option<&Rule>,
         refusal: &Refusal,
         status: u16,
@@ -93,11 +93,11 @@ impl ClientConnection {
             path = &*path,
             endpoint = endpoint.map(tracing::field::display),
             error = error.as_deref(),
-            http = way.map(Way::http),
-            missing = way.and_then(Way::missing),
-            via = way.and_then(Way::via),
-            forwarded_for = way.and_then(Way::forwarded_for),
-            proxies = way.and_then(Way::proxies),
+            http = way.map(IntermediaryTrace::http),
+            missing = way.and_then(IntermediaryTrace::missing),
+            via = way.and_then(IntermediaryTrace::via),
+            forwarded_for = way.and_then(IntermediaryTrace::forwarded_for),
+            proxies = way.and_then(IntermediaryTrace::proxies),
             "{}",
             refusal.detail,
         );

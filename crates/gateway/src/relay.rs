@@ -1,15 +1,15 @@
 //! The life of a granted connection: bytes both ways until it ends, and for what cause.
 //!
-//! Driven by readiness: a read goes into the worker's one scratch buffer, is sifted there, and is written on from there;
+//! Driven by readiness: a read goes into the worker's one scratch buffer, is filtered there, and is written on from there;
 //! only a rest that the other side did not take is owned by the connection, and while there is one nothing more is read
 //! from that direction. An idle connection owns no buffer. One coarse timer (`deadlines`) looks at what is due when it
-//! fires, and is never touched by a message. What is said at the end is `goodbye`'s to choose.
+//! fires, and is never touched by a message. What is said at the end is `close`'s to choose.
 
 mod backlog;
+mod dead_peer;
 mod deadlines;
 mod direction;
 mod rates;
-mod vanished;
 
 use std::{
     future::Future,
@@ -28,15 +28,15 @@ use tokio::time::{Instant, Sleep};
 
 use self::{
     backlog::Receiver,
-    deadlines::Vigil,
+    deadlines::ConnectionTimers,
     direction::{Direction, Event},
     rates::SendLimits,
 };
 use super::{
+    close::{CloseCause, CloseCode, Side, answer, close_for, peer_gone},
+    frame_filter::{Finding, FrameFilter},
     frames::{Extensions, FrameScanner, Role},
-    goodbye::{CloseCause, CloseCode, Side, answer, bereaved, farewell},
-    sessions::{Request, Session},
-    sieve::{Finding, Sieve},
+    registry::{ConnectionHandle, Request},
     transport::Transport,
 };
 
@@ -105,25 +105,25 @@ impl Ending {
 pub fn relay(
     legs: Legs,
     rule: Arc<Rule>,
-    session: Rc<Session>,
+    session: Rc<ConnectionHandle>,
     metrics: Arc<RouteMetrics>,
 ) -> Relay {
     let Legs { client, from_client, backend, from_backend, extensions } = legs;
     let limit = rule.limits.max_message_bytes.map(u64::from);
-    let sieve = |role, early: &Bytes| {
-        Sieve::new(FrameScanner::new(role, rule.frames, extensions, limit), early)
+    let filter = |role, early: &Bytes| {
+        FrameFilter::new(FrameScanner::new(role, rule.frames, extensions, limit), early)
     };
     let now = Instant::now();
     let burst = |side| SendLimits::of(&rule.limits, side).burst();
     // Whose frames go to the receiver look like the sender's.
-    let up = Direction::new(Role::Client, sieve(Role::Client, &from_client), burst(Side::Client));
+    let up = Direction::new(Role::Client, filter(Role::Client, &from_client), burst(Side::Client));
     let down =
-        Direction::new(Role::Server, sieve(Role::Server, &from_backend), burst(Side::Backend));
+        Direction::new(Role::Server, filter(Role::Server, &from_backend), burst(Side::Backend));
     for leg in [&client, &backend] {
         leg.allow_stall(rule.timeouts.write_stall);
     }
     client.ask_client(rule.keepalive.client_ping);
-    let vigil = Vigil::new(&rule, now, fastrand::f64());
+    let vigil = ConnectionTimers::new(&rule, now, fastrand::f64());
     Relay {
         client,
         backend,
@@ -148,9 +148,9 @@ pub struct Relay {
     /// From backend to client.
     down: Direction,
     pub(super) rule: Arc<Rule>,
-    session: Rc<Session>,
+    session: Rc<ConnectionHandle>,
     pub(super) metrics: Arc<RouteMetrics>,
-    vigil: Vigil,
+    vigil: ConnectionTimers,
     timer: Option<Pin<Box<Sleep>>>,
     phase: Phase,
     /// The first that happened.
@@ -292,7 +292,7 @@ impl Relay {
         // Its own Close frame was not answered: this is the answer then (RFC 6455 §5.5.1).
         let words = match self.direction(told).close {
             Some(code) => answer(code),
-            None => bereaved(told),
+            None => peer_gone(told),
         };
         self.direction(ended).finish(Some(words));
     }
@@ -304,7 +304,7 @@ impl Relay {
             let direction = self.direction(gone);
             let silent = direction.is_passing() && !direction.is_under_way();
             if deaf && silent && !direction.closing() {
-                direction.finish(Some(bereaved(gone.other())));
+                direction.finish(Some(peer_gone(gone.other())));
                 return true;
             }
         }
@@ -321,7 +321,7 @@ impl Relay {
         self.lift_message_limit();
         let code = self.rule.drain.close_code;
         for told in [Side::Client, Side::Backend] {
-            let words = farewell(cause, told, at_fault, detail, code);
+            let words = close_for(cause, told, at_fault, detail, code);
             let direction = self.direction(told.other());
             match words {
                 // What it said before is being answered: the answers come first.

@@ -9,7 +9,7 @@ use tidegate_table::path::{PathFault, RequestPath};
 
 use super::{
     authority::Authority,
-    refuse::{Refusal, RefusalReason},
+    refusal::{Refusal, RefusalReason},
 };
 
 /// A request's target.

@@ -1,7 +1,7 @@
 //! The backend's leg: reach an endpoint, ask it for the upgrade, judge its answer. A connection that saw an
 //! upgrade is never used for anything else.
 //!
-//! The request for an upgrade is one write and a sound 101 a head without a body, so both are done here, by [`head`]: hyper's client
+//! The request for an upgrade is one write and a sound 101 a head without a body, so both are done here, by [`http1_head`]: hyper's client
 //! would make a task, channels and a buffer for them. Any other answer is hyper's to read, from its first byte: bodies, their
 //! framing and its ambiguities are not ours to know. So are forwarded requests.
 
@@ -37,11 +37,11 @@ use tokio::{
 
 use super::{
     balance::Fault,
-    files::out_of_files,
-    handshake::check_response,
-    head::{self, AnswerHead, HeadFault, MAX_HEAD, MAX_INTERIM},
+    fd_budget::out_of_files,
+    handshake::{AnswerFault, check_response},
     headers::{FramingFault, HopByHop},
-    refuse::{Refusal, RefusalReason},
+    http1_head::{self, AnswerHead, HeadFault, MAX_HEAD, MAX_INTERIM},
+    refusal::{Refusal, RefusalReason},
     replay::Replay,
     socket, tls,
     transport::Transport,
@@ -148,12 +148,11 @@ where
         )
     };
     let (parts, body) = request.into_parts();
-    let asked = head::of_request(&parts);
+    let asked = http1_head::of_request(&parts);
     match timeout_at(deadline, ask(&mut transport, &asked)).await.map_err(late)?? {
         (AnswerHead::Switching(mut headers), behind) => {
             let hop = HopByHop::take(&mut headers);
-            check_response(&headers, &hop, accept, &parts.headers)
-                .map_err(|why| bad_handshake(&why))?;
+            check_response(&headers, &hop, accept, &parts.headers).map_err(bad_handshake)?;
             // A copy, as a rule of nothing: the buffer would live as long as a slice of it.
             let early = Bytes::copy_from_slice(&behind);
             Ok(Answer::Switched { headers, transport, early })
@@ -199,7 +198,8 @@ where
             Ok(_) => {}
             Err(error) => return Err(broken_off(unsendable.unwrap_or(error))),
         }
-        let Some(head) = head::of_answer(&mut received, &mut interim).map_err(no_http)? else {
+        let Some(head) = http1_head::of_answer(&mut received, &mut interim).map_err(no_http)?
+        else {
             continue;
         };
         if matches!(head, AnswerHead::Switching(_)) {
@@ -225,7 +225,7 @@ where
     Pin::new(transport).poll_flush(cx)
 }
 
-fn bad_handshake(why: &str) -> Refusal {
+fn bad_handshake(why: AnswerFault) -> Refusal {
     Refusal::new(
         RefusalReason::BackendBadHandshake,
         format!("The backend's answer is no WebSocket handshake: {why}."),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  text ──► nginx::parse ──► nginx (servers, locations, upstreams) ─┐
-//!  text ──► ingress (Ingresses, their annotations) ─────────────────┴► draft ──► yaml
+//!  text ──► ingress (Ingresses, their annotations) ─────────────────┴► ir ──► yaml
 //! ```
 //!
 //! Pure: files are read through [`Files`], which the command line gives. Never here: I/O of our own, the gateway, the table; what
@@ -11,9 +11,9 @@
 //! Architecture invariant: nothing of a source is passed over in silence. A line is written, or done by Tidegate by itself
 //! (the tables of [`nginx::directives`] and [`ingress::annotations`] say which), or noted.
 
-pub mod draft;
 pub mod files;
 pub mod ingress;
+pub mod ir;
 pub mod nginx;
 pub mod notes;
 pub mod paths;
@@ -23,8 +23,8 @@ pub mod yaml;
 use std::sync::Arc;
 
 pub use self::{
-    draft::Imported,
     files::{Dump, Files, fits},
+    ir::Imported,
     notes::{Note, NoteKind},
 };
 

@@ -6,7 +6,7 @@ use tidegate_api::{APP_PROTOCOL_WSS, GROUP, Plaintext, VERSION};
 use tidegate_core::escape;
 
 use super::{
-    draft::{Backend, BackendTls, Imported, Policy, Route, Rule, Secret, Service},
+    ir::{Backend, BackendTls, Imported, Policy, Route, Rule, Secret, Service},
     notes::Note,
 };
 

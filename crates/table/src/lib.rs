@@ -22,7 +22,7 @@ pub use acme::{Solver, SolverKey, Solvers};
 pub use backend::{
     Backend, Endpoint, EndpointState, Endpoints, HashOn, LoadBalancing, Policy, Rank,
 };
-pub use cell::{Published, TableCell};
+pub use cell::{TableCell, TableVersion};
 pub use claims::{ClaimDefault, ClaimRule, Claimants, HostnameClaims, Sharing};
 pub use host::{
     MatchIndex, MatchKey, PathKind, RequestFacts, RouteEntry, VirtualHost, WildcardCertificate,
@@ -33,7 +33,7 @@ pub use rule::{
 };
 pub use tls::{
     BackendTls, IdentityError, Leaf, MAX_CHAIN_BYTES, MAX_CHAIN_CERTIFICATES, MAX_KEY_BYTES,
-    MinVersion, TlsIdentity, TlsSettings, Verification,
+    MinVersion, TlsIdentity, TlsSettings, TrustError, Verification,
 };
 
 /// Every hostname served. Equal by content: an equal table need not be published.

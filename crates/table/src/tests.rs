@@ -281,14 +281,15 @@ fn trust_in_a_backend_is_equal_by_name_and_authorities() {
     assert_eq!(verified("a.example"), verified("a.example"));
     assert_ne!(verified("a.example"), verified("b.example"));
     assert_ne!(verified("a.example"), BackendTls::unverified("a.example"));
-    let fingerprint = |tls: Result<BackendTls, String>| tls.map(|tls| tls.fingerprint);
+    let fingerprint = |tls: Result<BackendTls, TrustError>| tls.map(|tls| tls.fingerprint);
     assert_eq!(fingerprint(verified("a.example")), fingerprint(verified("a.example")));
     assert_ne!(fingerprint(verified("a.example")), fingerprint(verified("b.example")));
     let unverified = BackendTls::unverified("a.example");
     assert_ne!(fingerprint(verified("a.example")), fingerprint(unverified));
-    assert!(verified("not a name").is_err());
-    assert!(BackendTls::verified("a.example", b"hello").is_err());
-    assert!(BackendTls::verified("a.example", b"").is_err());
+    assert_eq!(verified("not a name"), Err(TrustError::ServerName("not a name".into())));
+    for nothing in [&b"hello"[..], b""] {
+        assert_eq!(BackendTls::verified("a.example", nothing), Err(TrustError::Empty));
+    }
 }
 
 #[test]

@@ -279,26 +279,43 @@ pub enum Verification {
     Skip,
 }
 
+/// Why a backend's TLS cannot be done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrustError {
+    /// `ca.crt` is not PEM.
+    #[error("ca.crt is not PEM: {0}")]
+    Pem(String),
+    /// It holds so many certificates.
+    #[error("ca.crt holds {0} certificates, and may hold {MAX_AUTHORITIES}")]
+    TooMany(usize),
+    /// One of its certificates cannot be trusted.
+    #[error("ca.crt holds an unusable certificate: {0}")]
+    Certificate(String),
+    /// It holds no certificate.
+    #[error("ca.crt holds no PEM block \"CERTIFICATE\"")]
+    Empty,
+    /// The name to look for in certificates is none.
+    #[error("{0:?} is neither a DNS name nor an IP address")]
+    ServerName(String),
+}
+
 impl BackendTls {
     /// TLS to a backend called `server_name` whose certificate is signed by an authority of `ca` (PEM).
-    pub fn verified(server_name: &str, ca: &[u8]) -> Result<Self, String> {
+    pub fn verified(server_name: &str, ca: &[u8]) -> Result<Self, TrustError> {
         let authorities = CertificateDer::pem_slice_iter(ca)
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| format!("ca.crt is not PEM: {error}"))?;
+            .map_err(|error| TrustError::Pem(error.to_string()))?;
         if authorities.len() > MAX_AUTHORITIES {
-            return Err(format!(
-                "ca.crt holds {} certificates, and may hold {MAX_AUTHORITIES}",
-                authorities.len()
-            ));
+            return Err(TrustError::TooMany(authorities.len()));
         }
         let mut roots = RootCertStore::empty();
         for authority in &authorities {
             roots
                 .add(authority.clone())
-                .map_err(|error| format!("ca.crt holds an unusable certificate: {error}"))?;
+                .map_err(|error| TrustError::Certificate(error.to_string()))?;
         }
         if roots.is_empty() {
-            return Err("ca.crt holds no PEM block \"CERTIFICATE\"".into());
+            return Err(TrustError::Empty);
         }
         let config = client_builder().with_root_certificates(roots).with_no_client_auth();
         Self::new(server_name, Verification::Authorities(authorities), config)
@@ -306,7 +323,7 @@ impl BackendTls {
 
     /// TLS to a backend whose certificate is not looked at.
     #[expect(clippy::disallowed_methods, reason = "this is insecureSkipVerify")]
-    pub fn unverified(server_name: &str) -> Result<Self, String> {
+    pub fn unverified(server_name: &str) -> Result<Self, TrustError> {
         let config = client_builder()
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AcceptAny))
@@ -318,7 +335,7 @@ impl BackendTls {
         server_name: &str,
         verification: Verification,
         mut config: ClientConfig,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, TrustError> {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let mut hash = Sha256::new().chain_update(server_name).chain_update([0]);
         if let Verification::Authorities(authorities) = &verification {
@@ -329,7 +346,7 @@ impl BackendTls {
         let digest: [u8; 32] = hash.finalize().into();
         let fingerprint = u64::from_be_bytes(std::array::from_fn(|index| digest[index]));
         let server_name = ServerName::try_from(server_name.to_owned())
-            .map_err(|_| format!("{server_name:?} is neither a DNS name nor an IP address"))?;
+            .map_err(|_| TrustError::ServerName(server_name.to_owned()))?;
         Ok(Self { server_name, verification, config: Arc::new(config), fingerprint })
     }
 }

@@ -2,12 +2,12 @@ use crate::{admin::testing::table, table::TableCell};
 
 use super::*;
 
-fn published(hosts: &[(&str, usize)]) -> Arc<Published> {
+fn published(hosts: &[(&str, usize)]) -> Arc<TableVersion> {
     let cell = TableCell::default();
     cell.publish(table(hosts)).unwrap()
 }
 
-fn page(published: &Arc<Published>, query: &str) -> Value {
+fn page(published: &Arc<TableVersion>, query: &str) -> Value {
     let mut text = Vec::new();
     Page::of(Arc::clone(published), &Wanted::of(Some(query)).unwrap()).write(&mut |part| {
         text.extend_from_slice(&part);
@@ -30,7 +30,7 @@ fn told(page: &Value) -> Vec<String> {
 }
 
 /// All pages, as `next` leads to them.
-fn walk(published: &Arc<Published>, query: &str) -> Vec<Vec<String>> {
+fn walk(published: &Arc<TableVersion>, query: &str) -> Vec<Vec<String>> {
     let mut pages = Vec::new();
     let mut query = query.to_owned();
     loop {

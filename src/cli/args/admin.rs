@@ -8,15 +8,15 @@ use crate::admin::{AdminSettings, DEFAULT_CONNECTIONS, DebugEndpoints};
 /// Whom the admin port answers, and what.
 #[derive(Debug, Args)]
 pub struct AdminArgs {
-    /// A name that the admin port may be asked by, besides addresses, localhost and names of Services; repeatable, or "*" for all
+    /// Accept this Host on the admin port, besides IP addresses, localhost and names of Services; repeatable; "*": all
     #[arg(long, env = "TIDEGATE_ADMIN_HOST", value_delimiter = ',', value_name = "NAME", value_parser = parse_name)]
     pub admin_host: Vec<String>,
 
-    /// Connections to the admin port at once; where all are taken the one that has been idle longest is closed
+    /// Maximum number of connections to the admin port; beyond it, the one that has been idle longest is closed
     #[arg(long, env = "TIDEGATE_ADMIN_CONNECTIONS", default_value_t = DEFAULT_CONNECTIONS, value_name = "N", value_parser = clap::value_parser!(u16).range(4..=1024))]
     pub admin_connections: u16,
 
-    /// Answer /debug/table on the admin port: it names routes, Services and addresses of all namespaces
+    /// Serve /debug/table on the admin port; it shows routes, Services and addresses of all namespaces
     #[arg(
         long,
         env = "TIDEGATE_DEBUG_ENDPOINTS",

@@ -10,14 +10,14 @@ use crate::{api::Duration, doctor::Target};
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit code: 0 WebSockets work; 2 these arguments make no sense; else the class of the first fault: 10 name resolution, \
-11 port, 12 TLS, 13 TLS opened on the way, 14 refused, 15 upgrade lost on the way, 16 subprotocol, 17 no messages, \
-18 idle connections cut, 19 HTTP proxy. docs/doctor.md explains every diagnosis.
+Exit code: 0 WebSockets work; 2 the arguments are not valid; otherwise the class of the first fault: \
+10 name resolution, 11 port, 12 TLS, 13 TLS interception, 14 upgrade refused, 15 upgrade removed, blocked or altered, \
+16 subprotocol, 17 no messages, 18 idle connection cut, 19 HTTP proxy. docs/doctor.md explains every diagnosis.
 
-Environment: HTTPS_PROXY (for wss://), HTTP_PROXY (for ws://), ALL_PROXY and NO_PROXY as other programs take them; \
-SSL_CERT_FILE and SSL_CERT_DIR for the authorities that this machine trusts.")]
+Environment: HTTPS_PROXY (for wss://), HTTP_PROXY (for ws://), ALL_PROXY and NO_PROXY set the HTTP proxy, as in other \
+programs; SSL_CERT_FILE and SSL_CERT_DIR set the certificate authorities that this machine trusts.")]
 pub struct DoctorArgs {
-    /// What clients connect to, such as wss://chat.example.com/ws
+    /// URL that clients connect to, such as wss://chat.example.com/ws
     #[arg(value_name = "URL")]
     pub url: Target,
 
@@ -25,47 +25,47 @@ pub struct DoctorArgs {
     #[arg(long, env = "TIDEGATE_DOCTOR_SUBPROTOCOL", value_delimiter = ',', value_name = "NAME", value_parser = parse_subprotocol)]
     pub subprotocol: Vec<String>,
 
-    /// Send this header, as "Name: value"; repeatable. Only a verified server, or one in clear text, gets it
+    /// Send this header, as "Name: value"; repeatable. Over TLS, only a server with a valid certificate receives it
     #[arg(long, env = "TIDEGATE_DOCTOR_HEADER", value_delimiter = '\n', hide_env_values = true, value_name = "HEADER", value_parser = parse_header)]
     pub header: Vec<(String, String)>,
 
-    /// Send this Origin, as a browser does for a page of https://app.example.com
+    /// Send this Origin header, as a browser does for a page of https://app.example.com
     #[arg(long, env = "TIDEGATE_DOCTOR_ORIGIN", value_name = "ORIGIN", value_parser = parse_value)]
     pub origin: Option<String>,
 
-    /// Send this text message and wait for its echo (without it, a ping is all that is sent)
+    /// Send this text message and wait for its echo (by default, only a ping is sent)
     #[arg(long, env = "TIDEGATE_DOCTOR_SEND", value_name = "TEXT")]
     pub send: Option<String>,
 
-    /// Hold a quiet socket for so long; where it is cut, find out whether pings prevent it
+    /// Hold an idle connection for this long; if it is cut, test whether pings prevent the cut
     #[arg(long, env = "TIDEGATE_DOCTOR_IDLE", value_name = "DURATION", value_parser = parse_time)]
     pub idle: Option<Duration>,
 
-    /// The HTTP proxy to go through, as http://[USER:PASSWORD@]HOST:PORT, or "none" [default: from the environment]
+    /// HTTP proxy to connect through, as http://[USER:PASSWORD@]HOST:PORT, or "none" [default: from the environment]
     #[arg(long, env = "TIDEGATE_DOCTOR_PROXY", hide_env_values = true, value_name = "URL|none")]
     pub proxy: Option<String>,
 
-    /// Trust the authorities (or the very certificate) in this PEM file as well
+    /// Also trust the certificate authorities, or the certificate itself, in this PEM file
     #[arg(long, env = "TIDEGATE_DOCTOR_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
 
-    /// An issuer of the certificate must have this text; any other one opens TLS on the way
+    /// Require that one of the certificate's issuers contains this text; if none does, report TLS interception
     #[arg(long, env = "TIDEGATE_DOCTOR_EXPECT_ISSUER", value_name = "TEXT")]
     pub expect_issuer: Option<String>,
 
-    /// The SHA-256 fingerprint of a certificate that the server must show, hexadecimal, with or without colons
+    /// Require that one of the certificates has this SHA-256 fingerprint, hexadecimal, with or without colons
     #[arg(long, env = "TIDEGATE_DOCTOR_PIN", value_name = "SHA256", value_parser = parse_pin)]
     pub pin: Option<Pin>,
 
-    /// Take any certificate, and send everything all the same
+    /// Treat certificate faults as warnings, and send everything anyway
     #[arg(long, env = "TIDEGATE_DOCTOR_INSECURE")]
     pub insecure: bool,
 
-    /// How long each single step may take
+    /// Limit each wait in a step; a step with several waits can take longer (exceptions: docs/doctor.md)
     #[arg(long, env = "TIDEGATE_DOCTOR_TIMEOUT", default_value = "5s", value_name = "DURATION", value_parser = parse_time)]
     pub timeout: Duration,
 
-    /// One JSON document instead of text, at the end
+    /// Print one JSON document at the end, instead of text
     #[arg(long, env = "TIDEGATE_DOCTOR_JSON")]
     pub json: bool,
 }
@@ -85,7 +85,7 @@ fn parse_subprotocol(text: &str) -> Result<String, String> {
 
 fn parse_header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("expected \"Name: value\"")?;
-    let name: HeaderName = name.trim().parse().map_err(|_| "the name is not one of a header")?;
+    let name: HeaderName = name.trim().parse().map_err(|_| "the header name is not valid")?;
     let of_handshake = [
         header::HOST,
         header::CONNECTION,
@@ -96,14 +96,14 @@ fn parse_header(text: &str) -> Result<(String, String), String> {
     ];
     if of_handshake.contains(&name) || name.as_str().starts_with("sec-websocket-") {
         return Err(format!(
-            "{name} belongs to the handshake itself; see --origin and --subprotocol"
+            "{name} belongs to the handshake, so you cannot set it; see --origin and --subprotocol"
         ));
     }
     Ok((name.to_string(), parse_value(value.trim())?))
 }
 
 fn parse_value(text: &str) -> Result<String, String> {
-    HeaderValue::from_str(text).map_err(|_| "the value is not one of a header".to_owned())?;
+    HeaderValue::from_str(text).map_err(|_| "the header value is not valid".to_owned())?;
     Ok(text.to_owned())
 }
 
@@ -112,7 +112,7 @@ fn parse_time(text: &str) -> Result<Duration, String> {
         text.parse().map_err(|error: crate::api::DurationError| error.to_string())?;
     match time.limit() {
         Some(_) => Ok(time),
-        None => Err("expected more than nothing, such as 5s or 5m".to_owned()),
+        None => Err("expected more than zero, such as 5s or 5m".to_owned()),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::gateway::PendingLimits;
 /// What one namespace may take of the gateway. Routes beyond it are not served, and say so.
 #[derive(Debug, Args)]
 pub struct BudgetArgs {
-    /// Most matches in the routes of a namespace; under several hostnames each counts as often
+    /// Maximum number of matches in the routes of a namespace; each counts once for each hostname of its route
     #[arg(
         long,
         env = "TIDEGATE_MAX_MATCHES_PER_NAMESPACE",
@@ -16,7 +16,7 @@ pub struct BudgetArgs {
     )]
     pub max_matches_per_namespace: u32,
 
-    /// Most endpoints of the Services that the routes of a namespace lead to
+    /// Maximum number of endpoints of the Services that the routes of a namespace refer to
     #[arg(
         long,
         env = "TIDEGATE_MAX_ENDPOINTS_PER_NAMESPACE",
@@ -25,7 +25,7 @@ pub struct BudgetArgs {
     )]
     pub max_endpoints_per_namespace: u32,
 
-    /// Most bytes of the certificates and keys that the routes of a namespace show, 2 KiB for each beside its text
+    /// Maximum bytes of certificates and keys that the routes of a namespace use; each counts 2 KiB plus its text
     #[arg(
         long,
         env = "TIDEGATE_MAX_CERTIFICATE_BYTES_PER_NAMESPACE",
@@ -38,16 +38,16 @@ pub struct BudgetArgs {
 /// Limits on connections without a request.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct PendingArgs {
-    /// Most connections that have sent no request yet, or wait for the next one; more end those that have waited longest
-    /// [default: half of the files that clients may take, at most 16384]
+    /// Maximum number of pending connections: they have sent no request yet, or wait for the next one. Beyond it, those
+    /// that have waited longest are closed [default: half of the file descriptors for clients, at most 16384]
     #[arg(long, env = "TIDEGATE_MAX_PENDING_CONNECTIONS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_pending_connections: Option<u32>,
 
-    /// Most of them from one address, with IPv6 one /64; trusted proxies are not held to it [default: half of all]
+    /// Maximum number of them per IPv4 address or IPv6 /64; trusted proxies are exempt [default: half of the total]
     #[arg(long, env = "TIDEGATE_MAX_PENDING_PER_CLIENT", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_pending_per_client: Option<u32>,
 
-    /// Most memory that they hold together, in MiB
+    /// Maximum memory that all pending connections use together, in MiB
     #[arg(long, env = "TIDEGATE_MAX_PENDING_MEMORY", default_value_t = 64, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub max_pending_memory: u32,
 }

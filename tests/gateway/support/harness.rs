@@ -65,7 +65,7 @@ impl Harness {
             trusted_proxies: Vec::new(),
             trusted_proxy_headers: Vec::new(),
             instance: fastrand::u64(..),
-            fallback: FallbackCertificate::self_made().expect("a certificate can be made"),
+            fallback: FallbackCertificate::self_signed().expect("a certificate can be made"),
             public_https_port: 443,
             limits: RequestLimits::default(),
             drain: DrainSettings {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Duration;
 
-/// Which endpoint takes a new connection. Weights decide between backendRefs; this decides within each.
+/// How to choose the endpoint of a backend for a new connection. Weights decide between backendRefs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -18,18 +18,20 @@ use crate::Duration;
         .message("slowStart is at most 1h")
 )]
 pub struct LoadBalancing {
-    /// LeastConnections takes the endpoint with the fewest live connections (beyond 16 endpoints, that of two drawn at
-    /// random); RoundRobin takes one after the other; ConsistentHash sends what has the same key to the same endpoint.
+    /// LeastConnections takes the endpoint with the fewest live connections. With more than 16 endpoints, it draws two
+    /// at random and takes the one with fewer. RoundRobin takes the endpoints in turn. ConsistentHash sends requests
+    /// with the same key to the same endpoint.
     #[serde(default)]
     pub policy: LoadBalancingPolicy,
-    /// What the key of ConsistentHash is. Default: the client's address.
+    /// The key of ConsistentHash. Default: the client's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash_on: Option<HashOn>,
-    /// The chance of an endpoint that has just become ready to be considered for a connection grows from nothing to
-    /// that of the others over so long. 0s: it is considered at once. At most 1h; ConsistentHash has no slow start.
+    /// How long an endpoint that has just become ready takes to reach its full share. Its chance of being considered
+    /// for a new connection grows evenly, from zero to that of the others. 0s: full share immediately. At most 1h.
+    /// ConsistentHash has no slow start.
     #[serde(default = "default_slow_start")]
     pub slow_start: Duration,
-    /// What becomes of open connections when there are more endpoints than before.
+    /// Whether to move open connections to endpoints with fewer connections, for example after a scale-out.
     #[serde(default)]
     pub rebalance: Rebalance,
 }
@@ -42,11 +44,11 @@ pub enum LoadBalancingPolicy {
     LeastConnections,
     /// One after the other.
     RoundRobin,
-    /// By a key of the request; when endpoints come or go, only the keys of those move.
+    /// By a key of the request. When an endpoint comes or goes, only its own keys move.
     ConsistentHash,
 }
 
-/// The key of a request. One without it goes to the endpoint with the fewest connections.
+/// The key of a request. A request without it goes to the endpoint with the fewest connections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -56,9 +58,10 @@ pub enum LoadBalancingPolicy {
         .message("the name of a header or cookie has no spaces and no separators")
 )]
 pub struct HashOn {
-    /// Where it is.
+    /// Where the key is in the request.
     pub source: HashSource,
-    /// Name of the header (in any case), cookie or query parameter (percent-decoded). The first of that name counts.
+    /// Name of the header (case does not matter), cookie or query parameter (percent-decoded). If the name occurs more
+    /// than once, the first value counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub name: Option<String>,
@@ -82,19 +85,19 @@ pub enum HashSource {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rebalance {
-    /// Most connections that are closed in a minute so that their clients come back to an endpoint with fewer, in per cent
-    /// of the rule's live connections at the backend. 0: none is.
+    /// Maximum percentage of the rule's live connections at a backend that the gateway closes each minute. Their
+    /// clients connect again, to endpoints with fewer connections. 0: none.
     #[serde(default)]
     #[schemars(with = "i32", range(min = 0, max = 100))]
     pub max_percent_per_minute: u8,
 }
 
-/// What happens where an endpoint cannot be reached.
+/// What happens if an endpoint cannot be reached.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Retry {
-    /// Most endpoints that are tried for one request, all within timeouts.connect. Another one is tried only where the
-    /// connection to the one before failed, so before anything was sent. 1: no other is.
+    /// Maximum number of endpoints to try for one request, all within timeouts.connect. The gateway tries another one
+    /// only if the connection to the previous one fails, so before it has sent anything. 1: try no other.
     #[serde(default = "default_connect_attempts")]
     #[schemars(with = "i32", range(min = 1, max = 10))]
     pub connect_attempts: u8,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Duration;
 
-/// Limits of time of a rule. Durations as in Gateway API: 1h30m, 10s, 500ms.
+/// Timeouts of a rule. Write durations as in Gateway API: 1h30m, 10s, 500ms.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -16,125 +16,128 @@ use crate::Duration;
         .message("close must be above 0s: peers need a moment to answer a Close frame; the default is 5s")
 )]
 pub struct Timeouts {
-    /// For the connection to an endpoint: TCP and, where the backend wants it, TLS.
+    /// Time to connect to an endpoint: TCP and, if the backend uses it, TLS.
     #[serde(default = "default_connect")]
     pub connect: Duration,
-    /// From the request on the way to the backend to its answer.
+    /// Time for the backend to answer, from the moment when the gateway sends it the request.
     #[serde(default = "default_upgrade")]
     pub upgrade: Duration,
-    /// Ends a forwarded request (http: Forward) whose client was waited for so long in the midst of its body, with 408. Each
-    /// 100 bytes for every second of it give the whole time anew, so a trickle ends too. 0s: never.
+    /// How long to wait for the client of a forwarded request (http: Forward) to send the rest of its body. Then the
+    /// answer is 408. The time starts again after 100 bytes for each second of this timeout, so a trickle does not keep
+    /// the request open. 0s: no limit.
     #[serde(default = "default_request_body")]
     pub request_body: Duration,
-    /// Ends a connection that was silent in both directions for so long, with close code 1001. 0s: never. Every frame of
-    /// either peer is activity, its own pings and pongs included; the pings of `keepalive` and the pongs that answer them
-    /// are not.
+    /// Close the connection after this long without traffic in either direction, with close code 1001. 0s: never. Every
+    /// frame from either peer counts as traffic, including its own pings and pongs. The pings of `keepalive`, and the
+    /// pongs that answer them, do not.
     #[serde(default = "default_idle")]
     pub idle: Duration,
-    /// Ends a connection that is so old, whatever passes. 0s: never. Clients that come back find the endpoints of the
-    /// day, and show their credentials anew.
+    /// Close a connection at this age, even if it is active. 0s: never. Clients then connect again, to the current
+    /// endpoints, and show their credentials again.
     #[serde(default = "never")]
     pub max_duration: Duration,
-    /// By how much maxDuration is cut at random for each connection, in per cent of it, so that what began together does
-    /// not end together: with 10, a connection of `maxDuration: 10h` ends at 9 to 10 hours.
+    /// Shorten maxDuration for each connection at random by up to this percentage. Connections that start together then
+    /// do not end together. With 10, a connection with `maxDuration: 10h` ends after 9 to 10 hours.
     #[serde(default = "default_max_duration_jitter")]
     #[schemars(with = "i32", range(min = 0, max = 100))]
     pub max_duration_jitter: u8,
-    /// Ends a connection when a peer is behind and takes too little for so long of what waits for it: neither all of it nor
-    /// 512 bytes a second. It has stopped reading, or is gone. 0s: never, but for one that is gone, which is noticed after
-    /// about a minute, or a few if it had stopped reading before.
+    /// End the connection if, for this long, a peer accepts neither all the data queued for it nor 512 bytes a second.
+    /// Such a peer has stopped reading, or is gone. 0s: never, except for a peer that is gone. That is noticed after
+    /// about a minute, or after a few minutes if the peer had stopped reading before.
     #[serde(default = "default_write_stall")]
     pub write_stall: Duration,
-    /// How long peers have to say goodbye, from the first Close frame to the end of both sockets.
+    /// Time from the first Close frame until both sockets are closed.
     #[serde(default = "default_close")]
     pub close: Duration,
 }
 
-/// Pings that the gateway sends by itself. It takes the answers to them; all other pings and pongs pass through untouched.
+/// Pings that the gateway sends. It consumes the answers to them; all other pings and pongs pass unchanged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("duration(self.pongTimeout) > duration('0s')")
     .message("pongTimeout must be above 0s: a peer needs a moment to answer a ping; the default is 20s"))]
 pub struct Keepalive {
-    /// A client from which nothing came for so long is sent a ping. 0s: never. Default: 30s, or never where
+    /// Send the client a ping after it has sent nothing for this long. 0s: never. Default: 30s, or never if
     /// timeouts.idle is 30s or shorter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_ping: Option<Duration>,
-    /// The same towards the backend. 0s: never.
+    /// Send the backend a ping after it has sent nothing for this long. 0s: never.
     #[serde(default = "never")]
     pub backend_ping: Duration,
-    /// A peer that sends nothing at all for so long after a ping counts as gone, which ends the connection.
+    /// End the connection if a peer sends nothing at all for this long after a ping.
     #[serde(default = "default_pong_timeout")]
     pub pong_timeout: Duration,
 }
 
-/// What is checked of frames.
+/// How to check frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum FrameChecks {
-    /// All that frame headers and control frames tell: reserved bits, opcodes, masking, lengths, fragments, close codes.
+    /// Check frame headers and control frames: reserved bits, opcodes, masking, lengths, fragments, close codes.
     #[default]
     Strict,
-    /// Nothing.
+    /// Check nothing.
     PassThrough,
 }
 
-/// Limits of messages and frames.
+/// Limits on messages and frames.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
-    /// Most bytes of one message in either direction, as sent: the payload of all its fragments added up, compressed where
-    /// the peers compress. Who sends more is closed with 1009. Without it there is no limit.
+    /// Maximum payload bytes of one message, in either direction. All its fragments count together, as they are on the
+    /// wire: compressed, if the peers compress. A peer that sends more is closed with 1009. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i64>", range(min = 1))]
     pub max_message_bytes: Option<u64>,
-    /// Most messages a second from the client, and at once; pings and pongs are none. A client that sends faster is read
-    /// more slowly, and closed with 1008 when it keeps pushing for 10s. Without it there is no limit.
+    /// Maximum messages per second from the client. A second's worth may come at once. Pings and pongs do not count. A
+    /// client that sends faster is slowed down, and closed with 1008 if it keeps sending too fast for 10s. Default: no
+    /// limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>", range(min = 1))]
     pub messages_per_second: Option<u32>,
-    /// Most frames a second from either side, and at once, whatever they are and hold: messages, fragments, empty ones,
-    /// pings and pongs. A side that sends faster is read more slowly, and closed with 1008 when it keeps pushing for 10s.
-    /// 0: no limit.
+    /// Maximum frames per second from each peer. A second's worth may come at once. Frames of any kind and size count:
+    /// messages, fragments, empty frames, pings and pongs. A peer that sends faster is slowed down, and closed with
+    /// 1008 if it keeps sending too fast for 10s. 0: no limit.
     #[serde(default = "default_frames_per_second")]
     #[schemars(with = "i32", range(min = 0))]
     pub frames_per_second: u32,
 }
 
-/// How connections are ended on purpose.
+/// How the gateway ends connections on purpose.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
     "self.closeCode in [1000, 1001, 1012, 1013] || (self.closeCode >= 3000 && self.closeCode <= 4999)"
 ).message("closeCode must be 1000, 1001 (going away), 1012 (service restart), 1013 (try again later) or one of 3000 to 4999: the others say what a gateway cannot know"))]
 pub struct Drain {
-    /// The code of the Close frames that both peers get when the gateway ends a connection on purpose, as it does
-    /// when it shuts down: 1000, 1001, 1012, 1013 or one of 3000 to 4999. Take one after which your clients connect again.
+    /// The close code for clients when the gateway ends a connection on purpose, for example when it shuts down. Use
+    /// 1000, 1001, 1012, 1013 or one of 3000 to 4999. Choose a code after which your clients connect again. Backends
+    /// receive 1001.
     #[serde(default = "default_close_code")]
     #[schemars(with = "i32")]
     pub close_code: u16,
-    /// What becomes of open connections when this rule is served no longer: its route was deleted, went to another
-    /// class or is refused, the rule was taken out or renamed, or the hostname was. Keep lets them live on; Close ends
-    /// them, over `spread`. A rule that is only changed is not removed. Connections go by what the rule said when they
-    /// began.
+    /// What happens to open connections when this rule is no longer served. This covers a route that is deleted,
+    /// refused or moved to another class, a rule that is removed or renamed, and a hostname that is removed. Keep
+    /// leaves the connections open. Close ends them over `spread`. A rule that is only changed is not removed. A
+    /// connection keeps the rule that it started with.
     #[serde(default)]
     pub on_route_removed: OnChange,
-    /// What becomes of open connections when their pod is being shut down: its endpoint is terminating. Keep leaves the
-    /// goodbye to the pod; Close ends them, over `spread`, so that their clients come back to other pods.
+    /// What happens to open connections when their pod is being shut down: its endpoint is terminating. Keep lets the
+    /// pod close them. Close ends them over `spread`, so that their clients connect to other pods.
     #[serde(default)]
     pub on_endpoint_terminating: OnChange,
-    /// The time over which the goodbyes are spread that onRouteRemoved and onEndpointTerminating ask for, evenly and with
-    /// jitter. 0s: all at once. The default leaves pods with the usual 30s to terminate time for the last goodbye.
+    /// The time over which the closes of onRouteRemoved and onEndpointTerminating are spread, evenly and with jitter.
+    /// 0s: all at once. The default leaves time for the last close in pods with the usual 30s to terminate.
     #[serde(default = "default_spread")]
     pub spread: Duration,
 }
 
-/// What becomes of open connections when what they were opened by goes.
+/// What happens to open connections when the rule or endpoint that they were opened by goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum OnChange {
-    /// They live on.
+    /// They stay open.
     #[default]
     Keep,
-    /// They are told goodbye, paced.
+    /// They are closed over `spread`.
     Close,
 }
 

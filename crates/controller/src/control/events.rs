@@ -46,7 +46,7 @@ const NOTE_LIMIT: usize = 1024;
 
 /// One change of state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct News {
+pub(super) struct StateChange {
     /// `Warning`, else `Normal`.
     warning: bool,
     reason: String,
@@ -56,7 +56,10 @@ pub(super) struct News {
 /// What is worth telling of a status that took the place of another.
 ///
 /// What turned bad is told as it is. What turned good is told once: Programmed says it for all others.
-pub(super) fn news(before: &WebSocketRouteStatus, after: &WebSocketRouteStatus) -> Vec<News> {
+pub(super) fn news(
+    before: &WebSocketRouteStatus,
+    after: &WebSocketRouteStatus,
+) -> Vec<StateChange> {
     let stored = |condition: &Condition| {
         before.conditions.iter().find(|before| before.type_ == condition.type_)
     };
@@ -68,7 +71,7 @@ pub(super) fn news(before: &WebSocketRouteStatus, after: &WebSocketRouteStatus) 
     let (bad, good): (Vec<_>, Vec<_>) = changed.partition(|condition| is_bad(condition));
     let is_programmed =
         |condition: &&Condition| condition.type_ == ConditionType::Programmed.as_str();
-    let tell = |condition: &Condition| News {
+    let tell = |condition: &Condition| StateChange {
         warning: is_bad(condition),
         reason: condition.reason.clone(),
         note: shortened(&condition.message),
@@ -107,25 +110,25 @@ fn shortened(message: &str) -> String {
 
 /// News of one route.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Told {
+struct QueuedEvent {
     route: ObjectRef,
     uid: Option<String>,
-    news: News,
+    news: StateChange,
 }
 
 /// Where news are handed in.
 #[derive(Debug)]
-pub(super) struct Herald {
-    queue: mpsc::Sender<Told>,
+pub(super) struct EventSender {
+    queue: mpsc::Sender<QueuedEvent>,
     /// How many have found no room since the last that has.
     dropped: u64,
 }
 
-impl Herald {
+impl EventSender {
     /// Hands the news of a route on. Never waits.
-    pub(super) fn tell(&mut self, route: &ObjectRef, uid: Option<&String>, news: Vec<News>) {
+    pub(super) fn tell(&mut self, route: &ObjectRef, uid: Option<&String>, news: Vec<StateChange>) {
         for news in news {
-            let told = Told { route: route.clone(), uid: uid.cloned(), news };
+            let told = QueuedEvent { route: route.clone(), uid: uid.cloned(), news };
             match self.queue.try_send(told) {
                 Ok(()) => self.dropped = 0,
                 Err(_) => {
@@ -154,21 +157,21 @@ struct Made {
 pub(super) struct Recorder {
     client: Client,
     instance: String,
-    queue: mpsc::Receiver<Told>,
-    made: HashMap<Told, Made>,
+    queue: mpsc::Receiver<QueuedEvent>,
+    made: HashMap<QueuedEvent, Made>,
     /// What was said last to have gone wrong.
     said: Option<String>,
 }
 
 /// The two ends of a queue. `instance` is who this process is among the replicas.
-pub(super) fn channel(client: Client, instance: String) -> (Herald, Recorder) {
+pub(super) fn channel(client: Client, instance: String) -> (EventSender, Recorder) {
     let (sender, queue) = mpsc::channel(QUEUE);
     let recorder = Recorder { client, instance, queue, made: HashMap::new(), said: None };
-    (Herald { queue: sender, dropped: 0 }, recorder)
+    (EventSender { queue: sender, dropped: 0 }, recorder)
 }
 
 impl Recorder {
-    /// Runs until the [`Herald`] is gone, and a moment after `shutdown` at the longest.
+    /// Runs until the [`EventSender`] is gone, and a moment after `shutdown` at the longest.
     pub(super) async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
         let end = async {
             stopped(&mut shutdown).await;
@@ -185,7 +188,7 @@ impl Recorder {
         }
     }
 
-    async fn record(&mut self, told: Told) {
+    async fn record(&mut self, told: QueuedEvent) {
         let now = Instant::now();
         self.made.retain(|_, made| now < made.last + SERIES);
         let result = tokio::time::timeout(REQUEST_TIMEOUT, self.send(&told)).await;
@@ -211,7 +214,7 @@ impl Recorder {
     }
 
     /// Makes an Event, or counts on in one. Its name and its count.
-    async fn send(&self, told: &Told) -> Result<(String, i32), kube::Error> {
+    async fn send(&self, told: &QueuedEvent) -> Result<(String, i32), kube::Error> {
         let now = Timestamp::now();
         let api = Api::<Event>::namespaced(self.client.clone(), &told.route.namespace);
         if let Some(Made { name, count, .. }) = self.made.get(told) {
@@ -231,8 +234,8 @@ impl Recorder {
         Ok((name, 1))
     }
 
-    fn event(&self, told: &Told, now: Timestamp) -> Event {
-        let Told { route, uid, news } = told;
+    fn event(&self, told: &QueuedEvent, now: Timestamp) -> Event {
+        let QueuedEvent { route, uid, news } = told;
         Event {
             metadata: ObjectMeta {
                 // As other controllers name theirs.

@@ -6,9 +6,9 @@
 
 mod events;
 mod hold_off;
-mod keeper;
 mod lease;
 mod run;
+mod snapshot_writer;
 mod status;
 
 use std::{
@@ -27,7 +27,7 @@ pub use lease::{LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD};
 
 pub use crate::{
     source::{
-        kubernetes::{Published, Scope, SecretScope},
+        kubernetes::{PublishedAddresses, Scope, SecretScope},
         snapshot::SnapshotFolder,
     },
     translate::{Budgets, EndpointPolicy},
@@ -44,9 +44,9 @@ use crate::{
     },
     translate::{Inputs, Translator},
 };
-use keeper::Keeper;
 use lease::{Candidate, LeaseName};
 use run::{ControlLoop, Statuses};
+use snapshot_writer::SnapshotWriter;
 use status::StatusWriter;
 
 /// What the control plane is to do.
@@ -230,7 +230,7 @@ async fn run(
                     let (leader, leads) = watch::channel(false);
                     let (statuses, wanted) = watch::channel(Statuses::default());
                     let source = Governed::new(KubernetesSource::new(&client, *scope), policy);
-                    let keeper = snapshot.map(|folder| Keeper::new(folder, Instant::now()));
+                    let keeper = snapshot.map(|folder| SnapshotWriter::new(folder, Instant::now()));
                     let control =
                         ControlLoop::new(source, translate, cell, metrics.clone(), Some(statuses))
                             .with_keeper(keeper);

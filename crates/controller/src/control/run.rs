@@ -7,13 +7,13 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tidegate_table::{ObjectRef, Published, RoutingTable, TableCell};
+use tidegate_table::{ObjectRef, RoutingTable, TableCell, TableVersion};
 use tidegate_telemetry::ControlMetrics;
 use tokio::{sync::watch, time::Instant};
 
-use super::{HoldOff, keeper::Keeper, stopped};
+use super::{HoldOff, snapshot_writer::SnapshotWriter, stopped};
 use crate::{
-    source::{Change, Observed, Snapshot, Source},
+    source::{Change, Observed, Source, SourceState},
     translate::{Inputs, Output, RouteStatus},
 };
 
@@ -41,7 +41,7 @@ pub(super) struct ControlLoop<S, T> {
     /// Where statuses go, for sources that have some.
     statuses: Option<watch::Sender<Statuses>>,
     /// For sources that may be away at a start.
-    keeper: Option<Keeper>,
+    keeper: Option<SnapshotWriter>,
     /// What is said while a snapshot serves.
     from_snapshot: Option<String>,
     /// Problems that have been told.
@@ -79,7 +79,7 @@ where
     }
 
     /// Keeps the inputs by this, and serves what it has kept when the source does not come in time.
-    pub(super) fn with_keeper(self, keeper: Option<Keeper>) -> Self {
+    pub(super) fn with_keeper(self, keeper: Option<SnapshotWriter>) -> Self {
         Self { keeper, ..self }
     }
 
@@ -150,7 +150,7 @@ where
         self.metrics.snapshot_serving.set(1);
         self.from_snapshot = Some(sentence);
         self.show_synced();
-        self.serve(Snapshot { inputs, problems: Vec::new() });
+        self.serve(SourceState { inputs, problems: Vec::new() });
     }
 
     async fn keep(&mut self) {
@@ -161,7 +161,7 @@ where
     }
 
     /// Publishes what the inputs say; what routes are to say.
-    fn serve(&mut self, mut snapshot: Snapshot) -> BTreeMap<ObjectRef, RouteStatus> {
+    fn serve(&mut self, mut snapshot: SourceState) -> BTreeMap<ObjectRef, RouteStatus> {
         let now = Timestamp::now().as_second();
         snapshot.inputs.now = Some(now);
         let timer = self.metrics.table_build_duration_seconds.start_timer();
@@ -170,7 +170,7 @@ where
         self.reconsider = next_change.map(|then| Instant::now() + wait(now, then));
         let published = self.cell.publish(table);
         timer.observe_duration();
-        if let Some(Published { generation, table }) = published.as_deref() {
+        if let Some(TableVersion { generation, table }) = published.as_deref() {
             self.metrics.table_generation.set(i64::try_from(*generation).unwrap_or(i64::MAX));
             let (hosts, routes) = (table.hosts().len(), count_routes(table));
             tracing::info!(generation, hosts, routes, "table published");

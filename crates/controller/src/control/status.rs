@@ -28,7 +28,7 @@ use tidegate_telemetry::ControlMetrics;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    events::{Herald, news},
+    events::{EventSender, news},
     run::{Statuses, until},
     stopped,
 };
@@ -43,7 +43,7 @@ fn field_manager(class: &str) -> String {
 }
 
 /// Requests under way at once.
-const AT_ONCE: usize = 8;
+const MAX_IN_FLIGHT: usize = 8;
 /// For one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first and the longest pause after a request that failed.
@@ -56,7 +56,7 @@ enum Wanted {
     /// Apply this.
     Write(WebSocketRouteStatus),
     /// Apply nothing, so that what is ours goes: the route is of another class now.
-    Withdraw,
+    Release,
 }
 
 /// The status to write, or `None` if the stored one says the same, or speaks of a newer spec.
@@ -110,7 +110,7 @@ fn to_write(
 
 /// What is known of a route beyond what the source has seen of it.
 #[derive(Debug)]
-struct Memory {
+struct RouteState {
     /// What the route was when we last wrote.
     uid: Option<String>,
     /// The version that was known when we wrote, and what we did: until the source shows a newer one.
@@ -120,7 +120,7 @@ struct Memory {
     backoff: Backoff,
 }
 
-impl Memory {
+impl RouteState {
     fn new(uid: Option<String>) -> Self {
         let backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         Self { uid, written: None, retry: None, backoff }
@@ -137,7 +137,7 @@ impl Memory {
     }
 
     fn withdrawn(&self, observed: &ObservedRoute) -> bool {
-        let done = (observed.resource_version.clone(), Wanted::Withdraw);
+        let done = (observed.resource_version.clone(), Wanted::Release);
         self.written.as_ref() == Some(&done)
     }
 }
@@ -161,8 +161,8 @@ pub(super) struct StatusWriter {
     statuses: watch::Receiver<Statuses>,
     leader: watch::Receiver<bool>,
     metrics: ControlMetrics,
-    herald: Herald,
-    memory: BTreeMap<ObjectRef, Memory>,
+    herald: EventSender,
+    memory: BTreeMap<ObjectRef, RouteState>,
     /// Routes to write, as of the last look.
     queue: VecDeque<ObjectRef>,
     under_way: BTreeSet<ObjectRef>,
@@ -178,7 +178,7 @@ impl StatusWriter {
         statuses: watch::Receiver<Statuses>,
         leader: watch::Receiver<bool>,
         metrics: ControlMetrics,
-        herald: Herald,
+        herald: EventSender,
     ) -> Self {
         Self {
             client,
@@ -265,7 +265,7 @@ impl StatusWriter {
         if observed.class_name.as_ref().is_some_and(|class| *class != self.class) {
             let ours = observed.status_managers.contains(&self.field_manager);
             let done = memory.is_some_and(|memory| memory.withdrawn(observed));
-            return (ours && !done).then_some(Wanted::Withdraw);
+            return (ours && !done).then_some(Wanted::Release);
         }
         let stored = memory.map_or(&observed.status, |memory| memory.stored(observed));
         let now = whole_seconds(Timestamp::now());
@@ -278,7 +278,7 @@ impl StatusWriter {
             return;
         }
         let statuses = self.statuses.borrow().clone();
-        while self.requests.len() < AT_ONCE {
+        while self.requests.len() < MAX_IN_FLIGHT {
             let Some(name) = self.queue.pop_front() else {
                 return;
             };
@@ -287,7 +287,7 @@ impl StatusWriter {
                 continue;
             };
             let memory = self.memory.entry(name.clone());
-            let memory = memory.or_insert_with(|| Memory::new(observed.uid.clone()));
+            let memory = memory.or_insert_with(|| RouteState::new(observed.uid.clone()));
             let before = memory.stored(observed).clone();
             self.under_way.insert(name.clone());
             self.requests.push(request(
@@ -316,7 +316,7 @@ impl StatusWriter {
                     Wanted::Write(status) => {
                         self.herald.tell(&name, memory.uid.as_ref(), news(&before, status));
                     }
-                    Wanted::Withdraw => tracing::info!(
+                    Wanted::Release => tracing::info!(
                         "WebSocketRoute {name} is of another class now: its status is cleaned"
                     ),
                 }

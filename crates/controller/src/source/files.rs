@@ -29,7 +29,7 @@ use documents::{Located, Object, Parsed, parse};
 pub use manifests::{Manifests, Place};
 use tidegate_table::ObjectRef;
 
-use super::{Change, Observed, Snapshot, Source, SourceProblem};
+use super::{Change, Observed, Source, SourceProblem, SourceState};
 use crate::translate::{Inputs, RouteInput};
 use scan::{BOUNDS, FolderId, Reading, Scan};
 
@@ -58,7 +58,7 @@ pub struct FilesSource {
     files: BTreeMap<String, File>,
     /// What is wrong with the folder as a whole.
     folder_problem: Option<String>,
-    snapshot: Snapshot,
+    snapshot: SourceState,
     notice: Arc<Notify>,
     watch: Option<Watch>,
     /// What was said about the watch last, so that it is said once.
@@ -100,7 +100,7 @@ impl FilesSource {
             folder: folder.to_owned(),
             files: BTreeMap::new(),
             folder_problem: None,
-            snapshot: Snapshot::default(),
+            snapshot: SourceState::default(),
             notice: Arc::new(Notify::new()),
             watch: None,
             watch_fault: None,
@@ -232,7 +232,7 @@ impl FilesSource {
     }
 
     /// All files as one.
-    fn merge(&self) -> Snapshot {
+    fn merge(&self) -> SourceState {
         let mut merger = Merger::default();
         merger.inputs.reference_grants = Some(Vec::new());
         let mut problems: Vec<_> = self.folder_problem.iter().cloned().map(SourceProblem).collect();
@@ -248,7 +248,7 @@ impl FilesSource {
                 }
             }
         }
-        Snapshot { inputs: merger.inputs, problems }
+        SourceState { inputs: merger.inputs, problems }
     }
 }
 
@@ -281,7 +281,7 @@ impl Source for FilesSource {
         }
     }
 
-    fn snapshot(&self) -> Option<Snapshot> {
+    fn snapshot(&self) -> Option<SourceState> {
         Some(self.snapshot.clone())
     }
 

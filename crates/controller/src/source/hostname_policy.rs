@@ -20,7 +20,7 @@ pub use parse::{PolicyFault, parse};
 use tidegate_api::HostnamePolicy;
 use tidegate_untrusted::files::read_regular;
 
-use super::{Change, Observed, Snapshot, Source};
+use super::{Change, Observed, Source, SourceState};
 use crate::translate::Inputs;
 
 /// How often the file is read without being told of a change, for file systems that tell nothing.
@@ -188,7 +188,7 @@ impl<S: Source> Source for Governed<S> {
         change
     }
 
-    fn snapshot(&self) -> Option<Snapshot> {
+    fn snapshot(&self) -> Option<SourceState> {
         let mut snapshot = self.source.snapshot()?;
         self.complete(&mut snapshot.inputs);
         Some(snapshot)

@@ -33,15 +33,15 @@ use kube::{
 use tidegate_api::{ReferenceGrant, RouteAddress};
 use tidegate_table::ObjectRef;
 
-use super::{Change, Observed, Snapshot, Source, SourceProblem, chain, strip};
+use super::{Change, Observed, Source, SourceProblem, SourceState, chain, prune};
 use crate::translate::{Budgets, Inputs, SecretAccess, secrets_wanted};
-use fault::{Cause, Kind, Place, Speaker};
+use fault::{Cause, FaultReporter, Kind, Place};
 use named::NamedSecrets;
 use namespaces::NamespaceLabels;
-pub use published::Published;
+pub use published::PublishedAddresses;
 use published::ServiceAddresses;
 use route::Route;
-use scopes::Stores;
+use scopes::ScopedStores;
 use store::Store;
 use watch::PAGE_TIMEOUT;
 use watches::{everything, watches};
@@ -134,7 +134,7 @@ pub struct Scope {
     /// Which Secrets.
     pub secrets: SecretScope,
     /// What routes name as their addresses. The Service of it may be in any namespace.
-    pub published: Published,
+    pub published: PublishedAddresses,
 }
 
 /// Which Secrets are read.
@@ -154,7 +154,7 @@ pub enum SecretScope {
     },
 }
 
-enum What {
+enum WatchMessage {
     Route(Event<Route>),
     Secret(Event<Arc<Secret>>),
     ConfigMap(Event<Arc<ConfigMap>>),
@@ -170,26 +170,26 @@ enum What {
 }
 
 /// Of which of the namespaces it is: an index of [`KubernetesSource::places`].
-type Message = (usize, What);
+type Message = (usize, WatchMessage);
 
 /// The Kubernetes API as a source.
 pub struct KubernetesSource {
     messages: SelectAll<BoxStream<'static, Message>>,
-    speaker: Speaker,
+    speaker: FaultReporter,
     /// The namespaces that are read, or `None` alone for all of them.
     places: Vec<Option<String>>,
     namespaces: Option<Arc<BTreeSet<String>>>,
-    routes: Stores<Route>,
-    secrets: Stores<Arc<Secret>>,
+    routes: ScopedStores<Route>,
+    secrets: ScopedStores<Arc<Secret>>,
     secret_scope: SecretScope,
     /// Where [`SecretScope::Referenced`]; then `secrets` stays empty.
     named: NamedSecrets,
-    config_maps: Stores<Arc<ConfigMap>>,
-    services: Stores<Arc<Service>>,
-    slices: Stores<Arc<EndpointSlice>>,
-    grants: Stores<Arc<ReferenceGrant>>,
-    published: Published,
-    /// The one of [`Published::Service`], if it is there.
+    config_maps: ScopedStores<Arc<ConfigMap>>,
+    services: ScopedStores<Arc<Service>>,
+    slices: ScopedStores<Arc<EndpointSlice>>,
+    grants: ScopedStores<Arc<ReferenceGrant>>,
+    published: PublishedAddresses,
+    /// The one of [`PublishedAddresses::Service`], if it is there.
     service: Store<ServiceAddresses>,
     client: Client,
     /// The labels of namespaces, where they are asked for.
@@ -210,31 +210,31 @@ impl KubernetesSource {
                 messages.push(watch.map(move |what| (index, what)).boxed());
             }
         }
-        if let Published::Service(ObjectRef { namespace, name }) = &published {
+        if let PublishedAddresses::Service(ObjectRef { namespace, name }) = &published {
             let watch = watch::watch(
                 Api::<Service>::namespaced(client.clone(), namespace),
                 everything().fields(&format!("metadata.name={name}")),
                 PUBLISHED,
                 PAGE_TIMEOUT,
                 |service| Some(ServiceAddresses::from(service)),
-                What::Published,
+                WatchMessage::Published,
             );
             messages.push(watch.map(|what| (0, what)).boxed());
         }
         let count = places.len();
         Self {
             messages,
-            speaker: Speaker::default(),
+            speaker: FaultReporter::default(),
             places,
             namespaces: (!namespaces.is_empty()).then(|| Arc::new(namespaces)),
-            routes: Stores::new(count),
-            secrets: Stores::new(count),
+            routes: ScopedStores::new(count),
+            secrets: ScopedStores::new(count),
             secret_scope,
             named: NamedSecrets::new(client.clone()),
-            config_maps: Stores::new(count),
-            services: Stores::new(count),
-            slices: Stores::new(count),
-            grants: Stores::new(count),
+            config_maps: ScopedStores::new(count),
+            services: ScopedStores::new(count),
+            slices: ScopedStores::new(count),
+            grants: ScopedStores::new(count),
             published,
             service: Store::default(),
             client: client.clone(),
@@ -245,28 +245,28 @@ impl KubernetesSource {
     /// Takes a message in. `None` if it changes nothing at all.
     fn take(&mut self, (at, what): Message) -> Option<Change> {
         let (kind, (change, complete)) = match what {
-            What::Route(event) => (ROUTES, self.routes.apply(at, event)),
-            What::Secret(event) => (SECRETS, self.secrets.apply(at, event)),
-            What::ConfigMap(event) => (CONFIG_MAPS, self.config_maps.apply(at, event)),
-            What::Service(event) => (SERVICES, self.services.apply(at, event)),
-            What::Slice(event) => (SLICES, self.slices.apply(at, event)),
-            What::Grant(event) => (GRANTS, self.grants.apply(at, event)),
-            What::Published(event) => (PUBLISHED, self.service.apply(event)),
-            What::Namespace(event) => match &mut self.labels {
+            WatchMessage::Route(event) => (ROUTES, self.routes.apply(at, event)),
+            WatchMessage::Secret(event) => (SECRETS, self.secrets.apply(at, event)),
+            WatchMessage::ConfigMap(event) => (CONFIG_MAPS, self.config_maps.apply(at, event)),
+            WatchMessage::Service(event) => (SERVICES, self.services.apply(at, event)),
+            WatchMessage::Slice(event) => (SLICES, self.slices.apply(at, event)),
+            WatchMessage::Grant(event) => (GRANTS, self.grants.apply(at, event)),
+            WatchMessage::Published(event) => (PUBLISHED, self.service.apply(event)),
+            WatchMessage::Namespace(event) => match &mut self.labels {
                 Some(labels) => (NAMESPACES, labels.apply(event)),
                 None => return None,
             },
-            What::Named(name, event) => {
+            WatchMessage::Named(name, event) => {
                 let change = self.named.apply(&name, event);
                 self.begin_named();
                 return change;
             }
-            What::NamedFailed(name, error) => {
+            WatchMessage::NamedFailed(name, error) => {
                 let change = self.named.fail(&name, &error);
                 self.begin_named();
                 return change;
             }
-            What::Failed(kind, error) => {
+            WatchMessage::Failed(kind, error) => {
                 let change = self.failed(at, kind, &error);
                 return Some(change.max(self.follow(change)));
             }
@@ -352,9 +352,9 @@ impl KubernetesSource {
     /// Where clients reach the gateway; `None` until the Service that says so has been read. No table waits for it.
     fn addresses(&self) -> Option<Vec<RouteAddress>> {
         match &self.published {
-            Published::Nothing => Some(Vec::new()),
-            Published::Addresses(addresses) => Some(addresses.clone()),
-            Published::Service(_) => {
+            PublishedAddresses::Nothing => Some(Vec::new()),
+            PublishedAddresses::Addresses(addresses) => Some(addresses.clone()),
+            PublishedAddresses::Service(_) => {
                 let found = self.service.known()?.values().next();
                 Some(found.map(|ServiceAddresses(list)| list.clone()).unwrap_or_default())
             }
@@ -362,7 +362,7 @@ impl KubernetesSource {
     }
 
     fn published_problem(&self) -> Option<SourceProblem> {
-        let Published::Service(name) = &self.published else { return None };
+        let PublishedAddresses::Service(name) = &self.published else { return None };
         self.service.known()?.is_empty().then(|| {
             SourceProblem(format!(
                 "--publish-service: there is no Service {name}; the statuses of routes name no addresses until there is"
@@ -384,7 +384,7 @@ impl Source for KubernetesSource {
         }
     }
 
-    fn snapshot(&self) -> Option<Snapshot> {
+    fn snapshot(&self) -> Option<SourceState> {
         let (secrets, secret_access) = match &self.secret_scope {
             SecretScope::All => (self.secrets.known()?, SecretAccess::All),
             SecretScope::Labelled(selector) => {
@@ -418,7 +418,7 @@ impl Source for KubernetesSource {
             addresses: self.addresses(),
             now: None,
         };
-        Some(Snapshot { inputs, problems: self.published_problem().into_iter().collect() })
+        Some(SourceState { inputs, problems: self.published_problem().into_iter().collect() })
     }
 
     fn synced(&self) -> Vec<(&'static str, bool)> {
@@ -450,7 +450,7 @@ impl Source for KubernetesSource {
                 NAMESPACES,
                 PAGE_TIMEOUT,
                 |namespace| Some(NamespaceLabels::from(namespace.metadata)),
-                What::Namespace,
+                WatchMessage::Namespace,
             );
             self.messages.push(watch.map(|what| (0, what)).boxed());
         }

@@ -8,8 +8,8 @@ mod backoff;
 pub mod files;
 pub mod hostname_policy;
 pub mod kubernetes;
+mod prune;
 pub mod snapshot;
-mod strip;
 
 use std::{collections::BTreeMap, error::Error, fmt, fmt::Write as _, future::Future, sync::Arc};
 
@@ -28,7 +28,7 @@ pub trait Source {
     fn changed(&mut self) -> impl Future<Output = Change>;
 
     /// What the world looks like now; `None` until all of it has been read once.
-    fn snapshot(&self) -> Option<Snapshot>;
+    fn snapshot(&self) -> Option<SourceState>;
 
     /// Which kinds are up to date, as `tidegate_source_synced{kind}` shows it.
     fn synced(&self) -> Vec<(&'static str, bool)>;
@@ -59,7 +59,7 @@ pub enum Change {
 
 /// Inputs, and what could not be made inputs of.
 #[derive(Clone, Debug, Default)]
-pub struct Snapshot {
+pub struct SourceState {
     /// All objects.
     pub inputs: Inputs,
     /// What is wrong with the source, for the log; stable while nothing changes.

@@ -11,7 +11,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use tidegate_api::{APP_PROTOCOL_WSS, BackendRef, CaCertificateKind, CaCertificateRef, Reason};
-use tidegate_table::{Backend, BackendTls, Endpoints, ObjectRef};
+use tidegate_table::{Backend, BackendTls, Endpoints, ObjectRef, TrustError};
 
 use super::{
     Fault, Inputs,
@@ -38,7 +38,7 @@ pub(super) struct TrustCache {
 
 #[derive(Debug)]
 struct Trust {
-    made: Result<Arc<BackendTls>, String>,
+    made: Result<Arc<BackendTls>, TrustError>,
     used: bool,
 }
 
@@ -48,7 +48,7 @@ impl TrustCache {
         self.entries.retain(|_, trust| std::mem::take(&mut trust.used));
     }
 
-    fn get(&mut self, server_name: &str, ca: Option<&[u8]>) -> Result<Arc<BackendTls>, String> {
+    fn get(&mut self, server_name: &str, ca: Option<&[u8]>) -> Result<Arc<BackendTls>, TrustError> {
         let key = (server_name.to_owned(), ca.map(<[u8]>::to_vec));
         let trust = self.entries.entry(key).or_insert_with(|| {
             let made = match ca {

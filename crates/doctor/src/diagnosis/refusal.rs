@@ -89,10 +89,9 @@ const fn of_reason(reason: RefusalReason) -> (Culprit, &'static str) {
             Backend,
             "The gateway's log line of this request names the endpoint and the error: a wrong targetPort, a NetworkPolicy, or a pod that hangs.",
         ),
-        RefusalReason::BackendRefused => (
-            Backend,
-            "The backend itself said so; its log knows why: login, path, origin.",
-        ),
+        RefusalReason::BackendRefused => {
+            (Backend, "The backend itself said so; its log knows why: login, path, origin.")
+        }
         RefusalReason::BackendBadHandshake => (
             Backend,
             "The port may not be a WebSocket's; the sentence says which part of its answer is wrong.",

@@ -5,7 +5,7 @@ use std::time::Instant;
 use fastrand::Rng;
 use tidegate_table::{Backend, Endpoint, Policy, Rank};
 
-use super::{Known, Readiness, State, Wanted, key};
+use super::{Known, PickRequest, Readiness, State, key};
 
 /// Most endpoints of which every one is looked at for the fewest connections. Beyond, two are drawn at random and the one
 /// with fewer taken, which keeps them almost as even and costs the same for any number (Mitzenmacher, "The Power of Two
@@ -31,7 +31,7 @@ enum Ejected {
 }
 
 /// A choice under way.
-pub(super) struct Draw<'s, 'a> {
+pub(super) struct Picker<'s, 'a> {
     view: View<'s, 'a>,
     random: Rng,
 }
@@ -40,15 +40,15 @@ pub(super) struct Draw<'s, 'a> {
 #[derive(Clone, Copy)]
 struct View<'s, 'a> {
     state: &'s State,
-    wanted: &'s Wanted<'a, 's>,
+    wanted: &'s PickRequest<'a, 's>,
     now: Instant,
     ejected: Ejected,
 }
 
-impl<'s, 'a> Draw<'s, 'a> {
+impl<'s, 'a> Picker<'s, 'a> {
     pub(super) fn new(
         state: &'s State,
-        wanted: &'s Wanted<'a, 's>,
+        wanted: &'s PickRequest<'a, 's>,
         random: u64,
         now: Instant,
     ) -> Self {

@@ -65,13 +65,13 @@ impl Scene {
         &mut self,
         backends: &'a [Backend],
         tried: &[SocketAddr],
-    ) -> Option<(&'a Backend, Seat)> {
-        let wanted = Wanted { backends, how: &self.how, key: self.key, tried };
+    ) -> Option<(&'a Backend, EndpointPermit)> {
+        let wanted = PickRequest { backends, how: &self.how, key: self.key, tried };
         self.load.choose(&wanted, self.random.u64(..), self.now)
     }
 
     #[track_caller]
-    fn choose(&mut self, backends: &[Backend]) -> Seat {
+    fn choose(&mut self, backends: &[Backend]) -> EndpointPermit {
         self.try_choose(backends, &[]).expect("an endpoint").1
     }
 
@@ -107,7 +107,7 @@ impl Scene {
     fn survey(&self, number: u64, ports: &[u16]) {
         let ready: Vec<_> = ports.iter().map(|port| address(*port)).collect();
         for part in ready.chunks(2) {
-            self.load.note_ready(part, number, self.now);
+            self.load.mark_ready(part, number, self.now);
         }
         self.load.finish_survey(number, &HashSet::new());
     }

@@ -99,7 +99,7 @@ fn a_content_length_of_zero_is_no_body() {
     assert!(check(&with("content-length", "0")).is_ok());
 }
 
-fn answer(lines: &[(&str, &str)], offered: &[(&str, &str)]) -> Result<(), String> {
+fn answer(lines: &[(&str, &str)], offered: &[(&str, &str)]) -> Result<(), AnswerFault> {
     let (headers, hop) = request(lines);
     check_response(&headers, &hop, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", &request(offered).0)
 }
@@ -112,13 +112,15 @@ fn a_101_needs_all_that_makes_it_one() {
         ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
     ];
     assert_eq!(answer(&sound, &[]), Ok(()));
-    for left_out in 0..sound.len() {
+    let faults = [AnswerFault::NoConnection, AnswerFault::NoUpgrade, AnswerFault::NoAccept];
+    for (left_out, fault) in faults.into_iter().enumerate() {
         let mut lines = sound.to_vec();
         lines.remove(left_out);
-        assert!(answer(&lines, &[]).is_err(), "without {}", sound[left_out].0);
+        assert_eq!(answer(&lines, &[]), Err(fault), "without {}", sound[left_out].0);
     }
     let other = [sound[0], sound[1], ("sec-websocket-accept", "AAAAAAAAAAAAAAAAAAAAAAAAAAA=")];
-    assert!(answer(&other, &[]).unwrap_err().contains("does not fit"));
+    assert_eq!(answer(&other, &[]), Err(AnswerFault::WrongAccept));
+    assert_eq!(answer(&[&sound[..], &other[2..]].concat(), &[]), Err(AnswerFault::WrongAccept));
 }
 
 #[test]
@@ -134,12 +136,12 @@ fn a_101_may_choose_only_what_was_offered() {
     ];
     let choose = |name, value| answer(&[&sound[..], &[(name, value)]].concat(), &offered);
     assert_eq!(choose("sec-websocket-protocol", "graphql-ws"), Ok(()));
-    assert!(choose("sec-websocket-protocol", "wamp").is_err());
+    assert_eq!(choose("sec-websocket-protocol", "wamp"), Err(AnswerFault::Subprotocol));
     assert_eq!(
         choose("sec-websocket-extensions", "permessage-deflate; server_no_context_takeover"),
         Ok(())
     );
-    assert!(choose("sec-websocket-extensions", "x-other").is_err());
+    assert_eq!(choose("sec-websocket-extensions", "x-other"), Err(AnswerFault::Extension));
 }
 
 proptest! {

@@ -29,8 +29,8 @@ fn rule(name: &str, endpoints: &[(u8, EndpointState)]) -> Arc<Rule> {
 const READY: EndpointState = EndpointState::Ready;
 
 /// A ledger in which rules have so many connections at endpoints.
-fn ledger(counts: &[(&Arc<Rule>, u8, usize)]) -> (Ledger, Vec<Arc<Place>>) {
-    let ledger = Ledger::new(2);
+fn ledger(counts: &[(&Arc<Rule>, u8, usize)]) -> (ConnectionCounts, Vec<Arc<RuleEndpoint>>) {
+    let ledger = ConnectionCounts::new(2);
     let places = counts
         .iter()
         .map(|&(rule, number, count)| {
@@ -46,7 +46,11 @@ fn ledger(counts: &[(&Arc<Rule>, u8, usize)]) -> (Ledger, Vec<Arc<Place>>) {
 
 /// How many are told to go in five minutes, by endpoint. Those come back at once, to `other`; their old connections stay to
 /// the end.
-fn moved(rules: &[Arc<Rule>], ledger: &Ledger, other: &Place) -> HashMap<SocketAddr, usize> {
+fn moved(
+    rules: &[Arc<Rule>],
+    ledger: &ConnectionCounts,
+    other: &RuleEndpoint,
+) -> HashMap<SocketAddr, usize> {
     let mut planner = Planner { random: Rng::with_seed(1), movers: HashMap::new() };
     let mut moved = HashMap::new();
     for tick in 1..=300 {

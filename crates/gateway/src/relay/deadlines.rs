@@ -14,24 +14,24 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     Phase, Relay,
+    dead_peer::{self, DeadPeerDetector},
     direction::Direction,
     rates::SendLimits,
-    vanished::{self, Lookout},
 };
 use crate::{
+    close::{CloseCause, Side, answer},
     frames::Scarce,
-    goodbye::{CloseCause, Side, answer},
 };
 
 /// When the two sides were last heard of.
-pub(super) struct Vigil {
+pub(super) struct ConnectionTimers {
     /// Something passed in either direction.
     active: Instant,
-    client: Watch,
-    backend: Watch,
+    client: PeerLiveness,
+    backend: PeerLiveness,
     /// The route's `maxDuration`, jitter taken off.
     expires: Option<Instant>,
-    pub(super) lookout: Lookout,
+    pub(super) lookout: DeadPeerDetector,
     /// Something is due sooner than the timer expects: the next Ping, where it waited for `pongTimeout` and the last was answered, or
     /// a look for peers that have vanished, since something passed.
     sooner: bool,
@@ -39,7 +39,7 @@ pub(super) struct Vigil {
 
 /// What is known of one side's being alive.
 #[derive(Clone, Copy)]
-struct Watch {
+struct PeerLiveness {
     /// It sent something.
     heard: Instant,
     /// When it was sent a Ping that is not answered yet.
@@ -50,17 +50,17 @@ struct Watch {
     held_up: bool,
 }
 
-impl Vigil {
+impl ConnectionTimers {
     /// A connection's that begins now. `random` is in 0..1.
     pub(super) fn new(rule: &Rule, now: Instant, random: f64) -> Self {
-        let watch = Watch { heard: now, pinged: None, silent: false, held_up: false };
+        let watch = PeerLiveness { heard: now, pinged: None, silent: false, held_up: false };
         let cut = f64::from(rule.timeouts.max_duration_jitter) / 100.0 * random;
         let expires = rule.timeouts.max_duration.map(|limit| now + limit.mul_f64(1.0 - cut));
-        let lookout = Lookout::new(rule, now);
+        let lookout = DeadPeerDetector::new(rule, now);
         Self { active: now, client: watch, backend: watch, expires, lookout, sooner: false }
     }
 
-    fn of(&mut self, side: Side) -> &mut Watch {
+    fn of(&mut self, side: Side) -> &mut PeerLiveness {
         match side {
             Side::Client => &mut self.client,
             Side::Backend => &mut self.backend,
@@ -126,7 +126,7 @@ impl Relay {
 
     /// When something of a direction that waits for tokens gets them.
     fn tokens_due(direction: &Direction) -> Option<Instant> {
-        let scarce = direction.sieve.waits_for().filter(|_| direction.is_throttled())?;
+        let scarce = direction.filter.waits_for().filter(|_| direction.is_throttled())?;
         direction.rate.as_ref()?.next(scarce)
     }
 
@@ -201,7 +201,7 @@ impl Relay {
     }
 
     /// When a side is to be pinged, or has not answered.
-    fn ping_due(&self, watch: &Watch, interval: Option<Duration>) -> Option<Instant> {
+    fn ping_due(&self, watch: &PeerLiveness, interval: Option<Duration>) -> Option<Instant> {
         Some(match watch.pinged.filter(|_| watch.silent) {
             Some(pinged) => pinged + self.rule.keepalive.pong_timeout,
             None => watch.heard + interval?,
@@ -312,7 +312,7 @@ impl Relay {
     fn is_unsent(&mut self, side: Side) -> bool {
         self.direction(side.other()).has_backlog()
             || self.transport(side).delivery().is_some_and(|delivery| {
-                delivery.is_unsent() && !delivery.is_in_vain(vanished::EVERY)
+                delivery.is_unsent() && !delivery.is_in_vain(dead_peer::EVERY)
             })
     }
 
@@ -332,7 +332,7 @@ impl Relay {
                 let held_up = self.direction(side).is_held_up() || self.is_unsent(side);
                 if held_up || watch.held_up {
                     // What its answer took would be the wait: it is taken for one to an earlier Ping, whose time is not told.
-                    self.direction(side).sieve.next_ping();
+                    self.direction(side).filter.next_ping();
                     let watch = self.vigil.of(side);
                     (watch.pinged, watch.held_up) = (Some(now), held_up);
                     return false;
@@ -341,7 +341,7 @@ impl Relay {
                 true
             }
             None => {
-                let payload = self.direction(side).sieve.next_ping();
+                let payload = self.direction(side).filter.next_ping();
                 self.direction(side.other()).send_ping(payload);
                 let watch = self.vigil.of(side);
                 watch.pinged = Some(now);
@@ -368,7 +368,7 @@ mod tests {
         };
         let now = Instant::now();
         let rule = Rule { timeouts, ..Rule::with_defaults(ObjectRef::new("n", "r"), "0") };
-        let life = |random| Vigil::new(&rule, now, random).expires.unwrap() - now;
+        let life = |random| ConnectionTimers::new(&rule, now, random).expires.unwrap() - now;
         assert_eq!(life(0.0), Duration::from_secs(100));
         assert_eq!(life(0.5), Duration::from_secs(90));
         assert_eq!(life(1.0), Duration::from_secs(80));

@@ -18,9 +18,9 @@ use super::{
     rates::SendRate,
 };
 use crate::{
+    close::{CloseCode, ClosePayload},
+    frame_filter::{Finding, FrameFilter},
     frames::{self, Allowance, Role},
-    goodbye::{CloseCode, Words},
-    sieve::{Finding, Sieve},
     transport::Transport,
 };
 
@@ -42,7 +42,7 @@ thread_local! {
 pub(super) enum Event {
     /// The sender has ended, with or without having said Close.
     Ended,
-    /// The sieve found what ends the direction.
+    /// The filter found what ends the direction.
     Found(Finding),
     /// The sender's socket failed.
     ReadFault(io::Error),
@@ -56,9 +56,9 @@ enum Passing {
     /// Everything.
     All,
     /// Everything until the sender says Close, or ends; then the words follow, in place of its own.
-    ToEnd(Box<Words>),
+    ToEnd(Box<ClosePayload>),
     /// What belongs to the frame that is under way; then the words follow.
-    ToBoundary(Option<Box<Words>>),
+    ToBoundary(Option<Box<ClosePayload>>),
     /// Nothing: the sender is only listened to for its Close frame.
     Nothing,
 }
@@ -67,7 +67,7 @@ enum Passing {
 pub(super) struct Direction {
     /// What frames of ours look like that go to the receiver.
     role: Role,
-    pub(super) sieve: Sieve,
+    pub(super) filter: FrameFilter,
     passing: Passing,
     /// Bytes that the receiver did not take yet; none but for a slow one.
     rest: Rest,
@@ -111,10 +111,10 @@ pub(super) struct Direction {
 
 impl Direction {
     /// A direction in which `role` sends.
-    pub(super) fn new(role: Role, sieve: Sieve, allowance: Allowance) -> Self {
+    pub(super) fn new(role: Role, filter: FrameFilter, allowance: Allowance) -> Self {
         Self {
             role,
-            sieve,
+            filter,
             passing: Passing::All,
             rest: Rest::default(),
             stalled: None,
@@ -177,13 +177,13 @@ impl Direction {
 
     /// Whether something waits for tokens.
     pub(super) fn is_throttled(&self) -> bool {
-        self.sieve.waits_for().is_some_and(|scarce| self.allowance.lacks(scarce))
+        self.filter.waits_for().is_some_and(|scarce| self.allowance.lacks(scarce))
     }
 
     /// Whether all that the sender has begun is whole, or could go on at once: it does not wait, nor will it.
     pub(super) fn is_at_rest(&self) -> bool {
         let Allowance { messages, frames } = self.allowance;
-        self.sieve.at_boundary() || (messages > 0 && frames > 0)
+        self.filter.at_boundary() || (messages > 0 && frames > 0)
     }
 
     /// Looks whether a receiver that is behind has taken enough for so much time, and if so lets that begin anew. A byte now and then
@@ -226,28 +226,28 @@ impl Direction {
     /// Stops looking at what the sender sends: it makes no sense.
     pub(super) fn turn_deaf(&mut self) {
         self.deaf = true;
-        self.sieve.finish();
+        self.filter.finish();
     }
 
     /// Lets the frame that is under way end, says `words`, and passes nothing after that. Whether it has not been finished
     /// before.
-    pub(super) fn finish(&mut self, words: Option<Words>) -> bool {
+    pub(super) fn finish(&mut self, words: Option<ClosePayload>) -> bool {
         if self.passing != Passing::All || self.dead {
             return false;
         }
         self.ping = None;
         self.passing = Passing::ToBoundary(words.map(Box::new));
-        if self.sieve.at_boundary() {
+        if self.filter.at_boundary() {
             self.say();
         }
         true
     }
 
     /// Lets the sender end what it is saying, and says `words` after that, or when [`Self::interrupt`] is called.
-    pub(super) fn finish_after_sender(&mut self, words: Words) {
+    pub(super) fn finish_after_sender(&mut self, words: ClosePayload) {
         if self.passing == Passing::All && !self.closing() {
             self.ping = None;
-            self.sieve.swallow_close();
+            self.filter.swallow_close();
             self.passing = Passing::ToEnd(Box::new(words));
         } else {
             self.finish(Some(words));
@@ -262,7 +262,7 @@ impl Direction {
         if let Passing::ToEnd(words) = std::mem::replace(&mut self.passing, Passing::Nothing) {
             self.passing = Passing::ToBoundary(Some(words));
         }
-        if self.sieve.at_boundary() {
+        if self.filter.at_boundary() {
             self.say();
         }
         true
@@ -281,7 +281,7 @@ impl Direction {
     /// Puts our Ping behind what has gone out, if a frame may follow that.
     fn push_ping(&mut self) {
         if self.rest.is_empty()
-            && self.sieve.at_boundary()
+            && self.filter.at_boundary()
             && let Some(payload) = self.ping.take().filter(|_| !self.told())
         {
             self.rest.push(&frames::ping_frame(self.role, &payload));
@@ -410,9 +410,9 @@ impl Direction {
         to: &mut Transport,
         buffer: &mut [u8],
     ) -> Poll<Option<Event>> {
-        let held = self.sieve.held().len();
+        let held = self.filter.held().len();
         let mut length = held;
-        if !self.sieve.ripe() {
+        if !self.filter.ripe() {
             let mut read = ReadBuf::new(&mut buffer[held..]);
             match ready!(Pin::new(from).poll_read(cx, &mut read)) {
                 Ok(()) => {}
@@ -433,21 +433,22 @@ impl Direction {
         } else if self.is_throttled() {
             return Poll::Pending;
         }
-        buffer[..held].copy_from_slice(self.sieve.held());
+        buffer[..held].copy_from_slice(self.filter.held());
         let Allowance { messages, frames } = self.allowance;
         let allowance = Allowance { messages, frames: frames.min(FRAMES) };
-        let sifted = self.sieve.sift(&mut buffer[..length], allowance);
-        self.allowance = self.allowance.less(sifted.messages, sifted.frames);
-        self.answered |= sifted.answered;
-        if let Some(Finding::Close(code)) = sifted.finding {
+        let filtered = self.filter.apply(&mut buffer[..length], allowance);
+        self.allowance = self.allowance.less(filtered.messages, filtered.frames);
+        self.answered |= filtered.answered;
+        if let Some(Finding::Close(code)) = filtered.finding {
             self.close = Some(code);
             // It is the last that passes; where the words follow at a boundary, that is behind it.
-            self.close_passed = !self.sieve.swallows_close() && self.passing != Passing::Nothing;
+            self.close_passed = !self.filter.swallows_close() && self.passing != Passing::Nothing;
         }
-        self.pass(cx, to, &buffer[..sifted.passed], sifted.boundary, sifted.messages).map_or_else(
-            |error| Poll::Ready(Some(Event::WriteFault(error))),
-            |()| Poll::Ready(sifted.finding.map(Event::Found)),
-        )
+        self.pass(cx, to, &buffer[..filtered.passed], filtered.boundary, filtered.messages)
+            .map_or_else(
+                |error| Poll::Ready(Some(Event::WriteFault(error))),
+                |()| Poll::Ready(filtered.finding.map(Event::Found)),
+            )
     }
 
     /// Passes bytes on to the receiver, with a frame of ours in between where one is due.

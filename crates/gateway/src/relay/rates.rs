@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::direction::Direction;
 use crate::{
+    close::Side,
     frames::{Allowance, Scarce},
-    goodbye::Side,
 };
 
 /// What waits for tokens is let go no more often: each time costs a copy of what is held.
@@ -147,7 +147,7 @@ impl Direction {
     pub(super) fn too_fast(&self, patience: Duration, now: Instant) -> Option<Scarce> {
         let since = self.rate.as_ref()?.exceeded()?;
         let over = since + patience <= now && self.stalled.is_none();
-        self.sieve.waits_for().filter(|_| over)
+        self.filter.waits_for().filter(|_| over)
     }
 }
 
@@ -201,8 +201,8 @@ mod tests {
 
     use super::*;
     use crate::{
+        frame_filter::FrameFilter,
         frames::{Extensions, FrameScanner, Role},
-        sieve::Sieve,
     };
 
     fn limits(messages: u32, frames: u32) -> SendLimits {
@@ -303,17 +303,17 @@ mod tests {
     fn flooded(pings: usize) -> Direction {
         let scanner =
             FrameScanner::new(Role::Server, FrameChecks::Strict, Extensions::default(), None);
-        let sieve = Sieve::new(scanner, &[0x89, 0].repeat(pings));
-        Direction::new(Role::Server, sieve, limits(0, 1000).burst())
+        let filter = FrameFilter::new(scanner, &[0x89, 0].repeat(pings));
+        Direction::new(Role::Server, filter, limits(0, 1000).burst())
     }
 
     /// One go, of so many frames at most.
     fn go(direction: &mut Direction, most: u32) {
-        let mut bytes = direction.sieve.held().to_vec();
+        let mut bytes = direction.filter.held().to_vec();
         let Allowance { messages, frames } = direction.allowance;
         let allowance = Allowance { messages, frames: frames.min(most) };
-        let sifted = direction.sieve.sift(&mut bytes, allowance);
-        direction.allowance = direction.allowance.less(sifted.messages, sifted.frames);
+        let filtered = direction.filter.apply(&mut bytes, allowance);
+        direction.allowance = direction.allowance.less(filtered.messages, filtered.frames);
     }
 
     #[test]
@@ -330,7 +330,7 @@ mod tests {
             go(&mut direction, 50);
             direction.stalled = Some(now);
             direction.mind_rate(limits(0, 1000), now);
-            assert!(direction.sieve.waits_for().is_some(), "{tick}");
+            assert!(direction.filter.waits_for().is_some(), "{tick}");
             assert_eq!(direction.too_fast(patience, now), None, "{tick}");
         }
     }
@@ -343,7 +343,7 @@ mod tests {
             let now = start + ms(tick * 100);
             go(&mut direction, 90);
             direction.mind_rate(limits(0, 1000), now);
-            assert_eq!(direction.sieve.waits_for(), Some(Scarce::Frames), "{tick}");
+            assert_eq!(direction.filter.waits_for(), Some(Scarce::Frames), "{tick}");
             assert_eq!(direction.too_fast(patience, now), None, "{tick}");
         }
     }

@@ -6,7 +6,7 @@ use tidegate_telemetry::GatewayMetrics;
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::{PendingLimits, files::FileBudget, pending::PendingConnections};
+use crate::{PendingLimits, fd_budget::FileBudget, pending::PendingConnections};
 
 /// After how many bytes, one by one, it is ready.
 fn ready_after(head: &[u8]) -> Option<usize> {

@@ -26,10 +26,10 @@ use self::{
     stream::{Handshake, TlsStream, tls_error},
 };
 use super::{
-    admit::Arrival,
     handshake_gate::{HandshakeGate, Priority, Step},
     kept::Kept,
     pending::{Pending, cost},
+    route_match::Arrival,
     socket,
 };
 
@@ -50,27 +50,35 @@ pub struct FallbackCertificate {
     config: Arc<ServerConfig>,
 }
 
+/// Why a certificate cannot be the fallback.
+#[derive(Debug, thiserror::Error)]
+pub enum FallbackError {
+    /// None could be made.
+    #[error("the fallback certificate could not be made: {0}")]
+    NotMade(#[from] rcgen::Error),
+    /// The given one is not PEM.
+    #[error("the fallback certificate is not PEM: {0}")]
+    Pem(#[from] rustls::pki_types::pem::Error),
+    /// TLS cannot be done with it.
+    #[error("the fallback certificate is not usable: {0}")]
+    Unusable(#[from] rustls::Error),
+}
+
 impl FallbackCertificate {
-    /// A new self-made certificate, of this process alone.
-    pub fn self_made() -> Result<Self, String> {
-        let made = rcgen::generate_simple_self_signed(vec!["fallback.tidegate.invalid".to_owned()])
-            .map_err(|error| format!("the fallback certificate could not be made: {error}"))?;
+    /// A new self-signed certificate, of this process alone.
+    pub fn self_signed() -> Result<Self, FallbackError> {
+        let made = rcgen::generate_simple_self_signed(["fallback.tidegate.invalid".to_owned()])?;
         Self::from_pem(made.cert.pem().as_bytes(), made.signing_key.serialize_pem().as_bytes())
     }
 
     /// A given certificate (PEM, leaf first) with its key (PEM).
-    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, String> {
-        let error = |error: rustls::pki_types::pem::Error| {
-            format!("the fallback certificate is not PEM: {error}")
-        };
-        let chain =
-            CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>().map_err(error)?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(error)?;
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, FallbackError> {
+        let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>()?;
+        let key = PrivateKeyDer::from_pem_slice(key)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-            .map_err(|error| format!("the fallback certificate is not usable: {error}"))?;
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // Nobody comes back to it on purpose: no tickets, no memory of sessions.
         config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -13,7 +13,7 @@ use tokio::{
 use super::*;
 use crate::{
     PendingLimits,
-    files::FileBudget,
+    fd_budget::FileBudget,
     pending::{PendingConnections, Room},
 };
 
@@ -85,7 +85,7 @@ fn greeted() -> (StdTcpStream, StdTcpStream) {
 async fn a_deadline_that_passes_in_the_queue_holds_up_nobody() {
     LocalSet::new()
         .run_until(async {
-            let parts = Parts::new(FallbackCertificate::self_made().unwrap());
+            let parts = Parts::new(FallbackCertificate::self_signed().unwrap());
             let giving = Rc::clone(&parts);
             // Nothing takes turns back here: there is none to be taken back.
             spawn_local(async move { match giving.gate.give_turns().await {} });

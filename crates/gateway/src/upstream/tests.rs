@@ -178,7 +178,7 @@ fn ask_by_hyper(backend: Script) -> Outcome {
         let hop = HopByHop::take(&mut headers);
         match check_response(&headers, &hop, ACCEPT, request().headers()) {
             Ok(()) => Outcome::Switched(headers, Vec::new()),
-            Err(why) => Outcome::failed(bad_handshake(&why)),
+            Err(why) => Outcome::failed(bad_handshake(why)),
         }
     })
 }

@@ -17,7 +17,7 @@ use self::{
 };
 use super::{
     Options, Source,
-    draft::{Backend, Imported, Match, Route, Rule, Tls, is_hostname, label, note},
+    ir::{Backend, Imported, Match, Route, Rule, Tls, is_hostname, label, note},
     notes::{Note, NoteKind},
     paths::{self, Path},
 };

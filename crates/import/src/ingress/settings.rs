@@ -12,7 +12,7 @@ use super::{
     usual_plaintext,
 };
 use crate::{
-    draft::{BackendTls, Policy, note},
+    ir::{BackendTls, Policy, note},
     nginx::{
         self,
         parse::{Place, parse},
@@ -229,11 +229,11 @@ impl Settings {
 
 /// Whether nothing is lost by leaving a directive of a snippet out.
 fn is_done(name: &str) -> bool {
-    use nginx::directives::{Fate, fate};
+    use nginx::directives::{Disposition, fate};
     match fate(name) {
-        Fate::ByItself(_) | Fate::Setting(_) => true,
-        Fate::Written(_) => name == "proxy_set_header",
-        Fate::Noted(..) => false,
+        Disposition::ByItself(_) | Disposition::Setting(_) => true,
+        Disposition::Written(_) => name == "proxy_set_header",
+        Disposition::Noted(..) => false,
     }
 }
 

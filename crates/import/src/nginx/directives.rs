@@ -5,7 +5,7 @@ use crate::notes::NoteKind;
 
 /// What becomes of a directive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum Disposition {
     /// It has a counterpart, which the import writes; [`super::routes`] and [`super::upstreams`] look at it.
     Written(&'static str),
     /// Tidegate does it by itself, or it is about nginx alone. No note.
@@ -16,7 +16,7 @@ pub enum Fate {
     Noted(NoteKind, &'static str),
 }
 
-use Fate::{ByItself, Noted, Setting, Written};
+use Disposition::{ByItself, Noted, Setting, Written};
 use NoteKind::{Differs, NoCounterpart, Open};
 
 const NO_ALLOWLIST: &str = "Tidegate has no allowlists yet: whoever reaches the gateway reaches this; use a NetworkPolicy or a firewall";
@@ -38,7 +38,7 @@ const LOG: &str = "`--log-format`, `--log-level`; one line for each connection a
 const TLS_SAFE: &str = "TLS 1.2 and 1.3 with rustls's suites, tickets for resumption";
 
 /// All directives that are known, by name.
-pub const DIRECTIVES: &[(&str, Fate)] = &[
+pub const DIRECTIVES: &[(&str, Disposition)] = &[
     // The shape.
     ("http", Written("its servers")),
     ("server", Written("hostnames and rules of a WebSocketRoute; in `upstream` an endpoint")),
@@ -319,7 +319,13 @@ pub const DIRECTIVES: &[(&str, Fate)] = &[
     ("grpc_pass", Noted(NoCounterpart, OTHER_PROTOCOL)),
     ("memcached_pass", Noted(NoCounterpart, OTHER_PROTOCOL)),
     ("stub_status", Noted(NoCounterpart, "Tidegate's metrics are on its admin port, /metrics")),
-    ("merge_slashes", Noted(Differs, "Tidegate compares paths as they are sent")),
+    (
+        "merge_slashes",
+        Noted(
+            Differs,
+            "Tidegate refuses a path with `//`, unless the rule accepts it with `path.allow: [DoubleSlash]`, and never merges them",
+        ),
+    ),
     ("absolute_redirect", Noted(Differs, "redirects name the whole URL")),
     ("port_in_redirect", Noted(Differs, "redirects name the port of `--public-https-port`")),
     (
@@ -371,7 +377,7 @@ pub fn is_known(name: &str) -> bool {
 }
 
 /// What becomes of a directive, by its name.
-pub fn fate(name: &str) -> Fate {
+pub fn fate(name: &str) -> Disposition {
     if let Some((_, fate)) = DIRECTIVES.iter().find(|(known, _)| *known == name) {
         return *fate;
     }

@@ -2,7 +2,7 @@
 
 use super::{model::Scope, parse::Directive};
 use crate::{
-    draft::note,
+    ir::note,
     notes::{Note, NoteKind},
 };
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::parse::{Body, Directive, Place, parse};
-use crate::{Files, draft::Imported};
+use crate::{Files, ir::Imported};
 
 /// Files include no deeper than this: they may include themselves.
 const DEEPEST: usize = 12;

@@ -13,7 +13,7 @@ use super::{
     upstreams::Upstreams,
 };
 use crate::{
-    draft::{Backend, BackendTls, MOST, Match, Policy, Rule, is_hostname, label, note},
+    ir::{Backend, BackendTls, MOST, Match, Policy, Rule, is_hostname, label, note},
     notes::{Note, NoteKind},
     paths::Path,
     policy::nginx_time,
@@ -56,7 +56,7 @@ pub(super) fn rules(locations: &[Location<'_>], upstreams: &mut Upstreams<'_>) -
             Reason::Said(_) => None,
         };
         match same {
-            Some(rule) => absorb(location, &mut rule.rule),
+            Some(rule) => merge_into(location, &mut rule.rule),
             None => lost.push((location, reason)),
         }
     }
@@ -261,7 +261,7 @@ fn left_out(
 /// Gives each path to the location that nginx would give it to.
 fn claim(candidates: &mut [Candidate<'_, '_>]) {
     let mut order: Vec<_> = (0..candidates.len()).collect();
-    order.sort_by_key(|index| candidates[*index].location.turn());
+    order.sort_by_key(|index| candidates[*index].location.priority());
     // By the path without its last slash, which the resource does not tell apart.
     let mut taken = BTreeMap::<(bool, String), (usize, String)>::new();
     for index in order {
@@ -394,7 +394,7 @@ fn whole_with_target<'c, 's, 'd>(
 }
 
 /// A location by a regular expression goes into the rule that takes its requests anyway.
-fn absorb(location: &Location<'_>, rule: &mut Rule) {
+fn merge_into(location: &Location<'_>, rule: &mut Rule) {
     let directive = location.directive;
     let mut unheard = Vec::new();
     let own = times(&location.scope, &mut unheard);

@@ -12,13 +12,13 @@ mod targets;
 mod upstreams;
 
 use self::{
-    directives::{Fate, fate},
+    directives::{Disposition, fate},
     model::Scope,
     parse::Directive,
 };
 use super::{
     Files, Options,
-    draft::{Imported, note},
+    ir::{Imported, note},
     notes::{Note, NoteKind},
 };
 
@@ -56,23 +56,26 @@ pub fn import(
 /// What there is to say about a directive that is not part of the shape.
 pub(super) fn judge(directive: &Directive) -> Option<Note> {
     match fate(&directive.name) {
-        Fate::ByItself(_) | Fate::Setting(_) => None,
-        Fate::Written(_) => judge_written(directive),
-        Fate::Noted(kind, reason) => match (directive.name.as_str(), directive.args.as_slice()) {
-            // What is switched off is no loss.
-            (_, [off]) if off == "off" => None,
-            ("allow", [all]) if all == "all" => None,
-            // The default.
-            ("satisfy", [all]) if all == "all" => None,
-            _ if hsts::is_about(directive) => {
-                let reason = "holds for a whole hostname here: write it as tls.hsts of the route";
-                Some(note(NoteKind::ToDo, &directive.place, &directive.words(), reason))
+        Disposition::ByItself(_) | Disposition::Setting(_) => None,
+        Disposition::Written(_) => judge_written(directive),
+        Disposition::Noted(kind, reason) => {
+            match (directive.name.as_str(), directive.args.as_slice()) {
+                // What is switched off is no loss.
+                (_, [off]) if off == "off" => None,
+                ("allow", [all]) if all == "all" => None,
+                // The default.
+                ("satisfy", [all]) if all == "all" => None,
+                _ if hsts::is_about(directive) => {
+                    let reason =
+                        "holds for a whole hostname here: write it as tls.hsts of the route";
+                    Some(note(NoteKind::ToDo, &directive.place, &directive.words(), reason))
+                }
+                (name, _) if !directives::is_known(name) => {
+                    Some(note(kind, &directive.place, &unknown(directive), reason))
+                }
+                _ => Some(note(kind, &directive.place, &directive.words(), reason)),
             }
-            (name, _) if !directives::is_known(name) => {
-                Some(note(kind, &directive.place, &unknown(directive), reason))
-            }
-            _ => Some(note(kind, &directive.place, &directive.words(), reason)),
-        },
+        }
     }
 }
 

@@ -196,7 +196,7 @@ impl<'d> Location<'d> {
     }
 
     /// The order in which nginx asks: smaller first.
-    pub(super) fn turn(&self) -> u8 {
+    pub(super) fn priority(&self) -> u8 {
         match self.matcher {
             Matcher::Exact(_) => 0,
             Matcher::Firm(_) => 1,

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Files, Options,
-    draft::{Imported, Route, Secret, Tls, is_hostname, label, note, unique},
+    ir::{Imported, Route, Secret, Tls, is_hostname, label, note, unique},
     notes::{Note, NoteKind},
 };
 

@@ -13,7 +13,7 @@ use super::{
     targets::{Target, host_and_port},
 };
 use crate::{
-    draft::{Backend, BackendTls, MOST, Policy, Service, label, note, unique},
+    ir::{Backend, BackendTls, MOST, Policy, Service, label, note, unique},
     notes::{Note, NoteKind},
     policy::{HashKey, nginx_time},
 };

@@ -90,7 +90,7 @@ fn a_long_message_is_cut_between_characters() {
 #[tokio::test]
 async fn who_tells_never_waits() {
     let (queue, mut waiting) = mpsc::channel(2);
-    let mut herald = Herald { queue, dropped: 0 };
+    let mut herald = EventSender { queue, dropped: 0 };
     let route = ObjectRef { namespace: "chat".into(), name: "chat".into() };
     let well = status(&[ACCEPTED, RESOLVED, PROGRAMMED]);
     for _ in 0..5 {

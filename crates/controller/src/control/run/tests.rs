@@ -15,7 +15,7 @@ struct Fake(Arc<State>);
 struct State {
     changes: Mutex<VecDeque<Change>>,
     notice: Notify,
-    snapshot: Mutex<Option<Snapshot>>,
+    snapshot: Mutex<Option<SourceState>>,
     observed: Mutex<Observed>,
 }
 
@@ -27,7 +27,7 @@ impl Fake {
 
     fn set(&self, problems: &[&str]) {
         let problems = problems.iter().map(|text| SourceProblem((*text).to_owned())).collect();
-        *self.0.snapshot.lock().unwrap() = Some(Snapshot { problems, ..Snapshot::default() });
+        *self.0.snapshot.lock().unwrap() = Some(SourceState { problems, ..SourceState::default() });
     }
 }
 
@@ -41,7 +41,7 @@ impl Source for Fake {
         }
     }
 
-    fn snapshot(&self) -> Option<Snapshot> {
+    fn snapshot(&self) -> Option<SourceState> {
         self.0.snapshot.lock().unwrap().clone()
     }
 

@@ -81,7 +81,7 @@ fn conditions_of_others_are_left_alone_and_leftovers_of_ours_are_not() {
 fn what_was_written_counts_until_the_source_has_seen_it() {
     let written = to_write(&desired(1, true, "Served."), &WebSocketRouteStatus::default(), at(0));
     let written = written.unwrap();
-    let mut memory = Memory::new(Some("u".to_owned()));
+    let mut memory = RouteState::new(Some("u".to_owned()));
     memory.written = Some((Some("7".to_owned()), Wanted::Write(written.clone())));
     let mut observed = ObservedRoute {
         uid: Some("u".to_owned()),

@@ -15,7 +15,7 @@ use tidegate_api::{ReferenceGrant, WebSocketRoute};
 use tidegate_table::ObjectRef;
 use tidegate_untrusted::yaml;
 
-use crate::source::strip;
+use crate::source::prune;
 
 /// The namespace of objects that name none.
 pub(super) const DEFAULT_NAMESPACE: &str = "default";
@@ -159,15 +159,15 @@ impl Place<'_> {
             }
             ("", "Secret") => self.foreign::<Secret>("Secret", value, |mut secret| {
                 merge_string_data(&mut secret);
-                strip::secret(&mut secret);
+                prune::secret(&mut secret);
                 Some(Object::Secret(Arc::new(secret)))
             }),
             ("", "ConfigMap") => self.foreign::<ConfigMap>("ConfigMap", value, |mut map| {
-                let holds_ca = strip::config_map(&mut map);
+                let holds_ca = prune::config_map(&mut map);
                 holds_ca.then(|| Object::ConfigMap(Arc::new(map)))
             }),
             ("", "Service") => self.foreign::<Service>("Service", value, |mut service| {
-                strip::service(&mut service);
+                prune::service(&mut service);
                 Some(Object::Service(Arc::new(service)))
             }),
             ("", "Namespace") => self.foreign::<Namespace>("Namespace", value, |namespace| {
@@ -178,13 +178,13 @@ impl Place<'_> {
             }),
             ("discovery.k8s.io", "EndpointSlice") => {
                 self.foreign::<EndpointSlice>("EndpointSlice", value, |mut slice| {
-                    strip::metadata(&mut slice.metadata);
+                    prune::metadata(&mut slice.metadata);
                     Some(Object::EndpointSlice(Arc::new(slice)))
                 });
             }
             ("gateway.networking.k8s.io", "ReferenceGrant") => {
                 self.foreign::<ReferenceGrant>("ReferenceGrant", value, |mut grant| {
-                    strip::metadata(&mut grant.metadata);
+                    prune::metadata(&mut grant.metadata);
                     Some(Object::ReferenceGrant(Arc::new(grant)))
                 });
             }

@@ -40,7 +40,7 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
 }
 
 /// Follows changes until `wanted` fits the snapshot.
-async fn until(source: &mut FilesSource, wanted: impl Fn(&Snapshot) -> bool) -> Snapshot {
+async fn until(source: &mut FilesSource, wanted: impl Fn(&SourceState) -> bool) -> SourceState {
     let found = async {
         loop {
             let snapshot = source.snapshot().expect("a folder has been read at once");
@@ -54,7 +54,7 @@ async fn until(source: &mut FilesSource, wanted: impl Fn(&Snapshot) -> bool) -> 
     tokio::time::timeout(Duration::from_secs(5), found).await.expect("the change was noticed")
 }
 
-fn services(snapshot: &Snapshot) -> Vec<String> {
+fn services(snapshot: &SourceState) -> Vec<String> {
     names(&snapshot.inputs)
 }
 
@@ -250,7 +250,7 @@ async fn of_two_files_with_one_object_the_first_counts_until_it_is_gone() {
     let other = service("a").replace("8080", "9090");
     let folder = folder(&[("a.yaml", &service("a")), ("b.yaml", &other)]);
     let mut source = FilesSource::open(folder.path()).unwrap();
-    let port = |snapshot: &Snapshot| {
+    let port = |snapshot: &SourceState| {
         let service = snapshot.inputs.services.values().next().unwrap();
         service.spec.as_ref().unwrap().ports.as_ref().unwrap()[0].port
     };

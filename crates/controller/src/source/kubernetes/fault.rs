@@ -148,14 +148,14 @@ fn sentence(place: Place<'_>, error: &watcher::Error) -> String {
 
 /// Says what is wrong when that changes, and when it is over.
 #[derive(Debug, Default)]
-pub(super) struct Speaker {
+pub(super) struct FaultReporter {
     /// By title and namespace, what was said last, and whether it is a fault.
     said: BTreeMap<String, (String, bool)>,
     /// What has no answer, by the same. Its fault is one, and is said once for all of them.
     unanswered: BTreeMap<String, String>,
 }
 
-impl Speaker {
+impl FaultReporter {
     /// Another try has failed.
     pub(super) fn failed(&mut self, place: Place<'_>, error: &watcher::Error) -> Cause {
         let cause = cause(error);
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_fault_lasts_until_the_kind_has_been_read_where_it_was() {
-        let mut speaker = Speaker::default();
+        let mut speaker = FaultReporter::default();
         let away = watcher::Error::WatchFailed(kube::Error::LinesCodecMaxLineLengthExceeded);
         let there = Place { namespace: Some("chat"), ..ROUTES };
         speaker.failed(ROUTES, &away);

@@ -12,10 +12,10 @@ use kube::{Api, Client, runtime::watcher};
 use tidegate_table::ObjectRef;
 
 use super::{
-    Event, SECRETS, What, everything,
+    Event, SECRETS, WatchMessage, everything,
     fault::{Cause, cause, user},
+    prune,
     store::Store,
-    strip,
     watch::{self, PAGE_TIMEOUT},
 };
 use crate::{
@@ -55,7 +55,10 @@ impl NamedSecrets {
     }
 
     /// Watches these, and no others. The watches that begin, and whether anything has changed.
-    pub(super) fn want(&mut self, wanted: SecretsWanted) -> (Vec<BoxStream<'static, What>>, bool) {
+    pub(super) fn want(
+        &mut self,
+        wanted: SecretsWanted,
+    ) -> (Vec<BoxStream<'static, WatchMessage>>, bool) {
         let before = self.secrets.len();
         self.secrets.retain(|name, _| wanted.read.contains(name));
         let mut changed = before != self.secrets.len() || self.beyond != wanted.beyond;
@@ -139,26 +142,26 @@ fn watch(
     client: &Client,
     name: &ObjectRef,
     ended: oneshot::Receiver<()>,
-) -> BoxStream<'static, What> {
+) -> BoxStream<'static, WatchMessage> {
     let watch = watch::watch(
         Api::<Secret>::namespaced(client.clone(), &name.namespace),
         everything().fields(&format!("metadata.name={}", name.name)),
         SECRETS,
         PAGE_TIMEOUT,
         |mut secret| {
-            strip::secret(&mut secret);
+            prune::secret(&mut secret);
             if secret.type_.as_deref() != Some(TLS_SECRET) {
                 // It is refused for its type: its content is nothing to us.
                 secret.data = None;
             }
             Some(Arc::new(secret))
         },
-        What::Secret,
+        WatchMessage::Secret,
     );
     let name = name.clone();
     let named = watch.map(move |what| match what {
-        What::Secret(event) => What::Named(name.clone(), event),
-        What::Failed(_, error) => What::NamedFailed(name.clone(), error),
+        WatchMessage::Secret(event) => WatchMessage::Named(name.clone(), event),
+        WatchMessage::Failed(_, error) => WatchMessage::NamedFailed(name.clone(), error),
         other => other,
     });
     named.take_until(ended).boxed()

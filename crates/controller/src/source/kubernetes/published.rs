@@ -9,7 +9,7 @@ use crate::source::Change;
 
 /// What routes are to name as their addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Published {
+pub enum PublishedAddresses {
     /// None.
     #[default]
     Nothing,

@@ -9,7 +9,7 @@ use tidegate_api::{DEFAULT_CLASS, WebSocketRoute, WebSocketRouteSpec};
 
 use super::store::Stored;
 use crate::{
-    source::{Change, ObservedRoute, reference, strip},
+    source::{Change, ObservedRoute, prune, reference},
     translate::RouteInput,
 };
 
@@ -24,7 +24,7 @@ pub(super) struct Route {
 impl From<DynamicObject> for Route {
     fn from(mut object: DynamicObject) -> Self {
         let status_managers = status_managers(&object.metadata);
-        strip::metadata(&mut object.metadata);
+        prune::metadata(&mut object.metadata);
         let status = object.data.get_mut("status").map(Value::take).unwrap_or_default();
         let spec = object.data.get_mut("spec").map(Value::take).unwrap_or_default();
         // The default stands in the CRD; an object stored before it did has none.

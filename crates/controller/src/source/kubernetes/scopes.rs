@@ -13,9 +13,9 @@ use crate::source::Change;
 /// One [`Store`] for each scope: either one for the whole cluster, or one for each namespace. They fail and recover each for
 /// itself.
 #[derive(Debug)]
-pub(super) struct Stores<V>(Vec<Store<V>>);
+pub(super) struct ScopedStores<V>(Vec<Store<V>>);
 
-impl<V: Stored + Clone> Stores<V> {
+impl<V: Stored + Clone> ScopedStores<V> {
     pub(super) fn new(scopes: usize) -> Self {
         Self((0..scopes).map(|_| Store::default()).collect())
     }
@@ -69,7 +69,7 @@ mod tests {
 
     use super::*;
 
-    fn listed(stores: &mut Stores<Arc<Service>>, scope: usize, name: &str) -> Option<Change> {
+    fn listed(stores: &mut ScopedStores<Arc<Service>>, scope: usize, name: &str) -> Option<Change> {
         let name = ObjectRef { namespace: format!("n{scope}"), name: name.into() };
         stores.apply(scope, watcher::Event::Init);
         let service = Some(Arc::new(Service::default()));
@@ -79,11 +79,11 @@ mod tests {
 
     #[test]
     fn all_scopes_must_have_been_read_and_one_that_fails_leaves_the_others() {
-        let mut stores = Stores::new(2);
+        let mut stores = ScopedStores::new(2);
         assert_eq!(listed(&mut stores, 0, "a"), Some(Change::Inputs));
         assert!(stores.known().is_none() && !stores.synced());
         assert_eq!(listed(&mut stores, 1, "b"), Some(Change::Inputs));
-        let names = |stores: &Stores<_>| -> Vec<_> {
+        let names = |stores: &ScopedStores<_>| -> Vec<_> {
             stores.known().unwrap().into_keys().map(|name| name.to_string()).collect()
         };
         assert_eq!(names(&stores), ["n0/a", "n1/b"]);

@@ -10,7 +10,7 @@ use kube::{Api, Resource, runtime::watcher};
 use serde::de::DeserializeOwned;
 
 use super::{
-    Event, What,
+    Event, WatchMessage,
     fault::{Cause, Kind, asked_pause, cause},
 };
 use crate::{
@@ -36,8 +36,8 @@ pub(super) fn watch<K, V>(
     kind: &'static Kind,
     page_timeout: Duration,
     prepare: fn(K) -> Option<V>,
-    wrap: fn(Event<V>) -> What,
-) -> BoxStream<'static, What>
+    wrap: fn(Event<V>) -> WatchMessage,
+) -> BoxStream<'static, WatchMessage>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     V: Send + 'static,
@@ -83,7 +83,7 @@ where
                         _ => following.backoff.failed(Instant::now()).max(asked_pause(&error)),
                     });
                     if cause != Cause::Expired {
-                        return Some((What::Failed(kind, error), (following, begin)));
+                        return Some((WatchMessage::Failed(kind, error), (following, begin)));
                     }
                 }
                 // A watcher's stream does not end; if it did, it would be begun anew.
@@ -137,13 +137,13 @@ mod tests {
             SERVICES,
             Duration::from_millis(50),
             |service| Some(Arc::new(service)),
-            What::Service,
+            WatchMessage::Service,
         );
-        assert!(matches!(messages.next().await, Some(What::Service(watcher::Event::Init))));
-        let Some(What::Failed(_, error)) = messages.next().await else {
+        assert!(matches!(messages.next().await, Some(WatchMessage::Service(watcher::Event::Init))));
+        let Some(WatchMessage::Failed(_, error)) = messages.next().await else {
             panic!("the list never comes");
         };
         assert_eq!(cause(&error), Cause::Unreachable);
-        assert!(matches!(messages.next().await, Some(What::Service(watcher::Event::Init))));
+        assert!(matches!(messages.next().await, Some(WatchMessage::Service(watcher::Event::Init))));
     }
 }

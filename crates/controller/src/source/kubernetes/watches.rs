@@ -15,9 +15,9 @@ use kube::{
 use tidegate_api::{ReferenceGrant, WebSocketRoute};
 
 use super::{
-    CONFIG_MAPS, GRANTS, ROUTES, SECRETS, SERVICES, SLICES, SecretScope, WATCH_SECONDS, What,
+    CONFIG_MAPS, GRANTS, ROUTES, SECRETS, SERVICES, SLICES, SecretScope, WATCH_SECONDS,
+    WatchMessage, prune,
     route::Route,
-    strip,
     watch::{self, PAGE_TIMEOUT},
 };
 use crate::source::reference;
@@ -34,7 +34,7 @@ pub(super) fn watches(
     client: &Client,
     namespace: Option<&str>,
     secrets: &SecretScope,
-) -> Vec<BoxStream<'static, What>> {
+) -> Vec<BoxStream<'static, WatchMessage>> {
     fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope>,
@@ -63,10 +63,10 @@ pub(super) fn watches(
             SECRETS,
             PAGE_TIMEOUT,
             |mut secret| {
-                strip::secret(&mut secret);
+                prune::secret(&mut secret);
                 Some(Arc::new(secret))
             },
-            What::Secret,
+            WatchMessage::Secret,
         )
     });
     let others = [
@@ -76,15 +76,15 @@ pub(super) fn watches(
             ROUTES,
             PAGE_TIMEOUT,
             |object: DynamicObject| Some(Route::from(object)),
-            What::Route,
+            WatchMessage::Route,
         ),
         watch::watch(
             api::<ConfigMap>(client, namespace),
             everything().page_size(LARGE_PAGE),
             CONFIG_MAPS,
             PAGE_TIMEOUT,
-            |mut map| strip::config_map(&mut map).then(|| Arc::new(map)),
-            What::ConfigMap,
+            |mut map| prune::config_map(&mut map).then(|| Arc::new(map)),
+            WatchMessage::ConfigMap,
         ),
         watch::watch(
             api::<Service>(client, namespace),
@@ -92,10 +92,10 @@ pub(super) fn watches(
             SERVICES,
             PAGE_TIMEOUT,
             |mut service| {
-                strip::service(&mut service);
+                prune::service(&mut service);
                 Some(Arc::new(service))
             },
-            What::Service,
+            WatchMessage::Service,
         ),
         watch::watch(
             api::<EndpointSlice>(client, namespace),
@@ -103,10 +103,10 @@ pub(super) fn watches(
             SLICES,
             PAGE_TIMEOUT,
             |mut slice| {
-                strip::metadata(&mut slice.metadata);
+                prune::metadata(&mut slice.metadata);
                 Some(Arc::new(slice))
             },
-            What::Slice,
+            WatchMessage::Slice,
         ),
         watch::watch(
             api::<DeserializeGuard<ReferenceGrant>>(client, namespace),
@@ -115,7 +115,7 @@ pub(super) fn watches(
             PAGE_TIMEOUT,
             |DeserializeGuard(grant)| match grant {
                 Ok(mut grant) => {
-                    strip::metadata(&mut grant.metadata);
+                    prune::metadata(&mut grant.metadata);
                     Some(Arc::new(grant))
                 }
                 Err(invalid) => {
@@ -126,7 +126,7 @@ pub(super) fn watches(
                     None
                 }
             },
-            What::Grant,
+            WatchMessage::Grant,
         ),
     ];
     others.into_iter().chain(certificates).collect()

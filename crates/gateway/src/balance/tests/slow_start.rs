@@ -1,7 +1,7 @@
 use super::*;
 
 /// A scene in which the endpoints 1 to `old` are long known and have many connections, and one more has just become ready.
-fn with_a_new_one(policy: Policy, old: u16) -> (Scene, [Backend; 1], Vec<Seat>) {
+fn with_a_new_one(policy: Policy, old: u16) -> (Scene, [Backend; 1], Vec<EndpointPermit>) {
     let mut scene = Scene::new(policy);
     scene.how.slow_start = Some(Duration::from_secs(30));
     let ports: Vec<u16> = (1..=old).collect();

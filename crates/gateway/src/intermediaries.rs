@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, Uri, Version, request};
 
 use super::{
     headers::elements,
-    refuse::{Refusal, RefusalReason},
+    refusal::{Refusal, RefusalReason},
 };
 
 /// Headers that proxies add and clients do not. Their names are told; of values, which may name people and machines, only
@@ -42,7 +42,7 @@ const MAX_VIA: usize = 160;
 
 /// How a request came, as far as its head tells.
 #[derive(Clone, Debug)]
-pub struct Way {
+pub struct IntermediaryTrace {
     version: Version,
     get: bool,
     /// Parts of an upgrade request (RFC 6455 §4.1), in the order of [`PARTS`]: whether it has them.
@@ -60,7 +60,7 @@ pub struct Way {
 
 /// What a request's security is judged by.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct RequestTarget<'a> {
     /// Whether the client came by TLS.
     pub secure: bool,
     /// Whether a peer that is not trusted says that the client came by TLS.
@@ -75,7 +75,7 @@ pub struct Asked<'a> {
     pub https_port: u16,
 }
 
-impl Asked<'_> {
+impl RequestTarget<'_> {
     /// The same target over TLS for the client to read, without the query, which may hold secrets, and with the path only where
     /// it is plain: nothing that a client sent is told again as it came.
     pub fn secure_url(&self) -> String {
@@ -97,7 +97,7 @@ impl Asked<'_> {
 /// What an upgrade request has, by the words in which it is told to be missing.
 const PARTS: [&str; 4] = ["upgrade", "connection", "sec-websocket-key", "sec-websocket-version"];
 
-impl Way {
+impl IntermediaryTrace {
     /// Looks at a request as it came.
     pub fn of(request: &request::Parts) -> Self {
         let mut way = Self {
@@ -149,7 +149,7 @@ impl Way {
 
     /// Refuses what a WebSocket client sent, but is no upgrade any more. Where only WebSockets are served, a page's `Origin` is
     /// enough of a mark: a browser sends it with every one.
-    pub fn check(&self, only_websockets: bool, asked: &Asked<'_>) -> Result<(), Refusal> {
+    pub fn check(&self, only_websockets: bool, asked: &RequestTarget<'_>) -> Result<(), Refusal> {
         let [upgrade, connection, ..] = self.has;
         let old = self.version < Version::HTTP_11;
         let wanted = self.get && (self.marked || (only_websockets && self.from_page));
@@ -185,7 +185,7 @@ impl Way {
                  {}, where none can look inside. If TLS ends at a proxy in front of the gateway, its operator lets it pass \
                  upgrades over HTTP/1.1 (nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
                  proxy_set_header Connection \"upgrade\";).",
-                Asked { websocket: true, ..*asked }.secure_url()
+                RequestTarget { websocket: true, ..*asked }.secure_url()
             )
             .into()
         });

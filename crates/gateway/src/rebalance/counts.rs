@@ -45,23 +45,23 @@ impl Hash for PlaceKey {
 
 /// The connections of a rule at an endpoint.
 #[derive(Debug)]
-pub struct Place {
+pub struct RuleEndpoint {
     key: PlaceKey,
     /// By worker; only that one writes.
     live: Box<[AtomicUsize]>,
     /// Those among them that have been told to go elsewhere, or are going to be.
     leaving: AtomicUsize,
-    ledger: Ledger,
+    ledger: ConnectionCounts,
 }
 
 /// All places that have a connection. Clones are one ledger.
 #[derive(Clone, Debug)]
-pub struct Ledger {
+pub struct ConnectionCounts {
     workers: usize,
-    places: Arc<Mutex<HashMap<PlaceKey, Weak<Place>>>>,
+    places: Arc<Mutex<HashMap<PlaceKey, Weak<RuleEndpoint>>>>,
 }
 
-impl Place {
+impl RuleEndpoint {
     /// Whose connections these are, and where.
     pub fn key(&self) -> &PlaceKey {
         &self.key
@@ -94,7 +94,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for RuleEndpoint {
     fn drop(&mut self) {
         let mut places = self.ledger.places();
         // Somebody may have made it anew since.
@@ -104,31 +104,31 @@ impl Drop for Place {
     }
 }
 
-impl Ledger {
+impl ConnectionCounts {
     /// One without connections, for so many workers.
     pub fn new(workers: usize) -> Self {
         Self { workers, places: Arc::default() }
     }
 
     /// The place of a rule at an endpoint; it is forgotten when nobody holds it.
-    pub fn place(&self, key: PlaceKey) -> Arc<Place> {
+    pub fn place(&self, key: PlaceKey) -> Arc<RuleEndpoint> {
         let mut places = self.places();
         if let Some(place) = places.get(&key).and_then(Weak::upgrade) {
             return place;
         }
         let live = (0..self.workers).map(|_| AtomicUsize::new(0)).collect();
         let (ledger, leaving) = (self.clone(), AtomicUsize::new(0));
-        let place = Arc::new(Place { key: key.clone(), live, leaving, ledger });
+        let place = Arc::new(RuleEndpoint { key: key.clone(), live, leaving, ledger });
         places.insert(key, Arc::downgrade(&place));
         place
     }
 
     /// All places now.
-    pub fn all(&self) -> Vec<Arc<Place>> {
+    pub fn all(&self) -> Vec<Arc<RuleEndpoint>> {
         self.places().values().filter_map(Weak::upgrade).collect()
     }
 
-    fn places(&self) -> MutexGuard<'_, HashMap<PlaceKey, Weak<Place>>> {
+    fn places(&self) -> MutexGuard<'_, HashMap<PlaceKey, Weak<RuleEndpoint>>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_place_is_one_for_all_workers_until_nobody_holds_it() {
-        let ledger = Ledger::new(2);
+        let ledger = ConnectionCounts::new(2);
         let (first, second) = (ledger.place(key("a", 1)), ledger.place(key("a", 1)));
         assert!(Arc::ptr_eq(&first, &second));
         let others = [ledger.place(key("a", 2)), ledger.place(key("b", 1))];
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn those_who_leave_are_not_counted_as_staying() {
-        let place = Ledger::new(3).place(key("a", 1));
+        let place = ConnectionCounts::new(3).place(key("a", 1));
         place.set(0, 5);
         place.set(2, 4);
         assert_eq!((place.staying(), place.of_worker(2)), (9, 4));

@@ -23,7 +23,7 @@ const FEW: u32 = 5;
 
 /// What a rule has moved lately at one of its backends.
 #[derive(Clone, Debug)]
-pub struct Mover {
+pub struct RebalancePolicy {
     /// Connections told to go, and those there were, in each of the last ticks; the newest last.
     moved: [u32; MINUTE],
     live: [u32; MINUTE],
@@ -52,7 +52,7 @@ pub struct Moves {
     pub pausing: bool,
 }
 
-impl Mover {
+impl RebalancePolicy {
     /// One that has moved nothing. `random` (0..1) says how soon it begins.
     pub fn new(tick: u64, random: f64) -> Self {
         let (moved, live) = ([0; MINUTE], [0; MINUTE]);

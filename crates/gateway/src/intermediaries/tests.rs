@@ -9,17 +9,17 @@ const UPGRADE: (&str, &str) = ("upgrade", "WebSocket");
 const CONNECTION: (&str, &str) = ("connection", "keep-alive, Upgrade");
 const ORIGIN: (&str, &str) = ("origin", "https://a.test");
 
-fn way(version: Version, lines: &[(&str, &str)]) -> Way {
+fn way(version: Version, lines: &[(&str, &str)]) -> IntermediaryTrace {
     let mut request = Request::get("/ws").version(version);
     for (name, value) in lines {
         request = request.header(*name, *value);
     }
-    Way::of(&request.body(()).unwrap().into_parts().0)
+    IntermediaryTrace::of(&request.body(()).unwrap().into_parts().0)
 }
 
-fn check(way: &Way, only_websockets: bool, secure: bool) -> Result<(), Refusal> {
+fn check(way: &IntermediaryTrace, only_websockets: bool, secure: bool) -> Result<(), Refusal> {
     let uri: Uri = "/ws?token=1".parse().unwrap();
-    let asked = Asked {
+    let asked = RequestTarget {
         secure,
         claims_tls: false,
         websocket: way.wants_websocket(),
@@ -76,7 +76,10 @@ fn plain_requests_bear_no_mark() {
     }
     let (mut post, ()) = Request::post("/").header(KEY.0, KEY.1).body(()).unwrap().into_parts();
     post.version = Version::HTTP_10;
-    assert!(check(&Way::of(&post), true, true).is_ok(), "only a GET becomes a WebSocket");
+    assert!(
+        check(&IntermediaryTrace::of(&post), true, true).is_ok(),
+        "only a GET becomes a WebSocket"
+    );
 }
 
 #[test]
@@ -139,7 +142,7 @@ proptest! {
             let line: Vec<u8> = line.into_iter().map(allowed).collect();
             parts.headers.append(header::VIA, HeaderValue::from_bytes(&line).unwrap());
         }
-        let seen = Way::of(&parts).seen();
+        let seen = IntermediaryTrace::of(&parts).seen();
         let text = seen.to_str().unwrap();
         prop_assert!(matches!(text.matches('"').count(), 0 | 2), "{text}");
         prop_assert!(!text.contains('\\') && text.len() < 300, "{text}");

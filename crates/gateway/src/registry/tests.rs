@@ -2,8 +2,8 @@ use tidegate_table::{Drain, ObjectRef};
 
 use super::*;
 
-fn sessions() -> Rc<Sessions> {
-    Rc::new(Sessions::new(0, Ledger::new(1), Arc::default()))
+fn sessions() -> Rc<Registry> {
+    Rc::new(Registry::new(0, ConnectionCounts::new(1), Arc::default()))
 }
 
 fn rule(name: &str, on_route_removed: OnChange) -> Arc<Rule> {
@@ -19,7 +19,7 @@ fn origin(rule: &Arc<Rule>, port: u16) -> Origin {
     }
 }
 
-fn groups(sessions: &Sessions) -> usize {
+fn groups(sessions: &Registry) -> usize {
     sessions.homes.borrow().values().map(|home| home.groups.borrow().len()).sum()
 }
 
@@ -76,7 +76,7 @@ fn who_comes_into_a_group_that_is_being_ended_is_told_of() {
     let rule = rule("0", OnChange::Close);
     let _first = sessions.enter(origin(&rule, 1));
     let group = sessions.take_unjudged().groups.remove(0);
-    group.pass(Some(Sentence { cause: CloseCause::RouteRemoved, number: 1 }));
+    group.pass(Some(CloseDecision { cause: CloseCause::RouteRemoved, number: 1 }));
     let second = sessions.enter(origin(&rule, 1));
     let unjudged = sessions.take_unjudged();
     assert_eq!((unjudged.groups.len(), unjudged.members.len()), (0, 1));
@@ -96,8 +96,8 @@ fn a_group_gives_the_memory_of_a_busy_hour_back() {
 
 #[test]
 fn the_ledger_is_told_of_every_connection_and_of_those_that_are_moved() {
-    let ledger = Ledger::new(2);
-    let of_worker = |worker| Rc::new(Sessions::new(worker, ledger.clone(), Arc::default()));
+    let ledger = ConnectionCounts::new(2);
+    let of_worker = |worker| Rc::new(Registry::new(worker, ledger.clone(), Arc::default()));
     let (first, second) = (of_worker(0), of_worker(1));
     let rule = rule("0", OnChange::Keep);
     let mut entries: Vec<_> = (0..3).map(|_| first.enter(origin(&rule, 1))).collect();

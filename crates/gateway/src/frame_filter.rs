@@ -5,8 +5,8 @@
 //! pass whole or not at all, so that a frame of ours never has to follow half a header.
 
 use super::{
+    close::CloseCode,
     frames::{self, Allowance, FrameScanner, Scarce, Stop, Violation},
-    goodbye::CloseCode,
 };
 
 /// Answers to so many pings of ours are known as such.
@@ -25,7 +25,7 @@ pub enum Finding {
 
 /// What became of some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sifted {
+pub struct Filtered {
     /// The first so many bytes pass.
     pub passed: usize,
     /// Data messages whose last frame began among them.
@@ -40,7 +40,7 @@ pub struct Sifted {
     pub finding: Option<Finding>,
 }
 
-impl Sifted {
+impl Filtered {
     /// Lets the next bytes pass.
     fn take(&mut self, bytes: &mut [u8], at: &mut usize, count: usize) {
         if *at != self.passed {
@@ -51,7 +51,7 @@ impl Sifted {
     }
 }
 
-/// Why bytes are held that need no others to be sifted.
+/// Why bytes are held that need no others to be filtered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ripe {
     /// They were there from the start.
@@ -62,7 +62,7 @@ enum Ripe {
 
 /// Sifts one direction.
 #[derive(Clone, Debug)]
-pub struct Sieve {
+pub struct FrameFilter {
     scanner: FrameScanner,
     /// Bytes that were not passed on yet: a header or control frame that is not whole, or all from the frame on that was one
     /// too many.
@@ -77,8 +77,8 @@ pub struct Sieve {
     finished: bool,
 }
 
-impl Sieve {
-    /// A sieve that begins with bytes that have come already.
+impl FrameFilter {
+    /// A filter that begins with bytes that have come already.
     pub fn new(scanner: FrameScanner, early: &[u8]) -> Self {
         Self {
             scanner,
@@ -90,7 +90,7 @@ impl Sieve {
         }
     }
 
-    /// Bytes that have to be in front of those that are sifted next.
+    /// Bytes that have to be in front of those that are filtered next.
     pub fn held(&self) -> &[u8] {
         &self.held
     }
@@ -148,8 +148,8 @@ impl Sieve {
     }
 
     /// Sifts `bytes`, which begin with those held, as far as the allowance reaches. What passes is moved to their front.
-    pub fn sift(&mut self, bytes: &mut [u8], allowance: Allowance) -> Sifted {
-        let mut sifted = Sifted {
+    pub fn apply(&mut self, bytes: &mut [u8], allowance: Allowance) -> Filtered {
+        let mut filtered = Filtered {
             passed: 0,
             messages: 0,
             frames: 0,
@@ -165,15 +165,15 @@ impl Sieve {
                 break false;
             }
             let left = Allowance {
-                messages: allowance.messages - sifted.messages,
-                frames: allowance.frames - sifted.frames,
+                messages: allowance.messages - filtered.messages,
+                frames: allowance.frames - filtered.frames,
             };
             let scan = self.scanner.scan(&bytes[at..], left);
-            sifted.boundary =
-                scan.boundary.map(|offset| sifted.passed + offset).or(sifted.boundary);
-            sifted.messages += scan.messages;
-            sifted.frames += scan.frames;
-            sifted.take(bytes, &mut at, scan.passed);
+            filtered.boundary =
+                scan.boundary.map(|offset| filtered.passed + offset).or(filtered.boundary);
+            filtered.messages += scan.messages;
+            filtered.frames += scan.frames;
+            filtered.take(bytes, &mut at, scan.passed);
             match scan.stop {
                 Stop::End => break false,
                 Stop::Incomplete => break true,
@@ -182,11 +182,11 @@ impl Sieve {
                     break true;
                 }
                 Stop::Violation(violation) => {
-                    sifted.finding = Some(Finding::Violation(violation));
+                    filtered.finding = Some(Finding::Violation(violation));
                     self.finished = true;
                 }
                 Stop::TooBig => {
-                    sifted.finding = Some(Finding::TooBig);
+                    filtered.finding = Some(Finding::TooBig);
                     self.finished = true;
                 }
                 Stop::Control(frame) => {
@@ -194,14 +194,14 @@ impl Sieve {
                     let payload = frame.payload(&bytes[at..], &mut space);
                     match frame.opcode() {
                         frames::PONG if let Some(age) = self.answered(payload) => {
-                            sifted.answered |= age == 0;
-                            sifted.frames += 1;
+                            filtered.answered |= age == 0;
+                            filtered.frames += 1;
                             at += frame.total();
                             continue;
                         }
                         frames::CLOSE => match frames::close_code(payload) {
                             Err(violation) if self.scanner.is_strict() => {
-                                sifted.finding = Some(Finding::Violation(violation));
+                                filtered.finding = Some(Finding::Violation(violation));
                                 self.finished = true;
                                 continue;
                             }
@@ -209,7 +209,7 @@ impl Sieve {
                                 let unchecked =
                                     payload.first_chunk().map(|c| u16::from_be_bytes(*c));
                                 let code = CloseCode(code.unwrap_or(unchecked));
-                                sifted.finding = Some(Finding::Close(code));
+                                filtered.finding = Some(Finding::Close(code));
                                 // No data may follow (§5.5.1).
                                 self.finished = true;
                                 if self.swallows_close {
@@ -217,10 +217,10 @@ impl Sieve {
                                 }
                             }
                         },
-                        _ => sifted.frames += 1,
+                        _ => filtered.frames += 1,
                     }
-                    sifted.take(bytes, &mut at, frame.total());
-                    sifted.boundary = Some(sifted.passed);
+                    filtered.take(bytes, &mut at, frame.total());
+                    filtered.boundary = Some(filtered.passed);
                 }
             }
         };
@@ -230,7 +230,7 @@ impl Sieve {
         } else if !self.held.is_empty() {
             self.held = Box::default();
         }
-        sifted
+        filtered
     }
 }
 

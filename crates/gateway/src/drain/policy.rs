@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::SocketAddr};
 
 use tidegate_table::{EndpointState, ObjectRef, OnChange, RoutingTable, Rule, VirtualHost};
 
-use crate::{goodbye::CloseCause, sessions::Origin};
+use crate::{close::CloseCause, registry::Origin};
 
 /// The rules that a table serves, by hostname, route and name. A host is gone through when it is first asked for.
 pub(super) struct Served<'t> {

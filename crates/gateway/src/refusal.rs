@@ -24,10 +24,12 @@ pub(super) const fn concerns_way(reason: RefusalReason) -> bool {
 const fn status(reason: RefusalReason) -> StatusCode {
     match reason {
         RefusalReason::NoRoute => StatusCode::NOT_FOUND,
-        RefusalReason::NotWebsocket | RefusalReason::UpgradeStripped | RefusalReason::BadVersion => {
-            StatusCode::UPGRADE_REQUIRED
+        RefusalReason::NotWebsocket
+        | RefusalReason::UpgradeStripped
+        | RefusalReason::BadVersion => StatusCode::UPGRADE_REQUIRED,
+        RefusalReason::BadHandshake | RefusalReason::BadPath | RefusalReason::ClientGone => {
+            StatusCode::BAD_REQUEST
         }
-        RefusalReason::BadHandshake | RefusalReason::BadPath | RefusalReason::ClientGone => StatusCode::BAD_REQUEST,
         RefusalReason::TransferCoding => StatusCode::NOT_IMPLEMENTED,
         RefusalReason::LoopDetected => StatusCode::LOOP_DETECTED,
         RefusalReason::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -36,9 +38,9 @@ const fn status(reason: RefusalReason) -> StatusCode {
         RefusalReason::NoEndpoints | RefusalReason::LimitFiles | RefusalReason::Draining => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        RefusalReason::BackendConnect | RefusalReason::BackendRefused | RefusalReason::BackendBadHandshake => {
-            StatusCode::BAD_GATEWAY
-        }
+        RefusalReason::BackendConnect
+        | RefusalReason::BackendRefused
+        | RefusalReason::BackendBadHandshake => StatusCode::BAD_GATEWAY,
         RefusalReason::BackendTimeout => StatusCode::GATEWAY_TIMEOUT,
     }
 }

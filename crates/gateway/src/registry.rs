@@ -19,8 +19,8 @@ use tidegate_table::{OnChange, Rule};
 use tokio::sync::Notify;
 
 use super::{
-    goodbye::CloseCause,
-    rebalance::{Ledger, Place, PlaceKey},
+    close::CloseCause,
+    rebalance::{ConnectionCounts, PlaceKey, RuleEndpoint},
 };
 
 /// What a connection is asked.
@@ -34,7 +34,7 @@ pub enum Request {
 
 /// What a worker and a connection share.
 #[derive(Debug, Default)]
-pub struct Session {
+pub struct ConnectionHandle {
     request: Cell<Option<Request>>,
     /// Where it stands in its group.
     slot: Cell<u32>,
@@ -43,7 +43,7 @@ pub struct Session {
     waker: RefCell<Option<Waker>>,
 }
 
-impl Session {
+impl ConnectionHandle {
     /// What this connection was asked last, if anything.
     pub fn request(&self) -> Option<Request> {
         self.request.get()
@@ -100,7 +100,7 @@ impl PartialEq for Origin {
 
 /// Why the connections of a group are being ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sentence {
+pub struct CloseDecision {
     /// The cause.
     pub cause: CloseCause,
     /// Tells one from another of the same cause.
@@ -111,16 +111,16 @@ pub struct Sentence {
 #[derive(Debug)]
 pub struct Group {
     origin: Origin,
-    home: Rc<Home>,
-    live: RefCell<Vec<Rc<Session>>>,
-    sentence: Cell<Option<Sentence>>,
+    home: Rc<EndpointConnections>,
+    live: RefCell<Vec<Rc<ConnectionHandle>>>,
+    sentence: Cell<Option<CloseDecision>>,
 }
 
 /// One connection of a group.
-pub type Member = (Rc<Group>, Rc<Session>);
+pub type Member = (Rc<Group>, Rc<ConnectionHandle>);
 
 impl Group {
-    fn new(origin: Origin, home: Rc<Home>) -> Self {
+    fn new(origin: Origin, home: Rc<EndpointConnections>) -> Self {
         Self { origin, home, live: RefCell::default(), sentence: Cell::default() }
     }
 
@@ -130,12 +130,12 @@ impl Group {
     }
 
     /// Why its connections are being ended; `None`: they live on.
-    pub fn sentence(&self) -> Option<Sentence> {
+    pub fn sentence(&self) -> Option<CloseDecision> {
         self.sentence.get()
     }
 
     /// Has its connections ended, or live on.
-    pub fn pass(&self, sentence: Option<Sentence>) {
+    pub fn pass(&self, sentence: Option<CloseDecision>) {
         self.sentence.set(sentence);
     }
 
@@ -145,7 +145,7 @@ impl Group {
         live.iter().map(|session| (Rc::clone(self), Rc::clone(session))).collect()
     }
 
-    fn insert(&self, session: &Rc<Session>) {
+    fn insert(&self, session: &Rc<ConnectionHandle>) {
         let mut live = self.live.borrow_mut();
         // A worker has no more connections than there are files.
         session.slot.set(u32::try_from(live.len()).expect("connections are fewer than 2^32"));
@@ -153,7 +153,7 @@ impl Group {
     }
 
     /// Whether it was the last one.
-    fn remove(&self, session: &Session) -> bool {
+    fn remove(&self, session: &ConnectionHandle) -> bool {
         let mut live = self.live.borrow_mut();
         let slot = session.slot.get();
         live.swap_remove(slot as usize);
@@ -171,20 +171,20 @@ impl Group {
 
 /// What a worker has of one place: one group or, by hostname and policy, some.
 #[derive(Debug)]
-struct Home {
-    place: Arc<Place>,
+struct EndpointConnections {
+    place: Arc<RuleEndpoint>,
     live: Cell<usize>,
     groups: RefCell<Vec<Rc<Group>>>,
 }
 
-impl Home {
+impl EndpointConnections {
     fn group(&self, origin: &Origin) -> Option<Rc<Group>> {
         self.groups.borrow().iter().find(|group| group.origin == *origin).cloned()
     }
 }
 
 /// The session `index` of all in some groups.
-fn nth(groups: &[Rc<Group>], mut index: usize) -> Option<Rc<Session>> {
+fn nth(groups: &[Rc<Group>], mut index: usize) -> Option<Rc<ConnectionHandle>> {
     groups.iter().find_map(|group| {
         let live = group.live.borrow();
         let found = live.get(index).cloned();
@@ -195,11 +195,11 @@ fn nth(groups: &[Rc<Group>], mut index: usize) -> Option<Rc<Session>> {
 
 /// All connections of one worker, and the number of its requests that are not answered yet.
 #[derive(Debug)]
-pub struct Sessions {
+pub struct Registry {
     /// Of which worker.
     worker: usize,
-    ledger: Ledger,
-    homes: RefCell<HashMap<PlaceKey, Rc<Home>>>,
+    ledger: ConnectionCounts,
+    homes: RefCell<HashMap<PlaceKey, Rc<EndpointConnections>>>,
     count: Cell<usize>,
     /// Groups that some change may end.
     endable: Cell<usize>,
@@ -232,19 +232,19 @@ struct Requests {
 
 /// A connection's entry; taken out when dropped.
 #[derive(Debug)]
-pub struct Entry {
-    sessions: Rc<Sessions>,
+pub struct ConnectionGuard {
+    sessions: Rc<Registry>,
     group: Rc<Group>,
-    session: Rc<Session>,
+    session: Rc<ConnectionHandle>,
 }
 
 /// A request's; counted until dropped.
 #[derive(Debug)]
 pub struct RequestEntry(Arc<Requests>);
 
-impl Sessions {
+impl Registry {
     /// None yet of this worker; `ledger` and `open` count those of all.
-    pub fn new(worker: usize, ledger: Ledger, open: Arc<AtomicUsize>) -> Self {
+    pub fn new(worker: usize, ledger: ConnectionCounts, open: Arc<AtomicUsize>) -> Self {
         Self {
             worker,
             ledger,
@@ -260,8 +260,8 @@ impl Sessions {
     }
 
     /// Enters a connection.
-    pub fn enter(self: &Rc<Self>, origin: Origin) -> Entry {
-        let session = Rc::new(Session::default());
+    pub fn enter(self: &Rc<Self>, origin: Origin) -> ConnectionGuard {
+        let session = Rc::new(ConnectionHandle::default());
         session.request.set(self.late.get());
         let home = self.home(&origin);
         let known = home.group(&origin);
@@ -275,21 +275,25 @@ impl Sessions {
         }
         self.count.set(self.count.get() + 1);
         self.open.fetch_add(1, Relaxed);
-        Entry { sessions: Rc::clone(self), group, session }
+        ConnectionGuard { sessions: Rc::clone(self), group, session }
     }
 
-    fn home(&self, origin: &Origin) -> Rc<Home> {
+    fn home(&self, origin: &Origin) -> Rc<EndpointConnections> {
         let key = PlaceKey { rule: Arc::clone(&origin.rule), endpoint: origin.endpoint };
         if let Some(home) = self.homes.borrow().get(&key) {
             return Rc::clone(home);
         }
         let place = self.ledger.place(key.clone());
-        let home = Rc::new(Home { place, live: Cell::default(), groups: RefCell::default() });
+        let home = Rc::new(EndpointConnections {
+            place,
+            live: Cell::default(),
+            groups: RefCell::default(),
+        });
         self.homes.borrow_mut().insert(key, Rc::clone(&home));
         home
     }
 
-    fn open_group(&self, origin: Origin, home: &Rc<Home>) -> Rc<Group> {
+    fn open_group(&self, origin: Origin, home: &Rc<EndpointConnections>) -> Rc<Group> {
         let may_be_ended = origin.may_be_ended();
         let group = Rc::new(Group::new(origin, Rc::clone(home)));
         if may_be_ended {
@@ -317,13 +321,13 @@ impl Sessions {
     }
 
     /// Tells one connection of a place, at random, to go elsewhere. Whether there was one that had not been asked anything.
-    pub fn move_one(&self, place: &Place, random: &mut fastrand::Rng) -> bool {
+    pub fn move_one(&self, place: &RuleEndpoint, random: &mut fastrand::Rng) -> bool {
         let homes = self.homes.borrow();
         let Some(home) = homes.get(place.key()) else { return false };
         let groups = home.groups.borrow();
         let count = home.live.get();
         let start = random.usize(..count.max(1));
-        let free = |session: &Rc<Session>| session.request().is_none();
+        let free = |session: &Rc<ConnectionHandle>| session.request().is_none();
         let mut candidates = (0..count).filter_map(|step| nth(&groups, (start + step) % count));
         let Some(session) = candidates.find(free) else { return false };
         session.moving.set(true);
@@ -355,7 +359,7 @@ impl Sessions {
     }
 
     /// All connections there are now.
-    pub fn live(&self) -> Vec<Rc<Session>> {
+    pub fn live(&self) -> Vec<Rc<ConnectionHandle>> {
         let mut all = Vec::with_capacity(self.count());
         for home in self.homes.borrow().values() {
             for group in home.groups.borrow().iter() {
@@ -394,14 +398,14 @@ impl Sessions {
     }
 }
 
-impl Entry {
+impl ConnectionGuard {
     /// What the worker shares with this connection.
-    pub fn session(&self) -> Rc<Session> {
+    pub fn session(&self) -> Rc<ConnectionHandle> {
         Rc::clone(&self.session)
     }
 }
 
-impl Drop for Entry {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         let sessions = &self.sessions;
         let home = &self.group.home;

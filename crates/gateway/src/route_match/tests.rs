@@ -128,8 +128,8 @@ fn a_connection_serves_the_hosts_that_its_certificate_is_used_for_and_no_others(
     assert!(find_rule(&table, "c.test", &facts).is_ok());
 }
 
-fn in_clear_text(uri: &Uri) -> Asked<'_> {
-    Asked {
+fn in_clear_text(uri: &Uri) -> RequestTarget<'_> {
+    RequestTarget {
         secure: false,
         claims_tls: false,
         websocket: true,
@@ -144,7 +144,7 @@ fn clear_text_is_served_redirected_or_refused_as_the_route_says() {
     let uri: Uri = "/ws?room=1".parse().unwrap();
     let asked = in_clear_text(&uri);
     assert!(check_plaintext(Plaintext::Allow, &asked).is_ok());
-    assert!(check_plaintext(Plaintext::Refuse, &Asked { secure: true, ..asked }).is_ok());
+    assert!(check_plaintext(Plaintext::Refuse, &RequestTarget { secure: true, ..asked }).is_ok());
     let refused = check_plaintext(Plaintext::Refuse, &asked).unwrap_err();
     assert!(refused.location.is_none());
     assert!(!refused.detail.contains("a.test"), "it goes into the log: {}", refused.detail);
@@ -157,17 +157,17 @@ fn clear_text_is_served_redirected_or_refused_as_the_route_says() {
 #[test]
 fn a_redirect_leads_websocket_clients_to_wss_and_others_to_https() {
     let uri: Uri = "/ws?room=1".parse().unwrap();
-    let asked = Asked { https_port: 8443, ..in_clear_text(&uri) };
+    let asked = RequestTarget { https_port: 8443, ..in_clear_text(&uri) };
     let location = |asked| check_plaintext(Plaintext::Redirect, &asked).unwrap_err().location;
     assert_eq!(location(asked).unwrap(), "wss://a.test:8443/ws?room=1");
-    let plain = Asked { websocket: false, ..asked };
+    let plain = RequestTarget { websocket: false, ..asked };
     assert_eq!(location(plain).unwrap(), "https://a.test:8443/ws?room=1");
 }
 
 #[test]
 fn who_comes_by_tls_through_a_proxy_that_is_not_trusted_is_not_redirected_to_where_it_is() {
     let uri: Uri = "/ws".parse().unwrap();
-    let asked = Asked { claims_tls: true, ..in_clear_text(&uri) };
+    let asked = RequestTarget { claims_tls: true, ..in_clear_text(&uri) };
     for policy in [Plaintext::Refuse, Plaintext::Redirect] {
         let refused = check_plaintext(policy, &asked).unwrap_err();
         assert!(refused.location.is_none());

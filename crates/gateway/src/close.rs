@@ -143,46 +143,46 @@ impl CloseCode {
 
 /// A Close frame's code and reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Words {
+pub struct ClosePayload {
     /// The code.
     pub code: CloseCode,
     /// The reason, for people.
     pub reason: &'static str,
 }
 
-const fn words(code: u16, reason: &'static str) -> Option<Words> {
-    Some(Words { code: CloseCode(Some(code)), reason })
+const fn words(code: u16, reason: &'static str) -> Option<ClosePayload> {
+    Some(ClosePayload { code: CloseCode(Some(code)), reason })
 }
 
 /// What a side is told whose own Close frame had this code, and was not answered (RFC 6455 §5.5.1). A code that may not
 /// be sent, as unchecked peers do, is not sent back.
-pub const fn answer(code: CloseCode) -> Words {
+pub const fn answer(code: CloseCode) -> ClosePayload {
     let code = match code.0 {
         Some(code) if is_sendable(code) => CloseCode(Some(code)),
         _ => CloseCode(None),
     };
-    Words { code, reason: "" }
+    ClosePayload { code, reason: "" }
 }
 
 /// What a side is told when the other one has ended without a Close frame.
-pub const fn bereaved(told: Side) -> Words {
+pub const fn peer_gone(told: Side) -> ClosePayload {
     let (code, reason) = match told {
         Side::Client => (1012, "the backend has gone: connect again"),
         Side::Backend => (1001, "the client has gone"),
     };
-    Words { code: CloseCode(Some(code)), reason }
+    ClosePayload { code: CloseCode(Some(code)), reason }
 }
 
 /// What `told` hears when the gateway ends a connection for `cause`; `None`: nothing, for it would not listen.
 /// `at_fault` is the side that gave the cause, `detail` what it did, `drain_code` the route's code for endings
 /// on purpose.
-pub const fn farewell(
+pub const fn close_for(
     cause: CloseCause,
     told: Side,
     at_fault: Option<Side>,
     detail: &'static str,
     drain_code: u16,
-) -> Option<Words> {
+) -> Option<ClosePayload> {
     let guilty = matches!(
         (told, at_fault),
         (Side::Client, Some(Side::Client)) | (Side::Backend, Some(Side::Backend))
@@ -225,7 +225,7 @@ pub const fn farewell(
         (CloseCause::WriteStall, _) if guilty => None,
         (CloseCause::WriteStall, Side::Client) => words(1013, "the backend takes nothing"),
         (CloseCause::WriteStall, Side::Backend) => words(1001, "the client takes nothing"),
-        // These are ended by a peer: `bereaved` has the words.
+        // These are ended by a peer: `peer_gone` has the words.
         (
             CloseCause::ClientClosed
             | CloseCause::BackendClosed
@@ -245,7 +245,7 @@ mod tests {
         for cause in CloseCause::ALL {
             for told in [Side::Client, Side::Backend] {
                 for at_fault in [None, Some(told), Some(told.other())] {
-                    let Some(words) = farewell(cause, told, at_fault, "detail", 1012) else {
+                    let Some(words) = close_for(cause, told, at_fault, "detail", 1012) else {
                         continue;
                     };
                     assert!(words.code.0.is_some_and(is_sendable), "{cause:?} {words:?}");

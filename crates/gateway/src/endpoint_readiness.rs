@@ -38,7 +38,7 @@ async fn survey(table: &RoutingTable, number: u64, load: &EndpointLoad) {
                 for part in backend.endpoints.ready().chunks(PART) {
                     ready.extend(part.iter().map(|endpoint| endpoint.address));
                     if ready.len() >= PART {
-                        load.note_ready(&ready, number, now);
+                        load.mark_ready(&ready, number, now);
                         ready.clear();
                         yield_now().await;
                     }
@@ -50,7 +50,7 @@ async fn survey(table: &RoutingTable, number: u64, load: &EndpointLoad) {
             }
         }
     }
-    load.note_ready(&ready, number, now);
+    load.mark_ready(&ready, number, now);
     load.finish_survey(number, &rotating);
 }
 
@@ -64,7 +64,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::balance::Wanted;
+    use crate::balance::PickRequest;
 
     fn address(number: u16) -> SocketAddr {
         ([127, 0, 0, 1], number).into()
@@ -118,7 +118,7 @@ mod tests {
         for number in 1..=1000 {
             let pair = backend([address(number), address(1001)].map(Endpoint::ready));
             let backends = [pair];
-            let wanted = Wanted { backends: &backends, how: &how, key: None, tried: &[] };
+            let wanted = PickRequest { backends: &backends, how: &how, key: None, tried: &[] };
             let (_, seat) = load.choose(&wanted, u64::from(number), Instant::now()).unwrap();
             assert_eq!(seat.address(), address(number));
         }

@@ -14,7 +14,7 @@ pub(super) const GRACE: Duration = Duration::from_secs(10);
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The folder, and what of it is done.
-pub(super) struct Keeper {
+pub(super) struct SnapshotWriter {
     folder: SnapshotFolder,
     /// When the source's time is over; `None` once it has come, or a snapshot has.
     pub(super) grace: Option<Instant>,
@@ -33,7 +33,7 @@ enum Kept {
     Failed,
 }
 
-impl Keeper {
+impl SnapshotWriter {
     pub(super) fn new(folder: SnapshotFolder, now: Instant) -> Self {
         Self {
             folder,
@@ -130,7 +130,7 @@ mod tests {
     fn a_folder_that_cannot_be_written_harms_nobody() {
         let place = tempfile::NamedTempFile::new().unwrap();
         let folder = SnapshotFolder { folder: place.path().join("under-a-file"), secrets: false };
-        let mut keeper = Keeper::new(folder.clone(), Instant::now());
+        let mut keeper = SnapshotWriter::new(folder.clone(), Instant::now());
         assert_eq!(write(&folder, &Inputs::default(), Kept::Nothing), Kept::Failed);
         assert!(keeper.load().is_none() && keeper.grace.is_none());
     }

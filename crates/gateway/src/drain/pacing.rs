@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// Members that have their turns one after the other.
 #[derive(Debug)]
-pub struct Turns<T> {
+pub struct PacedQueue<T> {
     begin: Instant,
     spread: Duration,
     /// How many there were at the begin.
@@ -19,7 +19,7 @@ pub struct Turns<T> {
     random: Rng,
 }
 
-impl<T> Turns<T> {
+impl<T> PacedQueue<T> {
     /// Turns of `members`, from `begin` on and over `spread`: each has a part of it for its own, and its place in
     /// that at random.
     pub fn new(mut members: Vec<T>, begin: Instant, spread: Duration, mut random: Rng) -> Self {
@@ -62,7 +62,11 @@ mod tests {
     use super::*;
 
     /// When each of `count` had its turn, in their order, with a look every `step`.
-    fn moments(mut turns: Turns<usize>, begin: Instant, step: Duration) -> Vec<(usize, Duration)> {
+    fn moments(
+        mut turns: PacedQueue<usize>,
+        begin: Instant,
+        step: Duration,
+    ) -> Vec<(usize, Duration)> {
         let (mut now, mut told) = (begin, Vec::new());
         while let Some(due) = turns.due() {
             assert!(turns.pop(due - Duration::from_nanos(1)).is_none(), "before its turn");
@@ -93,7 +97,7 @@ mod tests {
         assert_eq!(turn(0, 0, Duration::ZERO, 0.3), Duration::ZERO);
         assert_eq!(turn(7, 8, Duration::ZERO, 0.3), Duration::ZERO);
         let begin = Instant::now();
-        let mut turns = Turns::new((0..5).collect(), begin, Duration::ZERO, Rng::with_seed(1));
+        let mut turns = PacedQueue::new((0..5).collect(), begin, Duration::ZERO, Rng::with_seed(1));
         assert_eq!(std::iter::from_fn(|| turns.pop(begin)).count(), 5);
         assert_eq!((turns.due(), turns.pop(begin)), (None, None));
     }
@@ -102,7 +106,7 @@ mod tests {
     fn nobody_is_told_by_its_place() {
         let begin = Instant::now();
         let turns =
-            Turns::new((0..200).collect(), begin, Duration::from_secs(9), Rng::with_seed(7));
+            PacedQueue::new((0..200).collect(), begin, Duration::from_secs(9), Rng::with_seed(7));
         let order: Vec<_> =
             moments(turns, begin, Duration::ZERO).into_iter().map(|(member, _)| member).collect();
         let overtaken = order.windows(2).filter(|pair| pair[1] < pair[0]).count();
@@ -112,7 +116,7 @@ mod tests {
     #[test]
     fn who_is_left_out_makes_no_other_turn_come_sooner() {
         let (begin, spread) = (Instant::now(), Duration::from_secs(100));
-        let mut turns = Turns::new((0..100).collect(), begin, spread, Rng::with_seed(3));
+        let mut turns = PacedQueue::new((0..100).collect(), begin, spread, Rng::with_seed(3));
         turns.retain(|member| member % 2 == 0);
         let told = moments(turns, begin, Duration::ZERO);
         assert_eq!(told.len(), 50);
@@ -133,7 +137,7 @@ mod tests {
             late in 0_u64..50,
         ) {
             let (begin, spread) = (Instant::now(), Duration::from_secs(seconds));
-            let turns = Turns::new((0..count).collect(), begin, spread, Rng::with_seed(seed));
+            let turns = PacedQueue::new((0..count).collect(), begin, spread, Rng::with_seed(seed));
             let step = Duration::from_millis(late);
             let told = moments(turns, begin, step);
             let mut members: Vec<_> = told.iter().map(|(member, _)| *member).collect();

@@ -4,8 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use tidegate_gateway::{
+    frame_filter::{Finding, FrameFilter},
     frames::{Allowance, Extensions, FrameScanner, Role, Stop, ping_frame},
-    sieve::{Finding, Sieve},
 };
 use tidegate_table::FrameChecks;
 
@@ -45,7 +45,7 @@ fuzz_target!(|input: (bool, bool, Vec<Step>)| {
     let role = if server { Role::Server } else { Role::Client };
     let checks = if strict { FrameChecks::Strict } else { FrameChecks::PassThrough };
     let scanner = FrameScanner::new(role, checks, Extensions::None, Some(1 << 20));
-    let mut sieve = Sieve::new(scanner.clone(), &[]);
+    let mut filter = FrameFilter::new(scanner.clone(), &[]);
     let mut came: Vec<u8> = Vec::new();
     let (mut passed, mut with_pings): (Vec<u8>, Vec<u8>) = (Vec::new(), Vec::new());
     let (mut token, mut allowance, mut over) = (None::<[u8; 8]>, Allowance::UNLIMITED, false);
@@ -60,7 +60,7 @@ fuzz_target!(|input: (bool, bool, Vec<Step>)| {
                 None => continue,
             },
             Step::Ping => {
-                token = Some(sieve.next_ping());
+                token = Some(filter.next_ping());
                 continue;
             }
             Step::Allow { messages, frames } => {
@@ -69,23 +69,23 @@ fuzz_target!(|input: (bool, bool, Vec<Step>)| {
             }
         };
         came.extend(&new);
-        let mut bytes = [sieve.held(), &new].concat();
-        let sifted = sieve.sift(&mut bytes, allowance);
+        let mut bytes = [filter.held(), &new].concat();
+        let filtered = filter.apply(&mut bytes, allowance);
         // Panics where more passed than was allowed.
-        allowance = allowance.less(sifted.messages, sifted.frames);
-        let out = &bytes[..sifted.passed];
+        allowance = allowance.less(filtered.messages, filtered.frames);
+        let out = &bytes[..filtered.passed];
         assert!(!over || out.is_empty(), "something passed after the end");
         passed.extend(out);
         // A frame of ours at the boundary that was told.
-        let boundary = sifted.boundary.filter(|_| strict && !over);
+        let boundary = filtered.boundary.filter(|_| strict && !over);
         let at = boundary.unwrap_or(out.len());
         with_pings.extend(&out[..at]);
-        let closed = matches!(sifted.finding, Some(Finding::Close(_)));
+        let closed = matches!(filtered.finding, Some(Finding::Close(_)));
         if boundary.is_some() && !closed {
             with_pings.extend(ping_frame(role, b"ours ..."));
         }
         with_pings.extend(&out[at..]);
-        over |= sifted.finding.is_some();
+        over |= filtered.finding.is_some();
     }
     if token.is_none() {
         assert!(came.starts_with(&passed), "bytes were changed or left out");

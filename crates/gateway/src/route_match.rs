@@ -9,9 +9,9 @@ use tidegate_table::{
 };
 
 use super::{
-    refuse::{After, Refusal, RefusalReason},
+    intermediaries::RequestTarget,
+    refusal::{After, Refusal, RefusalReason},
     target::refuse_path,
-    way::Asked,
 };
 
 /// How a request came in.
@@ -126,7 +126,7 @@ fn no_rule(virtual_host: &VirtualHost, request: &RequestFacts<'_>) -> Refusal {
 ///
 /// A redirect leads to `wss://` whom it finds as a WebSocket client: those that follow one take no other scheme. Behind a proxy that
 /// ends TLS and is not trusted there is none, for it would lead back to that proxy for ever.
-pub fn check_plaintext(policy: Plaintext, asked: &Asked<'_>) -> Result<(), Refusal> {
+pub fn check_plaintext(policy: Plaintext, asked: &RequestTarget<'_>) -> Result<(), Refusal> {
     if asked.secure || policy == Plaintext::Allow {
         return Ok(());
     }

@@ -13,16 +13,16 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{judgement::Served, turns::Turns};
-use crate::sessions::{Group, Member, Request, Sentence, Sessions};
+use super::{pacing::PacedQueue, policy::Served};
+use crate::registry::{CloseDecision, Group, Member, Registry, Request};
 
 /// After so many groups, members or goodbyes the worker's connections have their turn.
 const BATCH: usize = 256;
 
 /// Ends what changes of the table end, for as long as it is polled.
-pub(crate) async fn follow(table: &TableCell, sessions: &Sessions) -> Infallible {
+pub(crate) async fn follow(table: &TableCell, sessions: &Registry) -> Infallible {
     let mut published = table.subscribe();
-    let mut follower = Follower::default();
+    let mut follower = TableWatcher::default();
     loop {
         tokio::select! {
             biased;
@@ -64,12 +64,12 @@ async fn until(due: Option<Instant>) {
 }
 
 /// The goodbyes of one change.
-struct Campaign {
-    sentence: Sentence,
-    turns: Turns<Member>,
+struct DrainBatch {
+    sentence: CloseDecision,
+    turns: PacedQueue<Member>,
 }
 
-impl Campaign {
+impl DrainBatch {
     /// Whether a group is still to be ended by it.
     fn concerns(&self, group: &Group) -> bool {
         group.sentence() == Some(self.sentence)
@@ -77,13 +77,13 @@ impl Campaign {
 }
 
 #[derive(Default)]
-struct Follower {
+struct TableWatcher {
     /// Of the last sentence.
     number: u64,
-    running: Vec<Campaign>,
+    running: Vec<DrainBatch>,
 }
 
-impl Follower {
+impl TableWatcher {
     /// Judges groups by a table, and begins or breaks off what follows from that.
     async fn look(&mut self, table: &RoutingTable, groups: Vec<Rc<Group>>) {
         let mut served = Served::new(table);
@@ -100,7 +100,7 @@ impl Follower {
                 continue;
             }
             reprieved |= before.is_some();
-            group.pass(cause.map(|cause| Sentence { cause, number: self.number }));
+            group.pass(cause.map(|cause| CloseDecision { cause, number: self.number }));
             if cause.is_some() {
                 members.extend(group.members());
             }
@@ -118,7 +118,7 @@ impl Follower {
     /// Gives connections of groups that are to be ended their turns.
     async fn begin(&mut self, members: Vec<Member>) {
         let now = Instant::now();
-        let mut shares: Vec<(Sentence, std::time::Duration, Vec<Member>)> = Vec::new();
+        let mut shares: Vec<(CloseDecision, std::time::Duration, Vec<Member>)> = Vec::new();
         for (index, member) in members.into_iter().enumerate() {
             if index % (16 * BATCH) == 16 * BATCH - 1 {
                 yield_now().await;
@@ -138,8 +138,8 @@ impl Follower {
                 spread_ms = spread.as_millis() as u64,
                 "a change ends connections",
             );
-            let turns = Turns::new(members, now, spread, Rng::new());
-            self.running.push(Campaign { sentence, turns });
+            let turns = PacedQueue::new(members, now, spread, Rng::new());
+            self.running.push(DrainBatch { sentence, turns });
         }
     }
 

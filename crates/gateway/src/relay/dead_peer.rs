@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Phase, Relay, direction::Event};
 use crate::{
-    goodbye::Side,
+    close::Side,
     socket::{self, Delivery},
     transport::Transport,
 };
@@ -23,7 +23,7 @@ pub(super) const EVERY: Duration = Duration::from_secs(10);
 const LOOKS: u8 = 6;
 
 /// When to look, and what was found so far.
-pub(super) struct Lookout {
+pub(super) struct DeadPeerDetector {
     /// The kernel does not do it.
     needed: bool,
     /// The next look; none while nothing is on its way.
@@ -45,7 +45,7 @@ impl Streak {
     }
 }
 
-impl Lookout {
+impl DeadPeerDetector {
     /// Of a connection that begins now: the 101 may be on its way.
     pub(super) fn new(rule: &Rule, now: Instant) -> Self {
         let needed = !socket::notices_vanished(rule.timeouts.write_stall);
@@ -128,15 +128,22 @@ mod tests {
 
     const NOTHING: Option<Delivery> = Some(Delivery::NOTHING);
 
-    fn lookout(stall: Option<u64>, now: Instant) -> Lookout {
+    fn lookout(stall: Option<u64>, now: Instant) -> DeadPeerDetector {
         let write_stall = stall.map(Duration::from_secs);
         let timeouts =
             tidegate_table::Timeouts { write_stall, ..tidegate_table::Timeouts::default() };
-        Lookout::new(&Rule { timeouts, ..Rule::with_defaults(ObjectRef::new("n", "r"), "0") }, now)
+        DeadPeerDetector::new(
+            &Rule { timeouts, ..Rule::with_defaults(ObjectRef::new("n", "r"), "0") },
+            now,
+        )
     }
 
     /// What so many looks find, which are all like this; whether the client and the backend were gone at each.
-    fn looks(lookout: &mut Lookout, count: u8, found: [Option<Delivery>; 2]) -> Vec<[bool; 2]> {
+    fn looks(
+        lookout: &mut DeadPeerDetector,
+        count: u8,
+        found: [Option<Delivery>; 2],
+    ) -> Vec<[bool; 2]> {
         (0..count).map(|_| lookout.note(lookout.due().unwrap(), found)).collect()
     }
 

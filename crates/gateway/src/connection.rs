@@ -18,32 +18,32 @@ use tokio::{io::AsyncWriteExt, task::spawn_local, time::timeout};
 
 use super::{
     ListenerKind,
-    balance::Seat,
+    balance::EndpointPermit,
+    close::{CloseCode, Side, peer_gone},
     frames::{Extensions, Role, close_frame},
-    goodbye::{CloseCode, Side, bereaved},
     guarded::Guarded,
-    http::{AnswerBody, BackendOpen, Facts, MAX_LOGGED},
+    http::{AnswerBody, BackendOpen, MAX_LOGGED, RequestContext},
+    registry::ConnectionGuard,
     relay::{Ending, Legs, Relay, Traffic, relay},
     rewind::Rewind,
-    sessions::Entry,
     transport::Transport,
     worker::{LiveToken, Worker},
 };
 
 /// A granted upgrade, from the 101 on.
-pub(super) struct Granted {
-    pub(super) held: Held,
+pub(super) struct EstablishedConnection {
+    pub(super) held: ConnectionGuards,
     pub(super) rule: Arc<Rule>,
     pub(super) metrics: Arc<RouteMetrics>,
 }
 
 /// What is held for a connection as long as it lives, besides its relay: its places, and what its last log line tells.
-pub(super) struct Held {
+pub(super) struct ConnectionGuards {
     pub(super) worker: Rc<Worker>,
     pub(super) listener: ListenerKind,
     pub(super) id: Box<str>,
-    pub(super) seat: Seat,
-    pub(super) entry: Entry,
+    pub(super) seat: EndpointPermit,
+    pub(super) entry: ConnectionGuard,
     pub(super) started: Instant,
     pub(super) _live: Rc<LiveToken>,
     pub(super) _open: OpenGauge,
@@ -55,9 +55,14 @@ fn both(first: Bytes, then: Bytes) -> Bytes {
     if then.is_empty() { first } else { [first, then].concat().into() }
 }
 
-impl Granted {
+impl EstablishedConnection {
     /// The line of the access log at the begin.
-    pub(super) fn log_open(&self, facts: &Facts, host: &str, response: &Response<AnswerBody>) {
+    pub(super) fn log_open(
+        &self,
+        facts: &RequestContext,
+        host: &str,
+        response: &Response<AnswerBody>,
+    ) {
         // One that the rule does not name may be a token that the backend has sent back, as some applications do.
         let protocol = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL);
         let protocol = protocol.and_then(|protocol| {
@@ -105,14 +110,14 @@ impl Granted {
                 };
                 let Self { held, rule, metrics } = self;
                 let relay = relay(legs, rule, held.entry.session(), metrics);
-                spawn_local(Life { held, relay });
+                spawn_local(ConnectionTask { held, relay });
                 return;
             }
             Ok(Err(error)) => tracing::debug!(%error, "the client left before its 101"),
             Err(_) => tracing::debug!("the client did not take its 101"),
         }
         // The backend has granted a WebSocket and waits for its first frame.
-        let words = bereaved(Side::Backend);
+        let words = peer_gone(Side::Backend);
         let frame = close_frame(Role::Client, words.code.0, words.reason);
         let said = async {
             backend.write_all(&frame).await?;
@@ -127,7 +132,7 @@ impl Granted {
     }
 }
 
-impl Held {
+impl ConnectionGuards {
     /// Counts the end, and writes the line of the access log.
     fn note_end(&self, rule: &Rule, metrics: &RouteMetrics, ending: &Ending) {
         let life = self.started.elapsed();
@@ -167,8 +172,8 @@ impl Held {
             messages_down = down.messages,
             client_code = code(up.close),
             backend_code = code(down.close),
-            client_told = told(down),
-            backend_told = told(up),
+            close_code_to_client = told(down),
+            close_code_to_backend = told(up),
             "{}",
             ending.detail,
         );
@@ -177,12 +182,12 @@ impl Held {
 
 /// A granted connection's life: a task of its own, which holds nothing but it. The one before, with all that the upgrade needed,
 /// is gone by then.
-struct Life {
-    held: Held,
+struct ConnectionTask {
+    held: ConnectionGuards,
     relay: Relay,
 }
 
-impl Future for Life {
+impl Future for ConnectionTask {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -199,8 +204,8 @@ mod tests {
 
     #[test]
     fn what_is_kept_for_a_connection_is_small() {
-        let (held, relay) = (size_of::<Held>(), size_of::<Relay>());
+        let (held, relay) = (size_of::<ConnectionGuards>(), size_of::<Relay>());
         // With what tokio adds to a task it fits into an allocation of 896 bytes; the next size is 1,024.
-        assert!(size_of::<Life>() <= 800, "Held {held}, Relay {relay}");
+        assert!(size_of::<ConnectionTask>() <= 800, "Held {held}, Relay {relay}");
     }
 }

@@ -11,7 +11,7 @@ struct Crowd {
     /// Ticks until those come back that were told; `None`: never.
     away: Option<usize>,
     underway: VecDeque<usize>,
-    mover: Mover,
+    mover: RebalancePolicy,
     random: Rng,
     tick: u64,
     moved: Vec<usize>,
@@ -25,7 +25,7 @@ impl Crowd {
             counts: counts.to_vec(),
             away,
             underway: VecDeque::from(vec![0; away.unwrap_or(0)]),
-            mover: Mover::new(0, random.f64()),
+            mover: RebalancePolicy::new(0, random.f64()),
             random,
             tick: 0,
             moved: Vec::new(),
@@ -105,7 +105,7 @@ fn nothing_is_moved_where_nothing_is_asked_or_nobody_has_too_many() {
 
 #[test]
 fn only_the_rules_own_connections_are_moved_and_counted() {
-    let mut mover = Mover::new(0, 0.0);
+    let mut mover = RebalancePolicy::new(0, 0.0);
     let mut random = Rng::with_seed(5);
     let mut moved = 0;
     for tick in 1..=MINUTE as u64 {
@@ -121,7 +121,7 @@ fn only_the_rules_own_connections_are_moved_and_counted() {
 
 #[test]
 fn ticks_that_were_missed_are_not_made_up_for() {
-    let mut mover = Mover::new(0, 0.0);
+    let mut mover = RebalancePolicy::new(0, 0.0);
     let mut random = Rng::with_seed(6);
     let loads = [Load { all: 620, own: 620 }, Load { all: 0, own: 0 }];
     // One a tick.

@@ -4,8 +4,8 @@ use tidegate_table::FrameChecks;
 use super::*;
 use crate::frames::{Extensions, Role, close_frame, ping_frame};
 
-fn sieve(role: Role) -> Sieve {
-    Sieve::new(FrameScanner::new(role, FrameChecks::Strict, Extensions::None, None), &[])
+fn filter(role: Role) -> FrameFilter {
+    FrameFilter::new(FrameScanner::new(role, FrameChecks::Strict, Extensions::None, None), &[])
 }
 
 /// So many messages, and any number of frames.
@@ -19,17 +19,17 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// All that passes when the stream comes in pieces; the findings, and how many pings were answered.
-fn run(sieve: &mut Sieve, stream: &[u8], cuts: &[usize]) -> (Vec<u8>, Vec<Finding>, usize) {
+fn run(filter: &mut FrameFilter, stream: &[u8], cuts: &[usize]) -> (Vec<u8>, Vec<Finding>, usize) {
     let (mut passed, mut findings, mut answered) = (Vec::new(), Vec::new(), 0);
     let (mut rest, mut cuts) = (stream, cuts.iter().cycle());
     while !rest.is_empty() {
         let cut = (*cuts.next().unwrap()).min(rest.len());
-        let mut bytes = [sieve.held(), &rest[..cut]].concat();
+        let mut bytes = [filter.held(), &rest[..cut]].concat();
         rest = &rest[cut..];
-        let sifted = sieve.sift(&mut bytes, Allowance::UNLIMITED);
-        passed.extend(&bytes[..sifted.passed]);
-        findings.extend(sifted.finding);
-        answered += usize::from(sifted.answered);
+        let filtered = filter.apply(&mut bytes, Allowance::UNLIMITED);
+        passed.extend(&bytes[..filtered.passed]);
+        findings.extend(filtered.finding);
+        answered += usize::from(filtered.answered);
     }
     (passed, findings, answered)
 }
@@ -59,8 +59,8 @@ proptest! {
         cuts in prop::collection::vec(1_usize..200, 1..20),
         fragmented in any::<bool>(),
     ) {
-        let mut sieve = sieve(Role::Server);
-        let token = sieve.next_ping();
+        let mut filter = filter(Role::Server);
+        let token = filter.next_ping();
         let (mut stream, mut expected, mut begun) = (Vec::new(), Vec::new(), false);
         for part in parts {
             let (frame, passes) = match part {
@@ -80,9 +80,9 @@ proptest! {
                 expected.extend(frame);
             }
         }
-        let (passed, findings, _) = run(&mut sieve, &stream, &cuts);
+        let (passed, findings, _) = run(&mut filter, &stream, &cuts);
         prop_assert_eq!(passed, expected);
-        prop_assert!(findings.is_empty() && sieve.held().is_empty());
+        prop_assert!(findings.is_empty() && filter.held().is_empty());
     }
 
     #[test]
@@ -92,11 +92,11 @@ proptest! {
     ) {
         for checks in [FrameChecks::Strict, FrameChecks::PassThrough] {
             let scanner = FrameScanner::new(Role::Client, checks, Extensions::None, None);
-            let mut sieve = Sieve::new(scanner, &[]);
-            let (passed, findings, _) = run(&mut sieve, &bytes, &cuts);
+            let mut filter = FrameFilter::new(scanner, &[]);
+            let (passed, findings, _) = run(&mut filter, &bytes, &cuts);
             prop_assert!(bytes.starts_with(&passed));
             prop_assert!(findings.len() <= 1);
-            prop_assert!(sieve.held().len() < 14 + 125);
+            prop_assert!(filter.held().len() < 14 + 125);
         }
     }
 }
@@ -104,68 +104,68 @@ proptest! {
 #[test]
 fn our_pong_is_swallowed_and_told_however_it_comes_in() {
     for cut in [1, 2, 5, 100] {
-        let mut sieve = sieve(Role::Client);
-        let token = sieve.next_ping();
+        let mut filter = filter(Role::Client);
+        let token = filter.next_ping();
         let mut pong = ping_frame(Role::Client, &token);
         pong[0] = 0x8a;
-        assert_eq!(run(&mut sieve, &pong, &[cut]), (Vec::new(), Vec::new(), 1));
-        assert!(sieve.held.is_empty(), "nothing is held");
+        assert_eq!(run(&mut filter, &pong, &[cut]), (Vec::new(), Vec::new(), 1));
+        assert!(filter.held.is_empty(), "nothing is held");
     }
 }
 
 #[test]
 fn a_late_answer_to_an_earlier_ping_of_ours_is_swallowed_and_not_taken_for_one_to_the_last() {
-    let mut sieve = sieve(Role::Server);
-    let pings = [sieve.next_ping(), sieve.next_ping(), sieve.next_ping()];
+    let mut filter = filter(Role::Server);
+    let pings = [filter.next_ping(), filter.next_ping(), filter.next_ping()];
     for (payload, answered) in [(pings[0], 0), (pings[1], 0), (pings[2], 1), (pings[2], 1)] {
-        let told = run(&mut sieve, &frame(0x8a, &payload), &[100]);
+        let told = run(&mut filter, &frame(0x8a, &payload), &[100]);
         assert_eq!(told, (Vec::new(), Vec::new(), answered), "{payload:?} of {pings:?}");
     }
     // In one read.
     let both = [frame(0x8a, &pings[2]), frame(0x8a, &pings[1])].concat();
-    assert_eq!(run(&mut sieve, &both, &[100]), (Vec::new(), Vec::new(), 1));
+    assert_eq!(run(&mut filter, &both, &[100]), (Vec::new(), Vec::new(), 1));
     let next = (u64::from_be_bytes(pings[2]) + 1).to_be_bytes();
     let foreign = frame(0x8a, &next);
-    assert_eq!(run(&mut sieve, &foreign, &[100]), (foreign, Vec::new(), 0), "not sent yet");
+    assert_eq!(run(&mut filter, &foreign, &[100]), (foreign, Vec::new(), 0), "not sent yet");
 }
 
 #[test]
 fn answers_are_known_for_as_long_as_anybody_may_take_and_not_for_ever() {
-    let mut sieve = sieve(Role::Server);
-    let first = frame(0x8a, &sieve.next_ping());
+    let mut filter = filter(Role::Server);
+    let first = frame(0x8a, &filter.next_ping());
     for _ in 1..REMEMBERED {
-        sieve.next_ping();
+        filter.next_ping();
     }
-    assert_eq!(run(&mut sieve, &first, &[100]), (Vec::new(), Vec::new(), 0));
-    sieve.next_ping();
-    assert_eq!(run(&mut sieve, &first, &[100]), (first.clone(), Vec::new(), 0));
+    assert_eq!(run(&mut filter, &first, &[100]), (Vec::new(), Vec::new(), 0));
+    filter.next_ping();
+    assert_eq!(run(&mut filter, &first, &[100]), (first.clone(), Vec::new(), 0));
 }
 
 #[test]
 fn a_pong_passes_as_long_as_we_have_not_pinged() {
-    let mut sieve = sieve(Role::Server);
+    let mut filter = filter(Role::Server);
     let pong = frame(0x8a, &[0; 8]);
-    assert_eq!(run(&mut sieve, &pong, &[4]), (pong, Vec::new(), 0));
+    assert_eq!(run(&mut filter, &pong, &[4]), (pong, Vec::new(), 0));
 }
 
 #[test]
 fn half_a_header_and_half_a_control_frame_do_not_pass() {
-    let mut sieve = sieve(Role::Server);
+    let mut filter = filter(Role::Server);
     let mut bytes = [frame(0x82, b"data"), vec![0x82]].concat();
-    assert_eq!(sieve.sift(&mut bytes, messages(1)).passed, 6);
-    assert_eq!(sieve.held(), [0x82]);
-    assert!(sieve.at_boundary());
-    let mut bytes = [sieve.held(), &[1, b'x', 0x89, 3, b'p']].concat();
-    assert_eq!(sieve.sift(&mut bytes, messages(1)).passed, 3);
-    assert_eq!(sieve.held(), [0x89, 3, b'p']);
+    assert_eq!(filter.apply(&mut bytes, messages(1)).passed, 6);
+    assert_eq!(filter.held(), [0x82]);
+    assert!(filter.at_boundary());
+    let mut bytes = [filter.held(), &[1, b'x', 0x89, 3, b'p']].concat();
+    assert_eq!(filter.apply(&mut bytes, messages(1)).passed, 3);
+    assert_eq!(filter.held(), [0x89, 3, b'p']);
 }
 
 #[test]
 fn a_close_frame_is_the_last_to_pass() {
-    let mut sieve = sieve(Role::Server);
+    let mut filter = filter(Role::Server);
     let close = close_frame(Role::Server, Some(4321), "so long");
     let stream = [frame(0x81, b"before"), close.clone(), frame(0x81, b"after")].concat();
-    let (passed, findings, _) = run(&mut sieve, &stream, &[7]);
+    let (passed, findings, _) = run(&mut filter, &stream, &[7]);
     assert_eq!(passed, [frame(0x81, b"before"), close].concat());
     assert_eq!(findings, [Finding::Close(CloseCode(Some(4321)))]);
 }
@@ -173,48 +173,48 @@ fn a_close_frame_is_the_last_to_pass() {
 #[test]
 fn a_bad_close_frame_does_not_pass_but_where_nothing_is_checked() {
     let bad = frame(0x88, &[0x03, 0xee]); // 1006
-    let (passed, findings, _) = run(&mut sieve(Role::Server), &bad, &[9]);
+    let (passed, findings, _) = run(&mut filter(Role::Server), &bad, &[9]);
     assert_eq!((passed, findings), (vec![], vec![Finding::Violation(Violation::BadClose)]));
     let scanner = FrameScanner::new(Role::Server, FrameChecks::PassThrough, Extensions::None, None);
-    let (passed, findings, _) = run(&mut Sieve::new(scanner, &[]), &bad, &[9]);
+    let (passed, findings, _) = run(&mut FrameFilter::new(scanner, &[]), &bad, &[9]);
     assert_eq!((passed, findings), (bad, vec![Finding::Close(CloseCode(Some(1006)))]));
 }
 
 #[test]
 fn what_is_one_message_too_many_waits() {
-    let mut sieve = sieve(Role::Server);
+    let mut filter = filter(Role::Server);
     let (first, second) = (frame(0x81, b"first"), frame(0x81, b"second"));
     let mut bytes = [first.clone(), second.clone()].concat();
-    let sifted = sieve.sift(&mut bytes, messages(1));
-    assert_eq!((sifted.passed, sifted.messages), (first.len(), 1));
-    assert!(sieve.ripe() && sieve.held() == second);
-    let mut bytes = sieve.held().to_vec();
-    assert_eq!(sieve.sift(&mut bytes, messages(1)).passed, second.len());
-    assert!(!sieve.ripe() && sieve.held().is_empty());
+    let filtered = filter.apply(&mut bytes, messages(1));
+    assert_eq!((filtered.passed, filtered.messages), (first.len(), 1));
+    assert!(filter.ripe() && filter.held() == second);
+    let mut bytes = filter.held().to_vec();
+    assert_eq!(filter.apply(&mut bytes, messages(1)).passed, second.len());
+    assert!(!filter.ripe() && filter.held().is_empty());
 }
 
 #[test]
 fn what_is_one_frame_too_many_waits_also_behind_answers_to_our_pings() {
-    let mut sieve = sieve(Role::Server);
-    let pong = frame(0x8a, &sieve.next_ping());
+    let mut filter = filter(Role::Server);
+    let pong = frame(0x8a, &filter.next_ping());
     let (ping, close) = (frame(0x89, b"?"), frame(0x88, b""));
     let mut bytes = [pong.clone(), ping.clone(), pong, close.clone()].concat();
     let frames = |frames| Allowance { frames, ..Allowance::UNLIMITED };
-    let sifted = sieve.sift(&mut bytes, frames(2));
-    assert_eq!((&bytes[..sifted.passed], sifted.frames), (&*ping, 2));
-    assert_eq!(sieve.waits_for(), Some(Scarce::Frames));
-    let mut bytes = sieve.held().to_vec();
-    let sifted = sieve.sift(&mut bytes, frames(1));
-    assert_eq!((&bytes[..sifted.passed], sifted.frames), (&*close, 1), "a Close frame is free");
-    assert!(sifted.finding.is_some() && sieve.waits_for().is_none());
+    let filtered = filter.apply(&mut bytes, frames(2));
+    assert_eq!((&bytes[..filtered.passed], filtered.frames), (&*ping, 2));
+    assert_eq!(filter.waits_for(), Some(Scarce::Frames));
+    let mut bytes = filter.held().to_vec();
+    let filtered = filter.apply(&mut bytes, frames(1));
+    assert_eq!((&bytes[..filtered.passed], filtered.frames), (&*close, 1), "a Close frame is free");
+    assert!(filtered.finding.is_some() && filter.waits_for().is_none());
 }
 
 #[test]
 fn what_came_early_is_sifted_first() {
     let early = frame(0x81, b"early");
     let scanner = FrameScanner::new(Role::Server, FrameChecks::Strict, Extensions::None, None);
-    let mut sieve = Sieve::new(scanner, &early);
-    assert!(sieve.ripe());
-    let mut bytes = sieve.held().to_vec();
-    assert_eq!(sieve.sift(&mut bytes, messages(9)).passed, early.len());
+    let mut filter = FrameFilter::new(scanner, &early);
+    assert!(filter.ripe());
+    let mut bytes = filter.held().to_vec();
+    assert_eq!(filter.apply(&mut bytes, messages(9)).passed, early.len());
 }
