@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use super::dev::Upstream;
 use crate::{
     api::{AddressType, DEFAULT_CLASS, Duration, RouteAddress},
-    gateway::forwarded,
+    gateway::headers,
     table::ObjectRef,
     telemetry::LogFormat,
 };
@@ -476,7 +476,7 @@ fn parse_cidr(text: &str) -> Result<IpNet, String> {
 }
 
 fn parse_claim(text: &str) -> Result<HeaderName, String> {
-    let name = HeaderName::from_str(text.trim()).ok().filter(forwarded::is_claim);
+    let name = HeaderName::from_str(text.trim()).ok().filter(headers::is_claim);
     let name = name.ok_or(
         "expected X-Real-IP, Forwarded, X-Original-URL, X-Rewrite-URL or a header that starts with X-Forwarded-; all other headers pass anyway",
     )?;

@@ -7,7 +7,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::headers::tokens;
+use super::list::tokens;
 
 /// The header.
 pub(super) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");

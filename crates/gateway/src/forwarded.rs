@@ -14,7 +14,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{
     authority::Authority,
-    headers::{elements, is_alias},
+    headers::{is_alias, is_claim},
+    list::elements,
 };
 
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -22,22 +23,6 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-
-/// Whether a header says what only a proxy may: who the client is and what it asked for (`X-Forwarded-…`, `Forwarded`,
-/// `X-Real-IP`), or which path is meant in place of the one that was matched (`X-Original-URL`, `X-Rewrite-URL`, which IIS
-/// and some frameworks follow).
-pub fn is_claim(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    // Most names are told apart by their first byte.
-    match name.as_bytes().first() {
-        Some(b'x') => {
-            name.starts_with("x-forwarded-")
-                || matches!(name, "x-real-ip" | "x-original-url" | "x-rewrite-url")
-        }
-        Some(b'f') => name == "forwarded",
-        _ => false,
-    }
-}
 
 /// What a request is sent by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 use http::HeaderMap;
 use tidegate_table::FrameChecks;
 
-use super::headers::tokens;
+use super::list::tokens;
 
 /// Continuation of a fragmented message.
 const CONTINUATION: u8 = 0x0;

@@ -5,7 +5,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Ver
 use sha1::{Digest, Sha1};
 
 use super::{
-    headers::{HopByHop, set_upgrade, tokens},
+    headers::{HopByHop, set_upgrade},
+    list::tokens,
     refusal::{Refusal, RefusalReason},
 };
 

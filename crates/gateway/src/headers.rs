@@ -6,7 +6,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use thiserror::Error;
 
-use super::{cdn_loop::CDN_LOOP, forwarded::is_claim};
+use super::{cdn_loop::CDN_LOOP, list::tokens};
 
 /// Names one request through all logs.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -36,6 +36,22 @@ const JUDGED: [HeaderName; 7] = [
     X_REQUEST_ID,
     CDN_LOOP,
 ];
+
+/// Whether a header says what only a proxy may: who the client is and what it asked for (`X-Forwarded-…`, `Forwarded`,
+/// `X-Real-IP`), or which path is meant in place of the one that was matched (`X-Original-URL`, `X-Rewrite-URL`, which IIS
+/// and some frameworks follow).
+pub fn is_claim(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    // Most names are told apart by their first byte.
+    match name.as_bytes().first() {
+        Some(b'x') => {
+            name.starts_with("x-forwarded-")
+                || matches!(name, "x-real-ip" | "x-original-url" | "x-rewrite-url")
+        }
+        Some(b'f') => name == "forwarded",
+        _ => false,
+    }
+}
 
 /// Whether CGI and its descendants (PHP, WSGI, Rack) cannot tell a header from one that the gateway judges or writes: they
 /// have one character for all that is no letter or digit.
@@ -143,20 +159,6 @@ impl HopByHop {
         }
         found
     }
-}
-
-/// The elements of a comma-separated header, over all its lines.
-pub(crate) fn tokens<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> impl Iterator<Item = &'a [u8]> {
-    headers.get_all(name).iter().flat_map(elements)
-}
-
-/// The elements of one line of a comma-separated header.
-pub(crate) fn elements(line: &HeaderValue) -> impl DoubleEndedIterator<Item = &[u8]> {
-    let elements = line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-    elements.filter(|element| !element.is_empty())
 }
 
 /// Adds what makes a message an upgrade on the next hop, last of all.

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use http::{HeaderValue, Method, Uri, Version, request};
 
 use super::{
-    headers::elements,
+    list::elements,
     refusal::{Refusal, RefusalReason},
 };
 

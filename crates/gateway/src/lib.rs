@@ -26,6 +26,7 @@ mod http;
 pub mod http1_head;
 pub mod intermediaries;
 mod kept;
+pub mod list;
 mod listen;
 pub mod outgoing;
 mod pace;

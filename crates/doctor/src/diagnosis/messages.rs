@@ -2,9 +2,9 @@
 
 use super::{
     Code, Culprit, Diagnosis, marks,
-    upgrade::{between, request_id},
+    upgrade::between,
     view::View,
-    words,
+    words::{self, request_id},
 };
 
 /// What is wrong with the first messages.

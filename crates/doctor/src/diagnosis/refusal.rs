@@ -5,8 +5,8 @@ use tidegate_core::RefusalReason;
 use super::{
     super::seen::Answer,
     Code, Culprit, Diagnosis, marks,
-    upgrade::{request_id, told, without_query},
     view::View,
+    words::{request_id, told, without_query},
 };
 
 /// A refusal of Tidegate's, by the word of its reason.

@@ -6,7 +6,7 @@ use super::{
     marks::{self, GatewaySaw},
     refusal,
     view::View,
-    words,
+    words::{self, request_id, told, without_query},
 };
 
 /// What is wrong with the upgrade on the first way.
@@ -138,14 +138,6 @@ fn is_stripped(answer: &Answer, view: &View<'_>) -> Option<(Code, Vec<String>)> 
     None
 }
 
-/// The answer in words.
-pub(super) fn told(answer: &Answer) -> String {
-    match &*answer.body {
-        "" => format!("the answer was {}", answer.status),
-        body => format!("the answer was {}: {body}", answer.status),
-    }
-}
-
 fn refused(view: &View<'_>, answer: &Answer) -> Diagnosis {
     if let Some((code, evidence)) = is_stripped(answer, view) {
         return stripped(view, answer, code, evidence);
@@ -209,12 +201,6 @@ fn stripped(view: &View<'_>, answer: &Answer, code: Code, evidence: Vec<String>)
     let found = Diagnosis::fault(code, culprit, summary).all_seen(evidence);
     let found = found.all_seen(mark.or(via)).all_seen(appeared(view, answer));
     found.all_seen(request_id(answer)).mend(how)
-}
-
-/// The id under which the gateway's log has the request.
-pub(super) fn request_id(answer: &Answer) -> Option<String> {
-    let id = answer.header("x-request-id").filter(|_| marks::is_tidegate(answer))?;
-    Some(format!("the gateway's log has it as request_id {id}"))
 }
 
 /// A box answered in the server's place.
@@ -310,10 +296,6 @@ fn goes_to(location: &str, host: &str) -> bool {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let name = authority.trim_start_matches('[').split([']', ':']).next().unwrap_or_default();
     name.eq_ignore_ascii_case(host) || authority.trim_matches(['[', ']']).eq_ignore_ascii_case(host)
-}
-
-pub(super) fn without_query(location: &str) -> &str {
-    location.split('?').next().unwrap_or_default()
 }
 
 /// The request was sent, and nothing came that is HTTP.

@@ -1,8 +1,8 @@
 //! Sentences that more than one diagnosis has.
 
 use super::{
-    super::seen::{CloseSeen, PortOutcome, PortSeen},
-    Culprit,
+    super::seen::{Answer, CloseSeen, PortOutcome, PortSeen},
+    Culprit, marks,
     view::View,
 };
 use crate::networks::{self, Network};
@@ -158,4 +158,23 @@ pub(super) fn notes(view: &View<'_>) -> Vec<String> {
         );
     }
     notes
+}
+
+/// The answer in words.
+pub(super) fn told(answer: &Answer) -> String {
+    match &*answer.body {
+        "" => format!("the answer was {}", answer.status),
+        body => format!("the answer was {}: {body}", answer.status),
+    }
+}
+
+/// The id under which the gateway's log has the request.
+pub(super) fn request_id(answer: &Answer) -> Option<String> {
+    let id = answer.header("x-request-id").filter(|_| marks::is_tidegate(answer))?;
+    Some(format!("the gateway's log has it as request_id {id}"))
+}
+
+/// Where a redirect leads to, without what may be secret.
+pub(super) fn without_query(location: &str) -> &str {
+    location.split('?').next().unwrap_or_default()
 }

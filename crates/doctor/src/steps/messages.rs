@@ -15,7 +15,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{millis, upgrade::Socket};
+use super::{Socket, millis};
 use crate::seen::{CloseSeen, IdleEnd, IdleSeen, MessagesSeen, Outcome, PingedSeen};
 
 /// How often progress is told while a socket is held.

@@ -15,6 +15,7 @@ use std::{
 
 use futures::future::join_all;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::WebSocketStream;
 
 use self::{tls::TlsClient, upgrade::Asked};
 use super::{
@@ -29,6 +30,8 @@ use super::{
 trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 type BoxedWire = Box<dyn Wire>;
+/// A WebSocket that was granted.
+type Socket = WebSocketStream<BoxedWire>;
 
 /// What is told while the steps go on.
 #[derive(Debug)]
@@ -263,7 +266,7 @@ impl Walk<'_> {
         self.note(Some(attempt), begun, Seen::Http2(seen));
     }
 
-    async fn socket(&mut self, attempt: Attempt) -> Option<upgrade::Socket> {
+    async fn socket(&mut self, attempt: Attempt) -> Option<Socket> {
         let (wire, trusted) = self.enter(attempt, &["http/1.1"], true).await?;
         let asked = Asked { attempt, trusted, subprotocols: true };
         let (seen, socket) = upgrade::upgrade(wire, self.settings, asked).await;

@@ -9,14 +9,11 @@ use tokio::{
 };
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 
-use super::{BoxedWire, messages, outcome_of};
+use super::{BoxedWire, Socket, messages, outcome_of};
 use crate::{
     Settings,
     seen::{Answer, Attempt, GetSeen, Outcome, UpgradeSeen},
 };
-
-/// A WebSocket that was granted.
-pub(super) type Socket = WebSocketStream<BoxedWire>;
 
 /// How the doctor calls itself.
 pub(super) const USER_AGENT: &str = concat!("tidegate-doctor/", env!("CARGO_PKG_VERSION"));
