@@ -9,6 +9,7 @@ COPY crates ./crates
 RUN awk '/^\[/ { drop = /^\[\[(test|bench|example)\]\]/ } !drop' Cargo.toml > Cargo.toml.image \
     && mv Cargo.toml.image Cargo.toml \
     && find crates -type f ! -name Cargo.toml -delete \
+    && find crates -mindepth 2 -type d -empty -delete \
     && for package in . crates/*; do \
         mkdir -p "$package/src" && echo '//! Empty.' > "$package/src/lib.rs"; \
     done \

@@ -34,11 +34,14 @@ fn kubectl_explains_the_fields_of_a_route() {
     let _release = Release::shared();
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let spec = words(&crate::support::kubectl(&["explain", "wsr.spec"]));
-    assert!(spec.contains("Which WebSockets to serve, and where to take them."), "{spec}");
+    assert!(
+        spec.contains("Which WebSocket connections to serve, and where to route them."),
+        "{spec}"
+    );
     for field in ["className", "hostnames", "plaintext", "rules", "tls"] {
         assert!(spec.contains(&format!(" {field} <")), "{field}: {spec}");
     }
     let timeouts = words(&crate::support::kubectl(&["explain", "wsr.spec.rules.timeouts"]));
-    let idle = "Ends a connection that was silent in both directions for so long";
+    let idle = "Close the connection after this long without traffic in either direction";
     assert!(timeouts.contains(idle), "{timeouts}");
 }

@@ -40,7 +40,7 @@ pub struct Settings {
     pub send: Option<String>,
     /// For how long a quiet socket is held.
     pub idle: Option<Duration>,
-    /// How long each single step may take, except the idle one.
+    /// Limit of each wait in a step, except the idle one.
     pub patience: Duration,
 }
 

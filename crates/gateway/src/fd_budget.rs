@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{
             AtomicUsize,
-            Ordering::{AcqRel, Acquire, Relaxed},
+            Ordering::{AcqRel, Acquire, SeqCst},
         },
     },
 };
@@ -98,13 +98,14 @@ impl FileBudget {
 
     /// From now on [`Self::many_in_use`] waits until so many places are taken.
     pub(super) fn tell_from(&self, many: usize) {
-        self.many.store(many, Relaxed);
+        self.many.store(many, SeqCst);
         self.tell_if_many(self.used());
     }
 
     fn tell_if_many(&self, used: usize) {
-        if used >= self.many.load(Relaxed) {
-            self.many.store(usize::MAX, Relaxed);
+        let many = self.many.load(SeqCst);
+        // Of several that see it one tells, and a threshold that was set meanwhile stays.
+        if used >= many && self.many.compare_exchange(many, usize::MAX, SeqCst, SeqCst).is_ok() {
             self.many_in_use.notify_one();
         }
     }

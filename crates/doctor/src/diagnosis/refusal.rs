@@ -10,13 +10,19 @@ use super::{
 };
 
 /// A refusal of Tidegate's, by the word of its reason.
-pub(super) fn by_gateway(answer: &Answer, word: &str) -> Diagnosis {
-    let (code, culprit, how) = match word.parse() {
+pub(super) fn by_gateway(view: &View<'_>, answer: &Answer, word: &str) -> Diagnosis {
+    let reason = word.parse();
+    let (code, culprit, how) = match reason {
         // Only where nothing but the subprotocol is wrong does its sentence name that header.
         Ok(RefusalReason::NoRoute) if answer.body.contains("Sec-WebSocket-Protocol") => (
             Code::SubprotocolDenied,
             Culprit::Gateway,
             "Offer a subprotocol that the sentence names (--subprotocol), or give the route a rule without `subprotocols` for all others.",
+        ),
+        Ok(RefusalReason::Plaintext) if view.first.secure => (
+            Code::UpgradeRefused,
+            Culprit::Gateway,
+            "TLS ended at a proxy that the gateway does not trust: name its addresses in `--trusted-proxies` (chart: `trustedProxies`), or let it pass TLS on.",
         ),
         Ok(reason) => {
             let (culprit, how) = of_reason(reason);
@@ -29,8 +35,8 @@ pub(super) fn by_gateway(answer: &Answer, word: &str) -> Diagnosis {
             "docs/refusals.md explains each reason; the gateway's log has a line for this request.",
         ),
     };
-    let who = match culprit {
-        Culprit::Backend => "The backend behind the gateway",
+    let who = match reason {
+        Ok(RefusalReason::BackendRefused) => "The backend behind the gateway",
         _ => "The gateway",
     };
     let retry = answer.header("retry-after").map(|after| format!("Retry-After: {after}"));
@@ -54,28 +60,28 @@ const fn of_reason(reason: RefusalReason) -> (Culprit, &'static str) {
             "The gateway received a plain HTTP request: look at what stands between this machine and the gateway, which has to pass `Upgrade` and `Connection`.",
         ),
         RefusalReason::BadVersion | RefusalReason::BadHandshake => (
-            Gateway,
-            "The sentence says which part of the request the gateway objects to; what of it --header set is yours.",
+            Unknown,
+            "The sentence says which part of the request is wrong. If --header, --origin or --subprotocol did not set it, something between this machine and the gateway changed it.",
         ),
         RefusalReason::BadPath => (
             Gateway,
-            "The sentence says what in the path servers read in different ways: write the URL without it, or allow it with `path.allow` in the route's rule.",
+            "The sentence says what in the path servers read in different ways: write the URL without it. Unless it speaks of another rule, `path.allow` in the route's rule accepts it.",
         ),
         RefusalReason::TransferCoding => (
             Unknown,
-            "The request came with a transfer coding other than chunked, which a WebSocket client does not send: look at what stands between this machine and the gateway, and at --header.",
+            "The request came with a transfer coding other than chunked, which a WebSocket client does not send: look at what stands between this machine and the gateway.",
         ),
         RefusalReason::LoopDetected => (
             Gateway,
-            "An endpoint of the route leads back to the gateway: look at what the Service's selector takes, and at its EndpointSlices.",
+            "An endpoint of the route leads back to the gateway, or more than eight gateways stand in a row: look at what the Service's selector takes, and at its EndpointSlices.",
         ),
         RefusalReason::BodyTimeout => (
             Unknown,
-            "The request announced a body that did not come in time, which a WebSocket client does not do: look at what stands between this machine and the gateway, and at --header.",
+            "The request announced a body that did not come in time, which a WebSocket client does not do: look at what stands between this machine and the gateway.",
         ),
         RefusalReason::Misdirected => (
-            Gateway,
-            "The certificate shown is not for this host: connect by its name, and give the route a certificate for it.",
+            Unknown,
+            "The connection that reached the gateway was opened for another name, or without one: what ends TLS in front has to send this host as SNI (nginx: `proxy_ssl_server_name on; proxy_ssl_name $host;`). If the URL has an IP address, use the name. If the sentence says that TLS settings changed, try again.",
         ),
         RefusalReason::Plaintext => (
             Gateway,

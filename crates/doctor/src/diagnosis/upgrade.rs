@@ -143,7 +143,7 @@ fn refused(view: &View<'_>, answer: &Answer) -> Diagnosis {
         return stripped(view, answer, code, evidence);
     }
     if let Some(reason) = answer.header("tidegate-reason") {
-        return refusal::by_gateway(answer, reason);
+        return refusal::by_gateway(view, answer, reason);
     }
     if view.retry(view.first).is_some_and(UpgradeSeen::is_sound) {
         return Diagnosis::fault(

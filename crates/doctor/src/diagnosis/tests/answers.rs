@@ -29,7 +29,7 @@ pub(super) fn rows() -> Vec<Row> {
         (
             "a bad handshake of ours",
             over_tls(and(refusal(400, "bad_handshake"), "tidegate-seen", "http=1.1; missing=")),
-            vec![(Code::UpgradeRefused, Culprit::Gateway)],
+            vec![(Code::UpgradeRefused, Culprit::Unknown)],
         ),
         (
             "a server's 404",
