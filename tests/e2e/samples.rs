@@ -1,6 +1,6 @@
 //! The samples of manifests/samples, as a newcomer would use them.
 
-use crate::support::{App, Authority, Client, Namespace, ROOT, Release, objects};
+use crate::support::{App, Authority, Client, Namespace, ROOT, Release, eventually, objects};
 
 /// The first sample, word for word but for the image and the namespace, with a certificate as its comment asks for.
 #[test]
@@ -33,7 +33,9 @@ fn the_minimal_sample_works_as_written() {
 fn kubectl_explains_the_fields_of_a_route() {
     let _release = Release::shared();
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let spec = words(&crate::support::kubectl(&["explain", "wsr.spec"]));
+    // Right after the first installation, the API server may not have the new kind in its discovery yet.
+    let explained = || crate::support::try_kubectl(&["explain", "wsr.spec"], None);
+    let spec = words(&eventually("kubectl explains WebSocketRoute", 30, explained));
     assert!(
         spec.contains("Which WebSocket connections to serve, and where to route them."),
         "{spec}"
