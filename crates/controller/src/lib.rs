@@ -7,7 +7,7 @@
 //! | [`control`] | builds and publishes tables, writes statuses, holds the lease |
 //!
 //! Imports go one way: `control` may use `source` and `translate`, `source` the inputs of `translate`, and `translate` neither
-//! of them. `tests/architecture.rs` of the workspace checks that.
+//! of them. `tests/architecture` of the workspace checks that.
 
 pub mod control;
 pub mod source;

@@ -11,7 +11,7 @@ use super::fd_budget::FileBudget;
 /// Descriptors that there is room for from the start: 32 KiB of kernel memory.
 const AT_FIRST: usize = 4096;
 
-/// Makes room for the sockets of `fd_budget`. Returns what makes more as more are in use, until it is dropped.
+/// Makes room for the sockets of `files`. Returns what makes more as more are in use, until it is dropped.
 ///
 /// `limit`: the most descriptors that this process may have. The table never grows beyond it.
 pub(super) fn begin(

@@ -3,17 +3,22 @@
 //! test code.
 //!
 //! Most rooms are packages of the workspace, so Cargo refuses a cycle among them. What it cannot see is checked here: rooms
-//! that share a package, single items of a room, and crates that come in through others.
+//! that share a package, single items of a room, circles of files, and crates that come in through others.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod code;
+mod cycles;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use serde_json::Value;
+
+use code::{code_of, crate_paths, depth, names_crate, package_paths};
 
 /// Packages with several rooms, each a module of the package's root. In all others the package is the room.
 const SHARED: &[(&str, &[&str])] =
@@ -172,114 +177,6 @@ fn no_file_is_too_long() {
     assert!(long.is_empty(), "\nno file over {LONGEST_FILE} lines:\n{}\n", long.join("\n"));
 }
 
-/// Files that use one another in a circle, each with its package. The list may only become shorter: a file belongs above
-/// or below another one.
-const KNOWN_CYCLES: &[&str] = &[
-    "controller: translate::backends, translate::endpoints",
-    "controller: translate::ownership, translate::routes",
-    "gateway: acme, connection, http, listen, worker",
-    "gateway: rebalance, registry",
-    "gateway: relay::direction, relay::rates",
-    "import: nginx::headers, nginx::model",
-];
-
-#[test]
-fn files_of_a_package_do_not_use_one_another_in_a_circle() {
-    let mut found = Vec::new();
-    for package in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("crates")).unwrap() {
-        let package = package.unwrap().file_name().into_string().unwrap();
-        found.extend(cycles(&modules(&package)).iter().map(|cycle| format!("{package}: {cycle}")));
-    }
-    found.sort();
-    assert_eq!(found, KNOWN_CYCLES);
-}
-
-/// The modules of a package that have files of their own, but for tests, by path from its root, with their code.
-fn modules(package: &str) -> BTreeMap<String, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates").join(package).join("src");
-    let mut files = Vec::new();
-    walk(&root, &root, &mut files);
-    let named = files.into_iter().filter(|(path, _)| !is_test(path)).map(|(path, text)| {
-        let path = path.with_extension("");
-        let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
-        let parts = match parts.split_last() {
-            Some((last, above)) if last == "mod" || last == "lib" => above,
-            _ => &parts[..],
-        };
-        (parts.join("::"), code_of(&text))
-    });
-    named.collect()
-}
-
-/// Modules that use one another in a circle, each circle with its members in order.
-fn cycles(modules: &BTreeMap<String, String>) -> Vec<String> {
-    let uses: BTreeMap<&str, BTreeSet<String>> =
-        modules.iter().map(|(name, code)| (&**name, used(name, code, modules))).collect();
-    let reached = |from: &str| {
-        let mut todo: Vec<&str> = uses[from].iter().map(String::as_str).collect();
-        let mut seen = BTreeSet::new();
-        while let Some(next) = todo.pop() {
-            if seen.insert(next) {
-                todo.extend(uses[next].iter().map(String::as_str));
-            }
-        }
-        seen
-    };
-    let reach: BTreeMap<&str, _> = uses.keys().map(|name| (*name, reached(name))).collect();
-    let circles = reach.iter().filter(|(name, seen)| seen.contains(**name)).map(|(name, seen)| {
-        let members: Vec<_> =
-            seen.iter().filter(|other| reach[**other].contains(name)).copied().collect();
-        members.join(", ")
-    });
-    circles.collect::<BTreeSet<_>>().into_iter().collect()
-}
-
-/// The other modules with files of their own that a module names. What stands in the modules above it is for all below.
-fn used(name: &str, code: &str, modules: &BTreeMap<String, String>) -> BTreeSet<String> {
-    let depth = if name.is_empty() { 0 } else { name.split("::").count() };
-    let mut paths = crate_paths(code, depth);
-    for climbed in 0..depth {
-        // `self::`, and `super::` that does not reach the root.
-        let (climb, above) = match climbed {
-            0 => ("self::".to_owned(), name),
-            _ => {
-                let above = name.rsplitn(climbed + 1, "::").last().expect("it is deep enough");
-                ("super::".repeat(climbed), above)
-            }
-        };
-        for (at, _) in code.match_indices(&climb) {
-            let before = code[..at].chars().next_back();
-            let rest = &code[at + climb.len()..];
-            if !before.is_some_and(|before| is_word(before) || before == ':')
-                && !rest.starts_with("super::")
-            {
-                expand(above, rest, &mut paths);
-            }
-        }
-    }
-    let children = modules.keys().filter_map(|module| {
-        let child = module.strip_prefix(name)?;
-        let child = if name.is_empty() { child } else { child.strip_prefix("::")? };
-        let named = code
-            .match_indices(&format!("{child}::"))
-            .any(|(at, _)| !code[..at].ends_with(|before: char| is_word(before) || before == ':'));
-        (!child.contains("::") && named).then(|| module.clone())
-    });
-    paths.extend(children);
-    let above = |file: &str| name.starts_with(&format!("{file}::"));
-    let files = paths.iter().filter_map(|path| file_of(path, modules));
-    files.filter(|file| file != name && !above(file)).collect()
-}
-
-/// The module with a file of its own in which a path leads; `None`: the package's root.
-fn file_of(path: &str, modules: &BTreeMap<String, String>) -> Option<String> {
-    let mut path = path;
-    while !modules.contains_key(path) {
-        path = path.rsplit_once("::")?.0;
-    }
-    (!path.is_empty()).then(|| path.to_owned())
-}
-
 #[test]
 fn every_room_has_a_rule_and_every_rule_a_room() {
     let mut rooms: Vec<_> = sources().iter().filter_map(|(path, _)| room(path)).collect();
@@ -430,231 +327,11 @@ fn is_test(path: &Path) -> bool {
     path.file_stem().is_some_and(|stem| stem == "tests") || path.iter().any(|part| part == "tests")
 }
 
-/// Paths that code names in other packages of the workspace, by room.
-fn package_paths(code: &str) -> Vec<String> {
-    const PREFIX: &str = "tidegate_";
-    let mut found = Vec::new();
-    for (at, _) in code.match_indices(PREFIX) {
-        if code[..at].ends_with(is_word) {
-            continue;
-        }
-        let rest = &code[at + PREFIX.len()..];
-        let end = rest.find(|next| !is_word(next)).unwrap_or(rest.len());
-        let (package, rest) = rest.split_at(end);
-        let mut paths = Vec::new();
-        match rest.strip_prefix("::") {
-            Some(rest) => drop(expand("", rest, &mut paths)),
-            None => paths.push(String::new()),
-        }
-        let rooms = SHARED
-            .iter()
-            .find(|(shared, _)| *shared == package)
-            .map_or(&[][..], |(_, rooms)| rooms);
-        found.extend(paths.into_iter().map(|path| match path.as_str() {
-            "" => package.to_owned(),
-            path if rooms.contains(&first(path)) => path.to_owned(),
-            path => format!("{package}::{path}"),
-        }));
-    }
-    found.sort();
-    found.dedup();
-    found
-}
-
-/// How many modules deep a file's module is below the crate's root.
-fn depth(path: &Path) -> usize {
-    let parts = path.iter().count();
-    if path.file_stem().is_some_and(|stem| stem == "mod") { parts - 1 } else { parts }
-}
-
-/// Paths below the crate's root that code names: after `crate::`, or by enough `super::` to reach the root.
-fn crate_paths(code: &str, depth: usize) -> Vec<String> {
-    let climb = "super::".repeat(depth);
-    let mut found = Vec::new();
-    for root in ["crate::", &*climb] {
-        for (at, _) in code.match_indices(root) {
-            let before = code[..at].chars().next_back();
-            if !before.is_some_and(|before| is_word(before) || before == ':' || before == '$') {
-                expand("", &code[at + root.len()..], &mut found);
-            }
-        }
-    }
-    found.sort();
-    found.dedup();
-    found
-}
-
-/// Reads a path or a use tree at the start of `code`, adds its paths to `found`, and returns what follows it.
-fn expand<'a>(prefix: &str, code: &'a str, found: &mut Vec<String>) -> &'a str {
-    let code = code.trim_start();
-    let join = |part: &str| {
-        if prefix.is_empty() { part.to_owned() } else { format!("{prefix}::{part}") }
-    };
-    if let Some(mut rest) = code.strip_prefix('{') {
-        loop {
-            rest = rest.trim_start();
-            if let Some(after) = rest.strip_prefix('}') {
-                return after;
-            }
-            rest = expand(prefix, rest, found);
-            // An alias, up to the next element.
-            let end = rest.find([',', '}']).unwrap_or(rest.len());
-            rest = rest[end..].trim_start_matches(',');
-            if rest.is_empty() {
-                return rest;
-            }
-        }
-    }
-    let end = code.find(|next| !is_word(next)).unwrap_or(code.len());
-    let (word, rest) = code.split_at(end);
-    let path = if word == "self" || word.is_empty() { prefix.to_owned() } else { join(word) };
-    match rest.trim_start().strip_prefix("::") {
-        Some(rest) => expand(&path, rest, found),
-        None => {
-            found.push(path);
-            rest.strip_prefix('*').unwrap_or(rest)
-        }
-    }
-}
-
-/// Whether code names a crate: at the start of a path, or in a `use` of it alone.
-fn names_crate(code: &str, name: &str) -> bool {
-    code.match_indices(name).any(|(at, _)| {
-        let (before, after) = (&code[..at], &code[at + name.len()..]);
-        let begins = !before.ends_with(|last| is_word(last) || last == ':' || last == '.')
-            || before.trim_end_matches("::").ends_with(|last: char| !is_word(last))
-                && before.ends_with("::");
-        let used = before.trim_end().ends_with("use") || before.trim_end().ends_with("crate");
-        let alone = after.trim_start().starts_with([';', ',']) || after.starts_with(" as ");
-        begins && (after.starts_with("::") || used && alone)
-    })
-}
-
-fn is_word(character: char) -> bool {
-    character.is_alphanumeric() || character == '_'
-}
-
-/// Rust text without comments, without what is in quotes, and without items under `#[cfg(test)]`.
-fn code_of(text: &str) -> String {
-    let mut code = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(next) = rest.chars().next() {
-        let taken = if rest.starts_with("//") {
-            rest.find('\n').unwrap_or(rest.len())
-        } else if rest.starts_with("/*") {
-            block_comment(rest)
-        } else if let Some(length) = quoted(rest, code.chars().next_back()) {
-            code.push_str("\"\"");
-            length
-        } else {
-            code.push(next);
-            next.len_utf8()
-        };
-        rest = &rest[taken..];
-    }
-    without_test_items(&code)
-}
-
-/// Length of the block comment at the start, nested ones included.
-fn block_comment(text: &str) -> usize {
-    let (mut depth, mut at) = (0, 0);
-    while at < text.len() {
-        let here = &text.as_bytes()[at..];
-        let step = if here.starts_with(b"/*") {
-            depth += 1;
-            2
-        } else if here.starts_with(b"*/") {
-            depth -= 1;
-            2
-        } else {
-            1
-        };
-        at += step;
-        if depth == 0 {
-            break;
-        }
-    }
-    at
-}
-
-/// Length of the string or character literal at the start, if there is one. `before` is what stands before it.
-fn quoted(text: &str, before: Option<char>) -> Option<usize> {
-    if text.starts_with('r') && !before.is_some_and(is_word) {
-        let hashes = text[1..].bytes().take_while(|byte| *byte == b'#').count();
-        if text[1 + hashes..].starts_with('"') {
-            let end = format!("\"{}", "#".repeat(hashes));
-            let start = 2 + hashes;
-            return Some(text[start..].find(&end).map_or(text.len(), |at| start + at + end.len()));
-        }
-    }
-    let quote = text.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
-    if quote == '\'' {
-        // A lifetime has no quote behind its first character.
-        let mut ahead = text[1..].chars();
-        if ahead.next() != Some('\\') && ahead.next() != Some('\'') {
-            return None;
-        }
-    }
-    let mut escaped = false;
-    for (at, character) in text.char_indices().skip(1) {
-        match character {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            _ if character == quote => return Some(at + 1),
-            _ => {}
-        }
-    }
-    Some(text.len())
-}
-
-/// Code without the items that are compiled for tests only.
-fn without_test_items(code: &str) -> String {
-    const MARK: &str = "#[cfg(test)]";
-    let mut kept = String::new();
-    let mut rest = code;
-    while let Some(at) = rest.find(MARK) {
-        kept.push_str(&rest[..at]);
-        rest = &rest[at + MARK.len()..];
-        let mut depth = 0;
-        let end = rest.char_indices().find(|&(_, character)| {
-            match character {
-                '{' => depth += 1,
-                '}' => depth -= 1,
-                _ => {}
-            }
-            depth == 0 && matches!(character, '}' | ';')
-        });
-        rest = end.map_or("", |(at, _)| &rest[at + 1..]);
-    }
-    kept + rest
-}
-
 mod scanner {
     use super::*;
 
     fn imports(path: &str, text: &str) -> Vec<String> {
         forbidden_imports(Path::new(path), text)
-    }
-
-    #[test]
-    fn circles_of_files_are_found() {
-        let modules = |files: &[(&str, &str)]| {
-            files.iter().map(|(name, code)| ((*name).to_owned(), (*code).to_owned())).collect()
-        };
-        let found = cycles(&modules(&[
-            ("", "mod a; mod b; use a::A;"),
-            ("a", "use super::{b::B, c};"),
-            ("b", "use crate::a::A;"),
-            ("c", "mod d; use self::d::D; use super::Root;"),
-            ("c::d", "use super::C; use super::super::e::E;"),
-            ("e", "use crate::f::{F, G};"),
-            ("f", ""),
-        ]));
-        assert_eq!(found, ["a, b"], "what stands above is for all below");
-        assert_eq!(
-            cycles(&modules(&[("a", "use super::b::B;"), ("b", "use super::Root;")])),
-            [""; 0]
-        );
     }
 
     #[test]
